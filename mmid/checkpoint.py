@@ -1,0 +1,122 @@
+"""Weights and everything needed to use them, in one safetensors file.
+
+Conventions: a checkpoint's header holds the model's configuration and facts of its training as JSON;
+nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mmid import __version__
+from mmid.encoders import Encoders, ModelConfig
+from mmid.errors import MmidError, ModelError
+
+FORMAT = "mmid-checkpoint-1"
+MAX_BYTES = 256 * 2**20
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """A loaded model.
+
+    Parameters
+    ----------
+    encoders : Encoders
+        In evaluation mode.
+    facts : dict
+        What the training left to say: data, figures, versions.
+    digest : str
+        SHA-256 of the file, hexadecimal; an index remembers it.
+    """
+
+    encoders: Encoders
+    facts: dict[str, Any]
+    digest: str
+
+
+def save_tensors(path: Path, tensors: dict[str, torch.Tensor], header: dict[str, Any]) -> None:
+    """Write tensors and a JSON header to a safetensors file, whole or not at all."""
+    from safetensors.torch import save_file
+
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    save_file(plain, part, {"mmid": json.dumps(header, sort_keys=True)})
+    part.replace(path)
+
+
+def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Read what `save_tensors` wrote.
+
+    Raises
+    ------
+    ModelError
+        If the file is missing, too large, damaged or not from mmid.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        raise ModelError(f"{path}: no such model file")
+    if path.stat().st_size > MAX_BYTES:
+        raise ModelError(f"{path}: larger than {MAX_BYTES >> 20} MiB, not an mmid model")
+    try:
+        with safe_open(path, "pt") as file:
+            header = json.loads((file.metadata() or {})["mmid"])
+            return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118
+    except (SafetensorError, KeyError, ValueError, OSError) as error:
+        raise ModelError(f"{path}: damaged, or not an mmid model ({error})") from error
+
+
+def save_checkpoint(
+    path: Path, encoders: Encoders, facts: dict[str, Any], *, half: bool = False
+) -> None:
+    """Save a model.
+
+    Parameters
+    ----------
+    path : Path
+        The safetensors file to write.
+    encoders : Encoders
+    facts : dict
+        JSON-ready facts of the training.
+    half : bool
+        Store float16, half the size; for releases.
+    """
+    tensors = encoders.state_dict()
+    if half:
+        tensors = {n: t.half() if t.is_floating_point() else t for n, t in tensors.items()}
+    header = {
+        "format": FORMAT,
+        "mmid": __version__,
+        "config": encoders.config.to_dict(),
+        "facts": facts,
+    }
+    save_tensors(path, tensors, header)
+
+
+def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> Checkpoint:
+    """Load a model for use.
+
+    Raises
+    ------
+    ModelError
+        If the file is missing, damaged, of another version or of another shape.
+    """
+    tensors, header = load_tensors(path)
+    if header.get("format") != FORMAT:
+        raise ModelError(f"{path}: model format {header.get('format')!r}, this mmid reads {FORMAT}")
+    try:
+        encoders = Encoders(ModelConfig.from_dict(header["config"]))
+        encoders.load_state_dict(tensors)
+    except (KeyError, TypeError, ValueError, RuntimeError, MmidError) as error:
+        reason = str(error).splitlines()[0]
+        raise ModelError(f"{path}: weights do not fit their configuration ({reason})") from error
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return Checkpoint(encoders.to(device).eval(), header.get("facts", {}), digest)

@@ -1,0 +1,355 @@
+"""Renderings of pieces and recordings beside them, kept as features on disk.
+
+Conventions: a rendering is one file of the cache: the spectrogram as bytes ``[frames, bands]`` and
+the notes that sound in it, in its own time. About 8 MB an hour of music.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mmid.errors import MmidError
+from mmid.features import recording_spectrogram, spectrogram
+from mmid.library import (
+    AUDIO_SUFFIXES,
+    BadFile,
+    Piece,
+    drop_duplicates,
+    parallel,
+    read_library,
+    split_library,
+)
+from mmid.midi import NOTE_DTYPE
+from mmid.params import FeatureParams
+from mmid.render import Synthesizer
+
+LEVELS = 200
+"""Steps of the stored spectrogram a unit of compressed magnitude."""
+
+MELODIC_PROGRAMS = 88
+"""General MIDI programs below this hold a pitch; those above are pads and effects."""
+
+PIANO_PROGRAMS = 6
+
+ALIGNED_WITHIN = 3.0
+"""A recording and its MIDI may differ by so many seconds in length to count as a pair."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a rendering differs from its file.
+
+    Parameters
+    ----------
+    soundfont : str
+        Path of the .sf2 or .sf3 file.
+    tempo : float
+        Speed against the file.
+    transpose : int
+        Semitones.
+    programs : int or None
+        Seed of the instruments that replace the file's; None keeps the file's.
+    start, seconds : float
+        The excerpt of the file that is rendered.
+    looseness : float
+        Standard deviation of each note's onset in the sound, seconds.
+    pedal : float
+        How much longer each note sounds than it is written, seconds.
+    reverb : bool
+        Whether the synthesiser adds its room.
+    seed : int
+        Of looseness and dynamics.
+    """
+
+    soundfont: str
+    tempo: float = 1.0
+    transpose: int = 0
+    programs: int | None = None
+    start: float = 0.0
+    seconds: float = float("inf")
+    looseness: float = 0.0
+    pedal: float = 0.0
+    reverb: bool = False
+    seed: int = 0
+
+
+def draw_recipe(
+    rng: np.random.Generator, soundfont: Path, seconds: float, excerpt: float
+) -> Recipe:
+    """Draw a rendering as varied as performances are.
+
+    Parameters
+    ----------
+    rng : np.random.Generator
+    soundfont : Path
+    seconds : float
+        Length of the piece.
+    excerpt : float
+        Longest part to render, seconds.
+    """
+    return Recipe(
+        soundfont=str(soundfont),
+        tempo=float(np.exp(rng.uniform(np.log(0.75), np.log(1.33)))),
+        transpose=int(rng.integers(-5, 7)) if rng.random() < 0.5 else 0,
+        programs=int(rng.integers(2**31)) if rng.random() < 0.75 else None,
+        start=float(rng.uniform(0, max(0.0, seconds - excerpt))),
+        seconds=excerpt,
+        looseness=float(rng.uniform(0, 0.02)) if rng.random() < 0.5 else 0.0,
+        pedal=float(rng.uniform(0, 1.0)) if rng.random() < 0.4 else 0.0,
+        reverb=bool(rng.random() < 0.4),
+        seed=int(rng.integers(2**31)),
+    )
+
+
+def _draw_programs(programs: np.ndarray, seed: int) -> np.ndarray:
+    """Replace each instrument by another: a piano, or any that holds a pitch."""
+    rng = np.random.default_rng(seed)
+    limit = PIANO_PROGRAMS if rng.random() < 0.35 else MELODIC_PROGRAMS
+    chosen: np.ndarray = rng.integers(0, limit, 128).astype(np.uint8)[programs]
+    return chosen
+
+
+def performed(notes: np.ndarray, recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
+    """Apply a recipe to a note array.
+
+    Returns
+    -------
+    written, played : np.ndarray of NOTE_DTYPE
+        The notes in the rendering's time, as the roll shows them and as the synthesiser plays
+        them.
+    """
+    inside = (notes["onset"] >= recipe.start) & (notes["onset"] < recipe.start + recipe.seconds)
+    written = notes[inside].astype(NOTE_DTYPE)
+    for side in ("onset", "offset"):
+        written[side] = (written[side] - recipe.start) / recipe.tempo
+    pitch = written["pitch"].astype(int) + recipe.transpose
+    written["pitch"] = np.where((pitch >= 21) & (pitch <= 108), pitch, written["pitch"])
+    if recipe.programs is not None:
+        written["program"] = _draw_programs(written["program"], recipe.programs)
+    played = written.copy()
+    rng = np.random.default_rng(recipe.seed)
+    late = rng.normal(0, recipe.looseness, len(played)) if recipe.looseness else 0.0
+    played["onset"] = np.maximum(0, played["onset"] + late)
+    played["offset"] = np.maximum(played["offset"] + late, played["onset"] + 0.03) + recipe.pedal
+    dynamics = rng.normal(0, 12, len(played))
+    played["velocity"] = np.clip(played["velocity"] + dynamics, 25, 127).astype(np.uint8)
+    return written, played
+
+
+@dataclass(frozen=True)
+class Job:
+    """One file of the cache to make: a rendering of a piece, or its recording."""
+
+    target: Path
+    notes: np.ndarray
+    source: Recipe | Path
+    params: FeatureParams
+
+
+@lru_cache(maxsize=6)
+def _synthesizer(soundfont: str, sample_rate: int, reverb: bool) -> Synthesizer:
+    return Synthesizer(Path(soundfont), sample_rate, reverb=reverb)
+
+
+def _sound(job: Job) -> tuple[np.ndarray, Tensor]:
+    if isinstance(job.source, Path):
+        return job.notes, recording_spectrogram(job.source, job.params)
+    recipe = job.source
+    written, played = performed(job.notes, recipe)
+    synthesizer = _synthesizer(recipe.soundfont, job.params.sample_rate, recipe.reverb)
+    return written, spectrogram(torch.from_numpy(synthesizer.render(played)), job.params)
+
+
+def make_features(job: Job) -> str | None:
+    """Make one file of the cache, whole or not at all; return the reason if it failed."""
+    from safetensors.numpy import save_file
+
+    torch.set_num_threads(1)
+    try:
+        notes, bands = _sound(job)
+    except MmidError as error:
+        return str(error)
+    arrays = {
+        "spectrogram": (bands.T * LEVELS).round().clamp(0, 255).byte().numpy(),
+        "times": np.stack([notes["onset"], notes["offset"]], 1).astype(np.float32),
+        "pitches": np.ascontiguousarray(notes["pitch"]),
+    }
+    part = job.target.with_suffix(f".{os.getpid()}.part")
+    save_file({name: np.ascontiguousarray(a) for name, a in arrays.items()}, part)
+    part.replace(job.target)
+    return None
+
+
+def cache_key(piece: Piece, source: Recipe | Path, params: FeatureParams) -> str:
+    """Name the cache file of a piece and a recipe or recording."""
+    if isinstance(source, Path):
+        facts: Any = [str(source.resolve()), source.stat().st_size, source.stat().st_mtime_ns]
+    else:
+        facts = asdict(replace(source, soundfont=Path(source.soundfont).name))
+    text = json.dumps([piece.digest, facts, params.fingerprint], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+def recording_beside(piece: Piece) -> Path | None:
+    """Return the recording with the MIDI file's stem, if one lies beside it."""
+    for suffix in AUDIO_SUFFIXES:
+        path = piece.path.with_suffix(suffix)
+        if path.is_file():
+            return path
+    return None
+
+
+def plan_jobs(
+    pieces: Sequence[tuple[Piece, int]],
+    soundfonts: Sequence[Path],
+    cache: Path,
+    params: FeatureParams,
+    *,
+    excerpt: float,
+    seed: int,
+) -> list[Job]:
+    """Choose so many renderings of every piece, and its recording where there is one."""
+    jobs = []
+    for piece, copies in pieces:
+        sources: list[Recipe | Path] = []
+        recording = recording_beside(piece)
+        if recording:
+            sources.append(recording)
+        rng = np.random.default_rng([seed, int(piece.digest[:12], 16)])
+        first = int(rng.integers(len(soundfonts))) if soundfonts else 0
+        for copy in range(copies if soundfonts else 0):
+            font = soundfonts[(first + copy) % len(soundfonts)]
+            sources.append(draw_recipe(rng, font, piece.midi.seconds, excerpt))
+        for source in sources:
+            target = cache / f"{cache_key(piece, source, params)}.safetensors"
+            jobs.append(Job(target, piece.midi.notes, source, params))
+    return jobs
+
+
+def fill_cache(
+    jobs: Sequence[Job], workers: int | None, progress: Callable[[int, int], None] | None = None
+) -> list[str]:
+    """Make the cache files that are missing; return the faults of those that failed."""
+    missing = [job for job in jobs if not job.target.exists()]
+    for folder in {job.target.parent for job in missing}:
+        folder.mkdir(parents=True, exist_ok=True)
+    faults = []
+    for done, fault in enumerate(parallel(make_features, missing, workers), 1):
+        if fault:
+            faults.append(fault)
+        if progress:
+            progress(done, len(missing))
+    return faults
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Cache files to train and validate on, and where they came from.
+
+    Parameters
+    ----------
+    train, valid : tuple of Path
+    facts : dict
+        JSON-ready: pieces, soundfonts, seed.
+    faults : tuple of str
+        Files left out, with the reason.
+    """
+
+    train: tuple[Path, ...]
+    valid: tuple[Path, ...]
+    facts: dict[str, Any]
+    faults: tuple[str, ...]
+
+
+Progress = Callable[[str, int, int], None]
+
+
+def prepare_corpus(
+    library: Sequence[Path],
+    extra: Sequence[Path],
+    soundfonts: Sequence[Path],
+    cache: Path,
+    params: FeatureParams,
+    *,
+    copies: int = 4,
+    extra_copies: int = 1,
+    excerpt: float = 90.0,
+    seed: int = 0,
+    workers: int | None = None,
+    progress: Progress = lambda what, done, total: None,
+) -> Corpus:
+    """Read, split and render what a training run needs; what the cache holds is not made again.
+
+    Parameters
+    ----------
+    library : sequence of Path
+        Folders that are split by piece; the test part is left alone.
+    extra : sequence of Path
+        Folders to train on as well, but for music the library validates or tests on.
+    soundfonts : sequence of Path
+    cache : Path
+        Folder for the features.
+    params : FeatureParams
+    copies, extra_copies : int
+        Renderings of each piece.
+    excerpt : float
+        Longest part of a piece to render, seconds.
+    seed : int
+    workers : int, optional
+        Processes; all cores by default.
+    progress : callable
+        Told ``(what, done, total)``.
+
+    Raises
+    ------
+    MmidError
+        If a folder holds no MIDI, or nothing is left to train or validate on.
+    """
+
+    def tell(what: str) -> Callable[[int, int], None]:
+        return lambda done, total: progress(what, done, total)
+
+    pieces, bad = read_library(library, jobs=workers, progress=tell("Reading MIDI"))
+    sides = split_library(pieces, seed)
+    train = [(piece, copies) for piece in sides["train"]]
+    if extra:
+        more, worse = read_library(extra, jobs=workers, progress=tell("Reading extra MIDI"))
+        kept = drop_duplicates(more, sides["valid"] + sides["test"])
+        train += [(piece, extra_copies) for piece in kept]
+        bad += worse
+    valid = [(piece, copies) for piece in sides["valid"]]
+
+    def plan(side: list[tuple[Piece, int]]) -> list[Job]:
+        return plan_jobs(side, soundfonts, cache, params, excerpt=excerpt, seed=seed)
+
+    jobs = {"train": plan(train), "valid": plan(valid)}
+    faults = fill_cache(jobs["train"] + jobs["valid"], workers, tell("Rendering"))
+    targets = {side: tuple(j.target for j in js if j.target.exists()) for side, js in jobs.items()}
+    if not targets["train"] or not targets["valid"]:
+        raise MmidError(f"{len(pieces)} pieces are too few: nothing to train or validate on")
+    facts = {
+        "train_pieces": len(train),
+        "valid_pieces": len(valid),
+        "test_pieces": len(sides["test"]),
+        "renderings": len(targets["train"]),
+        "soundfonts": [path.name for path in soundfonts],
+        "copies": [copies, extra_copies],
+        "excerpt": excerpt,
+        "seed": seed,
+    }
+    return Corpus(targets["train"], targets["valid"], facts, tuple(_describe(bad) + faults))
+
+
+def _describe(bad: Sequence[BadFile]) -> list[str]:
+    return [file.reason for file in bad]

@@ -1,0 +1,283 @@
+"""A folder of MIDI files as pieces: found, read in parallel, grouped by music, split.
+
+Conventions: a piece is named by its path relative to the folder it was found in, with forward
+slashes. Pieces that hold the same music share a group; a split never cuts a group.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from mmid.errors import MidiError, MmidError
+from mmid.midi import Midi, read_midi
+
+MIDI_SUFFIXES = frozenset({".mid", ".midi", ".kar"})
+AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".m4a", ".opus")
+
+SHINGLE = 8
+"""Melody steps in a shingle; two tunes rarely share one by chance."""
+
+SAME_MUSIC = 0.4
+"""Pieces that share this part of the shorter one's shingles are the same music."""
+
+COMMON = 12
+"""A shingle in more pieces than this is a cliche and says nothing."""
+
+SPLITS = {"train": 0.75, "valid": 0.05, "test": 0.20}
+"""The 2020 report's shares, here of groups of pieces rather than of snippets."""
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """A readable MIDI file of a library.
+
+    Parameters
+    ----------
+    name : str
+        Path relative to the library folder.
+    path : Path
+        Where the file is.
+    digest : str
+        SHA-256 of the file, hexadecimal.
+    midi : Midi
+        Its notes.
+    """
+
+    name: str
+    path: Path
+    digest: str
+    midi: Midi
+
+
+@dataclass(frozen=True)
+class BadFile:
+    """A file that could not be read, and why."""
+
+    path: Path
+    reason: str
+
+
+def find_midi(folder: Path) -> list[Path]:
+    """List the MIDI files below a folder, sorted; a file is its own list.
+
+    Raises
+    ------
+    MmidError
+        If the folder does not exist or holds no MIDI file.
+    """
+    if not folder.exists():
+        raise MmidError(f"{folder}: no such folder")
+    if folder.is_file():
+        return [folder]
+    found = [
+        Path(root, name)
+        for root, _, names in os.walk(folder)
+        for name in names
+        if Path(name).suffix.lower() in MIDI_SUFFIXES
+    ]
+    if not found:
+        raise MmidError(f"{folder}: no .mid, .midi or .kar file in it")
+    return sorted(found)
+
+
+def read_piece(path: Path, folder: Path) -> Piece | BadFile:
+    """Read one file of a library; a bad one is returned as such, not raised."""
+    try:
+        midi = read_midi(path)
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    except (MidiError, OSError) as error:
+        return BadFile(path, str(error))
+    name = path.name if path == folder else path.relative_to(folder).as_posix()
+    return Piece(name, path, digest, midi)
+
+
+def _read_job(job: tuple[Path, Path]) -> Piece | BadFile:
+    return read_piece(*job)
+
+
+def parallel(
+    function: Callable[[Item], Result], items: Sequence[Item], jobs: int | None = None
+) -> Iterator[Result]:
+    """Map a function over items in worker processes, in order; few items stay in this one."""
+    jobs = min(jobs or os.cpu_count() or 1, max(1, len(items) // 16))
+    if jobs == 1:
+        yield from map(function, items)
+        return
+    chunk = max(1, min(32, len(items) // (4 * jobs)))
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        try:
+            yield from pool.map(function, items, chunksize=chunk)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def read_library(
+    folders: Sequence[Path],
+    *,
+    jobs: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[list[Piece], list[BadFile]]:
+    """Read every MIDI file below the folders.
+
+    Parameters
+    ----------
+    folders : sequence of Path
+        Library folders, or single files.
+    jobs : int, optional
+        Worker processes; all cores by default.
+    progress : callable, optional
+        Told ``(files done, files in all)``.
+
+    Returns
+    -------
+    list of Piece, list of BadFile
+
+    Raises
+    ------
+    MmidError
+        If a folder is missing or without MIDI files, or no file can be read.
+    """
+    found = [(path, folder) for folder in folders for path in find_midi(folder)]
+    pieces: list[Piece] = []
+    bad: list[BadFile] = []
+    for done, piece in enumerate(parallel(_read_job, found, jobs), 1):
+        if isinstance(piece, Piece):
+            pieces.append(piece)
+        else:
+            bad.append(piece)
+        if progress:
+            progress(done, len(found))
+    if not pieces:
+        raise MmidError(f"no readable MIDI file; the first fault: {bad[0].reason}")
+    return pieces, bad
+
+
+def melody_shingles(notes: np.ndarray) -> np.ndarray:
+    """Hash every run of melody steps: free of key and tempo, so copies share their hashes.
+
+    Parameters
+    ----------
+    notes : np.ndarray [n] of mmid.midi.NOTE_DTYPE
+
+    Returns
+    -------
+    np.ndarray [m] uint64
+        Sorted, each once. Very short pieces have a single one.
+    """
+    order = np.lexsort((-notes["pitch"].astype(int), np.round(notes["onset"], 2)))
+    onset, first = np.unique(np.round(notes["onset"][order], 2), return_index=True)
+    pitch = notes["pitch"][order][first].astype(np.int64)
+    gaps = np.diff(onset)
+    steps = np.diff(pitch)[1:] * 16 + np.clip(np.round(2 * np.log2(gaps[1:] / gaps[:-1])), -7, 7)
+    if len(steps) < SHINGLE:
+        digest = hashlib.sha256(steps.tobytes() + bytes([len(pitch)])).digest()
+        return np.frombuffer(digest[:8], np.uint64)
+    windows = np.lib.stride_tricks.sliding_window_view(steps.astype(np.int64), SHINGLE)
+    multipliers = np.random.default_rng(0).integers(1, 2**63, SHINGLE, np.uint64) | np.uint64(1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        hashes = (windows.astype(np.uint64) * multipliers).sum(1, dtype=np.uint64)
+    return np.unique(hashes)
+
+
+def group_duplicates(notes: Sequence[np.ndarray]) -> np.ndarray:
+    """Label pieces so that those with the same music, in any key or tempo, share a label.
+
+    Parameters
+    ----------
+    notes : sequence of np.ndarray of mmid.midi.NOTE_DTYPE
+
+    Returns
+    -------
+    np.ndarray [pieces] int64
+        The label is the lowest position of the group's pieces.
+    """
+    shingles = [melody_shingles(n) for n in notes]
+    sizes = np.array([len(s) for s in shingles])
+    owner = np.repeat(np.arange(len(notes)), sizes)
+    hashes = np.concatenate(shingles)
+    order = np.lexsort((owner, hashes))
+    owner, hashes = owner[order], hashes[order]
+    _, run, counts = np.unique(hashes, return_inverse=True, return_counts=True)
+    rare = counts[run] <= COMMON
+    owner, run = owner[rare], run[rare]
+    pairs = [np.stack([owner[:-k], owner[k:]], 1)[run[:-k] == run[k:]] for k in range(1, COMMON)]
+    edges, shared = np.unique(np.concatenate(pairs), axis=0, return_counts=True)
+    same = shared >= SAME_MUSIC * np.minimum(sizes[edges[:, 0]], sizes[edges[:, 1]])
+    return _components(len(notes), edges[same])
+
+
+def _components(count: int, edges: np.ndarray) -> np.ndarray:
+    label = np.arange(count)
+
+    def root(i: int) -> int:
+        while label[i] != i:
+            label[i] = label[label[i]]
+            i = int(label[i])
+        return i
+
+    for a, b in edges:
+        low, high = sorted((root(int(a)), root(int(b))))
+        label[high] = low
+    return np.array([root(i) for i in range(count)])
+
+
+def split_groups(labels: np.ndarray, seed: int = 0) -> np.ndarray:
+    """Split pieces 75/5/20 into train, valid and test, whole groups at a time.
+
+    Parameters
+    ----------
+    labels : np.ndarray [pieces]
+        From `group_duplicates`.
+    seed : int
+        Order in which groups are dealt.
+
+    Returns
+    -------
+    np.ndarray [pieces] of str
+    """
+    groups, sizes = np.unique(labels, return_counts=True)
+    order = np.random.default_rng(seed).permutation(len(groups))
+    middle = (np.cumsum(sizes[order]) - sizes[order] / 2) / sizes.sum()
+    bounds = np.cumsum(list(SPLITS.values()))[:-1]
+    names = np.array(list(SPLITS))[np.searchsorted(bounds, middle, side="right")]
+    chosen = dict(zip(groups[order], names, strict=True))
+    return np.array([chosen[label] for label in labels])
+
+
+def drop_duplicates(pieces: Sequence[Piece], of: Sequence[Piece]) -> list[Piece]:
+    """Return the pieces whose music is in none of the others."""
+    if not of:
+        return list(pieces)
+    labels = group_duplicates([piece.midi.notes for piece in [*of, *pieces]])
+    taken = set(labels[: len(of)])
+    return [p for p, label in zip(pieces, labels[len(of) :], strict=True) if label not in taken]
+
+
+def split_library(pieces: Sequence[Piece], seed: int = 0) -> dict[str, list[Piece]]:
+    """Split pieces 75/5/20, duplicates kept together.
+
+    Returns
+    -------
+    dict of str to list of Piece
+        Under ``train``, ``valid`` and ``test``; the same for the same files and seed.
+    """
+    sides = split_groups(group_duplicates([piece.midi.notes for piece in pieces]), seed)
+    return {
+        name: [piece for piece, side in zip(pieces, sides, strict=True) if side == name]
+        for name in SPLITS
+    }

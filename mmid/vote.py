@@ -1,0 +1,161 @@
+"""From the nearest snippets of a query to the pieces they speak for.
+
+Conventions: a hit is a query snippet and a library snippet near it. Every tempo hypothesis casts the
+votes of all its query snippets; a share is a piece's part of all the votes its hypothesis cast.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+Vote = Literal["consistent", "majority"]
+
+
+@dataclass(frozen=True, eq=False)
+class Hits:
+    """The nearest snippets of a query at one tempo.
+
+    Parameters
+    ----------
+    tempo_ratio : float
+        How fast the query is taken to be played against the score.
+    query_frame : np.ndarray [queries] int64
+        Where each query snippet begins, in frames of the query.
+    piece, place : np.ndarray [queries, k] int64
+        Piece of each hit and the frame of it the snippet begins at.
+    similarity : np.ndarray [queries, k] float32
+        Cosine.
+    """
+
+    tempo_ratio: float
+    query_frame: np.ndarray
+    piece: np.ndarray
+    place: np.ndarray
+    similarity: np.ndarray
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A piece and what speaks for it.
+
+    Parameters
+    ----------
+    piece : int
+        Position in the index.
+    share : float
+        Of the votes cast, 0 to 1.
+    tempo_ratio : float
+        The hypothesis that gave the share.
+    start : float or None
+        Frame of the piece at which the query begins, where the vote tells it.
+    """
+
+    piece: int
+    share: float
+    tempo_ratio: float
+    start: float | None
+
+
+def majority(hits: Hits, top: int) -> list[Candidate]:
+    """Count one vote a hit, wherever in the piece it lies.
+
+    References
+    ----------
+    .. [1] M. Dorfer, A. Arzt, G. Widmer, "Learning audio-sheet music correspondences for score
+       identification and offline alignment", ISMIR 2017.
+    """
+    pieces, votes = np.unique(hits.piece, return_counts=True)
+    best = np.argsort(-votes, kind="stable")[:top]
+    total = hits.piece.size
+    return [Candidate(int(pieces[i]), votes[i] / total, hits.tempo_ratio, None) for i in best]
+
+
+BIN_FRAMES = 24
+"""Votes for the same start of the query within the piece agree if they lie this close."""
+
+DRIFT = 0.04
+"""How far the tempo may wander from its hypothesis, as a share of the query's length."""
+
+
+def consistent(hits: Hits, top: int) -> list[Candidate]:
+    """Count the query snippets that agree on where in a piece the query begins.
+
+    A hit says the query begins at ``place - query_frame * tempo_ratio`` of its piece. The starts fall
+    in bins, on two grids half a bin apart; a query snippet votes once a bin with its likeliest hit.
+
+    References
+    ----------
+    .. [1] A. Wang, "An industrial-strength audio search algorithm", ISMIR 2003.
+    """
+    query = hits.query_frame * hits.tempo_ratio
+    width = BIN_FRAMES + DRIFT * (query.max(initial=0) - query.min(initial=0))
+    starts = hits.place - query[:, None]
+    weight = _weights(hits.similarity)
+    best: dict[int, Candidate] = {}
+    for shift in (0.0, 0.5):
+        bins = np.floor(starts / width + shift).astype(np.int64)
+        for piece, share, start in _fullest_bins(hits.piece, bins, starts, weight, top):
+            if piece not in best or share > best[piece].share:
+                best[piece] = Candidate(piece, share, hits.tempo_ratio, start)
+    return sorted(best.values(), key=lambda c: -c.share)[:top]
+
+
+SHARPNESS = 8.0
+
+
+def _weights(similarity: np.ndarray) -> np.ndarray:
+    """Weigh hits by how near they are; a query snippet's best hit weighs its similarity."""
+    closeness = np.exp(SHARPNESS * (similarity - similarity[:, :1]))
+    weights: np.ndarray = closeness * np.clip(similarity[:, :1], 0, 1)
+    return weights
+
+
+def _fullest_bins(
+    piece: np.ndarray, bins: np.ndarray, starts: np.ndarray, weight: np.ndarray, top: int
+) -> list[tuple[int, float, float]]:
+    """Return piece, share and median start of the fullest bins, each piece at most once."""
+    queries = np.broadcast_to(np.arange(len(piece))[:, None], piece.shape).ravel()
+    place = (piece << 24) + (bins & 0xFFFFFF)
+    keys, owner = np.unique(place.ravel(), return_inverse=True)
+    order = np.lexsort((-weight.ravel(), queries, owner))
+    first = np.ones(len(order), bool)
+    first[1:] = (np.diff(owner[order]) != 0) | (np.diff(queries[order]) != 0)
+    chosen = order[first]
+    votes = np.bincount(owner[chosen], weight.ravel()[chosen], len(keys))
+    found: dict[int, tuple[int, float, float]] = {}
+    for index in np.argsort(-votes, kind="stable")[: 4 * top]:
+        number = int(keys[index] >> 24)
+        if number not in found:
+            inside = chosen[owner[chosen] == index]
+            share = float(votes[index] / len(piece))
+            found[number] = (number, share, float(np.median(starts.ravel()[inside])))
+    return list(found.values())
+
+
+def elect(hits: list[Hits], how: Vote, top: int) -> list[Candidate]:
+    """Take each piece's best hypothesis.
+
+    Parameters
+    ----------
+    hits : list of Hits
+        One a tempo hypothesis.
+    how : {"consistent", "majority"}
+    top : int
+        Candidates to return.
+
+    Returns
+    -------
+    list of Candidate
+        Highest share first, each piece once.
+    """
+    count = consistent if how == "consistent" else majority
+    best: dict[int, Candidate] = {}
+    for hypothesis in hits:
+        for candidate in count(hypothesis, top):
+            known = best.get(candidate.piece)
+            if known is None or candidate.share > known.share:
+                best[candidate.piece] = candidate
+    return sorted(best.values(), key=lambda c: -c.share)[:top]
