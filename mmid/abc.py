@@ -1,8 +1,6 @@
-"""Tunes in ABC notation: a strict reader for the subset the demo library uses, and MIDI.
+"""Tunes in ABC notation: a strict reader for the subset the demo library uses.
 
-Conventions: musical time is in quarter notes, kept exact as fractions; seconds appear only
-where a tune meets MIDI. Pitches are MIDI numbers: ABC's ``C`` is middle C, 60. Notes are in
-played order, with repeats written out and ties joined.
+Conventions: those of `mmid.tune`; ABC's ``C`` is middle C, 60.
 
 The subset: header fields X, T, C, O, M, L, Q, K (X first, K last); notes with accidentals that
 last to the end of the bar, octave marks, lengths, ``>`` and ``<``, rests ``z``, triplets
@@ -14,136 +12,30 @@ pickup, and the two halves of a bar split at a repeat may be short.
 from __future__ import annotations
 
 import re
-import unicodedata
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
-from importlib.resources import files
-from pathlib import Path
-
-import pretty_midi
 
 from mmid.errors import MmidError
+from mmid.tune import STEPS, Chord, Note, Tune, chord_pitches
 
-MELODY_PROGRAM = 73  # General MIDI flute, counted from 0
-CHORD_PROGRAM = 24  # nylon guitar
-MELODY_VELOCITY, CHORD_VELOCITY = 96, 64
-TICKS_PER_QUARTER = 480  # divisible by 3 and by 32, so every length of the subset is exact
-LOWEST_BASS, LOWEST_TONE = 36, 52  # the accompaniment's octaves start here
-
-_STEPS = dict(zip("CDEFGAB", (0, 2, 4, 5, 7, 9, 11), strict=True))
 _SHARP_ORDER = "FCGDAEB"
 _MODES = {"maj": 0, "ion": 0, "min": -3, "aeo": -3, "dor": -2, "mix": -1, "lyd": 1, "phr": -4}
 _ALTERATIONS = {"^": 1, "^^": 2, "_": -1, "__": -2, "=": 0}
-_QUALITIES = {"": (0, 4, 7), "m": (0, 3, 7), "7": (0, 4, 7, 10), "m7": (0, 3, 7, 10),
-              "dim": (0, 3, 6)}  # fmt: skip
 _BROKEN = {">": Fraction(3, 2), "<": Fraction(1, 2)}
 
 _FIELD = re.compile(r"([A-Za-z]):(?!\|)\s*(.*)")
 _KEY = re.compile(r"([A-G])([#b]?)\s*(m|[a-zA-Z]{3,})?")
-_CHORD = re.compile(r"([A-G])([#b]?)(m7|m|7|dim|)")
 _TOKEN = re.compile(
     r"""(?P<space>\s+) | "(?P<chord>[^"]*)" | (?P<bar>:\||\|:|\|\||\|\]|\|) | \[(?P<ending>[12])
     | (?P<triplet>\(3) | (?P<tie>-) | (?P<broken>[<>])
-    | (?P<accidental>\^\^?|__?|=)? (?P<letter>[A-Ga-gz]) (?P<octave>,*|'*)
+    | (?P<accidental>\^\^?|__?|=)? (?P<letter>[A-Ga-gz]) (?P<octave>,+|'+|)
       (?P<numerator>\d{0,2}) (?P<slashes>/*) (?P<denominator>\d{0,2})""",
     re.VERBOSE,
 )
 
 
-@dataclass(frozen=True)
-class Note:
-    """A note as played: onset and duration in quarter notes, pitch as a MIDI number."""
-
-    onset: Fraction
-    duration: Fraction
-    pitch: int
-
-
-@dataclass(frozen=True)
-class Chord:
-    """A chord symbol such as ``Am`` or ``D7`` and the span it holds for, in quarter notes."""
-
-    onset: Fraction
-    duration: Fraction
-    symbol: str
-
-
-@dataclass(frozen=True)
-class Tune:
-    """One tune, in played order.
-
-    Parameters
-    ----------
-    number : int
-        The X field.
-    title, composer, origin : str
-        The T, C and O fields; composer and origin may be empty, not both.
-    meter : tuple[int, int]
-        Beats a bar and the beat's note value, such as ``(6, 8)``.
-    tempo : float
-        Quarter notes a minute.
-    notes : tuple[Note, ...]
-        The melody.
-    chords : tuple[Chord, ...]
-        The accompaniment.
-    bars : tuple[Fraction, ...]
-        Onsets of the bars, in quarter notes, a pickup's included.
-    length : Fraction
-        Quarter notes from start to end.
-    """
-
-    number: int
-    title: str
-    composer: str
-    origin: str
-    meter: tuple[int, int]
-    tempo: float
-    notes: tuple[Note, ...]
-    chords: tuple[Chord, ...]
-    bars: tuple[Fraction, ...]
-    length: Fraction
-
-    @property
-    def seconds(self) -> float:
-        """Length in seconds."""
-        return float(self.length) * 60 / self.tempo
-
-    @property
-    def slug(self) -> str:
-        """The title as a file name: lower-case ASCII letters, digits and hyphens."""
-        plain = unicodedata.normalize("NFKD", self.title).encode("ascii", "ignore").decode()
-        return re.sub(r"[^a-z0-9]+", "-", plain.lower().replace("'", "")).strip("-")
-
-
-@dataclass
-class _Event:
-    """A written note or rest (pitch None); step is its pitch without accidentals."""
-
-    duration: Fraction
-    pitch: int | None
-    step: int
-    chord: str = ""
-    tied: bool = False
-
-
-@dataclass
-class _Bar:
-    """A written bar; opens and closes say that ``|:`` stands before and ``:|`` after it."""
-
-    number: int
-    ending: int = 0
-    opens: bool = False
-    closes: bool = False
-    events: list[_Event] = field(default_factory=list)
-
-    @property
-    def length(self) -> Fraction:
-        return sum((event.duration for event in self.events), Fraction(0))
-
-
 def read_abc(text: str) -> list[Tune]:
-    """Read tunes from ABC text.
+    r"""Read tunes from ABC text.
 
     Parameters
     ----------
@@ -162,7 +54,7 @@ def read_abc(text: str) -> list[Tune]:
 
     Examples
     --------
-    >>> tune, = read_abc('X:1\\nT:Scale\\nO:-\\nM:2/4\\nL:1/4\\nQ:1/4=60\\nK:G\\nE F|G2|]')
+    >>> tune, = read_abc('X:1\nT:Scale\nO:-\nM:2/4\nL:1/4\nQ:1/4=60\nK:G\nE F|G2|]')
     >>> [note.pitch for note in tune.notes], tune.seconds
     ([64, 66, 67], 4.0)
     """
@@ -175,106 +67,6 @@ def read_abc(text: str) -> list[Tune]:
         if numbers.count(number) > 1:
             raise MmidError(f"two tunes have the number X:{number}")
     return tunes
-
-
-def read_library() -> list[Tune]:
-    """Read the packaged demo library of public-domain tunes."""
-    asset = files("mmid").joinpath("assets", "demo", "tunes.abc")
-    return read_abc(asset.read_text(encoding="utf-8"))
-
-
-def write_midi(tune: Tune, path: Path) -> None:
-    """Write a tune to a MIDI file of two tracks: the melody, named after the tune, and chords.
-
-    Parameters
-    ----------
-    tune : Tune
-        The tune; its onsets and durations become seconds at its own tempo.
-    path : Path
-        The file to write; its folder must exist.
-
-    Raises
-    ------
-    MmidError
-        The file cannot be written.
-    """
-    score = pretty_midi.PrettyMIDI(resolution=TICKS_PER_QUARTER, initial_tempo=tune.tempo)
-    score.time_signature_changes.append(pretty_midi.TimeSignature(*tune.meter, 0))
-    parts = (
-        (tune.title, MELODY_PROGRAM, MELODY_VELOCITY, iter(tune.notes)),
-        ("Chords", CHORD_PROGRAM, CHORD_VELOCITY, _accompaniment(tune)),
-    )
-    for name, program, velocity, notes in parts:
-        part = pretty_midi.Instrument(program=program, name=name)
-        part.notes.extend(_midi_note(note, velocity, tune.tempo) for note in notes)
-        score.instruments.append(part)
-    try:
-        score.write(str(path))
-    except OSError as error:
-        raise MmidError(f"cannot write {path}: {error}") from error
-
-
-def write_library(folder: Path) -> list[Path]:
-    """Write every packaged tune as a MIDI file named after it, such as ``greensleeves.mid``.
-
-    Parameters
-    ----------
-    folder : Path
-        Where to write; made if missing.
-
-    Returns
-    -------
-    list[Path]
-        The files, in the library's order.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = []
-    for tune in read_library():
-        path = folder / f"{tune.slug}.mid"
-        write_midi(tune, path)
-        paths.append(path)
-    return paths
-
-
-def _midi_note(note: Note, velocity: int, tempo: float) -> pretty_midi.Note:
-    start = float(note.onset) * 60 / tempo
-    end = float(note.onset + note.duration) * 60 / tempo
-    return pretty_midi.Note(velocity, note.pitch, start, end)
-
-
-def _accompaniment(tune: Tune) -> Iterator[Note]:
-    """Yield a bass note where a chord or a bar starts, and the chord on the beats after it."""
-    beats, unit = tune.meter
-    compound = unit == 8 and beats % 3 == 0 and beats > 3
-    beat = Fraction(3, 2) if compound else Fraction(4, unit)
-    edges = [*tune.bars, tune.length]
-    for chord in tune.chords:
-        bass, tones = _chord_pitches(chord.symbol)
-        for low, high in zip(edges, edges[1:], strict=False):
-            start, end = max(low, chord.onset), min(high, chord.onset + chord.duration)
-            count = (high - low) // beat + 1
-            hits = [low + beat * i for i in range(count) if start < low + beat * i < end]
-            if start < end:
-                yield from _vamp([start, *hits, end], bass, tones)
-
-
-def _vamp(times: list[Fraction], bass: int, tones: list[int]) -> Iterator[Note]:
-    """Yield the bass at the first time, the tones at the others or, without any, with it."""
-    yield Note(times[0], times[1] - times[0], bass)
-    hits = list(zip(times, times[1:], strict=False))
-    for start, end in hits[1:] or hits:
-        yield from (Note(start, end - start, pitch) for pitch in tones)
-
-
-def _chord_pitches(symbol: str) -> tuple[int, list[int]]:
-    """Bass and tones of a chord symbol, each folded into its octave."""
-    match = _CHORD.fullmatch(symbol)
-    if match is None:
-        raise MmidError(f"unknown chord symbol {symbol!r}")
-    letter, sign, quality = match.groups()
-    root = _STEPS[letter] + {"": 0, "#": 1, "b": -1}[sign]
-    bass = LOWEST_BASS + (root - LOWEST_BASS) % 12
-    return bass, [LOWEST_TONE + (root + i - LOWEST_TONE) % 12 for i in _QUALITIES[quality]]
 
 
 def _read_tune(lines: list[str]) -> Tune:
@@ -333,7 +125,8 @@ def _numbers(where: str, name: str, pattern: str, value: str) -> list[int]:
 def _key_signature(where: str, value: str) -> dict[str, int]:
     """Sharps (1) and flats (-1) of a key such as ``G``, ``F#m`` or ``Edor``, by letter."""
     match = _KEY.fullmatch(value)
-    mode = "min" if match and match[3] == "m" else (match and match[3] or "maj")[:3].lower()
+    mode = (match[3] or "maj").lower() if match else ""
+    mode = "min" if mode == "m" else mode[:3]
     if match is None or mode not in _MODES:
         raise MmidError(f"{where}: cannot read K:{value}")
     sign = {"": 0, "#": 7, "b": -7}[match[2]]
@@ -342,6 +135,32 @@ def _key_signature(where: str, value: str) -> dict[str, int]:
         raise MmidError(f"{where}: no key signature for K:{value}")
     letters = _SHARP_ORDER[:fifths] if fifths >= 0 else _SHARP_ORDER[fifths:]
     return dict.fromkeys(letters, 1 if fifths > 0 else -1)
+
+
+@dataclass
+class _Event:
+    """A written note or rest (pitch None); step is its pitch without accidentals."""
+
+    duration: Fraction
+    pitch: int | None
+    step: int
+    chord: str = ""
+    tied: bool = False
+
+
+@dataclass
+class _Bar:
+    """A written bar; opens and closes say that ``|:`` stands before and ``:|`` after it."""
+
+    number: int
+    ending: int = 0
+    opens: bool = False
+    closes: bool = False
+    events: list[_Event] = field(default_factory=list)
+
+    @property
+    def length(self) -> Fraction:
+        return sum((event.duration for event in self.events), Fraction(0))
 
 
 class _Reader:
@@ -390,7 +209,7 @@ class _Reader:
             duration *= Fraction(2, 3)
             self.triplet -= 1
         octave = match["octave"].count("'") - match["octave"].count(",")
-        step = 60 + _STEPS.get(match["letter"].upper(), 0) + 12 * octave
+        step = 60 + STEPS.get(match["letter"].upper(), 0) + 12 * octave
         step += 12 if match["letter"].islower() else 0
         pitch = None if match["letter"] == "z" else self.pitch_of(match, step)
         if pitch is None and (match["accidental"] or match["octave"]):
@@ -419,7 +238,7 @@ class _Reader:
         if self.chord:
             raise self.fail(f"chord {self.chord!r} has no note")
         try:
-            _chord_pitches(symbol)
+            chord_pitches(symbol)
         except MmidError as error:
             raise self.fail(str(error)) from None
         self.chord = symbol
@@ -477,15 +296,15 @@ def _play_order(where: str, bars: list[_Bar]) -> list[_Bar]:
         if bar.closes and not again:
             i, again = start, True
             continue
-        last = i + 1 == len(bars) or bars[i + 1].ending != bar.ending
-        if again and last and (bar.closes or bar.ending == 2) and bar.ending != 1:
-            start, again = i + 1, False
         i += 1
+        done = i == len(bars) or bars[i].ending != 2 if bar.ending == 2 else bar.closes
+        if done and bar.ending != 1:
+            start, again = i, False
     return order
 
 
 def _check_endings(where: str, bars: list[_Bar]) -> None:
-    """A first ending must close with ``:|`` and a second one must follow it directly."""
+    """Check that a first ending closes with ``:|`` and a second one follows it directly."""
     for bar, after in zip(bars, [*bars[1:], _Bar(0)], strict=True):
         left = bar.ending == 1 and after.ending != 1
         if (after.ending == 2 and bar.ending == 0) or left != (bar.ending == 1 and bar.closes):

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from mmid.errors import AudioError
+from mmid.errors import AudioError, label
 
 if TYPE_CHECKING:  # importing PyAV takes a quarter of a second: only who decodes pays for it
     from av.audio import AudioFrame, AudioStream
@@ -142,7 +142,7 @@ def read_audio(
 
 
 def _error(path: PathLike, reason: str) -> AudioError:
-    return AudioError(f"{os.fspath(path)}: {reason}")
+    return AudioError(f"{label(path)}: {reason}")
 
 
 def _check_span(path: PathLike, sample_rate: int, start: float, duration: float | None) -> None:

@@ -87,7 +87,7 @@ def _reverberate(
     magnitudes: Tensor, share: float, params: FeatureParams, g: torch.Generator
 ) -> Tensor:
     """Add an exponentially decaying tail of the past's power."""
-    count, bands, frames = magnitudes.shape
+    count = len(magnitudes)
     seconds = torch.exp(_uniform(count, np.log(0.2), np.log(2.0), g))
     decay = 10 ** (-6 / (seconds * params.frame_rate))
     lag = torch.arange(HISTORY)

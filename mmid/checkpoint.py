@@ -1,7 +1,7 @@
 """Weights and everything needed to use them, in one safetensors file.
 
-Conventions: a checkpoint's header holds the model's configuration and facts of its training as JSON;
-nothing is ever unpickled.
+Conventions: a checkpoint's header holds the model's configuration and facts of its training as
+JSON; nothing is ever unpickled.
 """
 
 from __future__ import annotations
@@ -48,8 +48,12 @@ def save_tensors(path: Path, tensors: dict[str, torch.Tensor], header: dict[str,
 
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    save_file(plain, part, {"mmid": json.dumps(header, sort_keys=True)})
-    part.replace(path)
+    try:
+        save_file(plain, part, {"mmid": json.dumps(header, sort_keys=True)})
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
 
 
 def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
@@ -69,6 +73,8 @@ def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     try:
         with safe_open(path, "pt") as file:
             header = json.loads((file.metadata() or {})["mmid"])
+            if not isinstance(header, dict):
+                raise ValueError("no mmid header")
             return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118
     except (SafetensorError, KeyError, ValueError, OSError) as error:
         raise ModelError(f"{path}: damaged, or not an mmid model ({error})") from error
@@ -115,8 +121,8 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> Checkpoin
     try:
         encoders = Encoders(ModelConfig.from_dict(header["config"]))
         encoders.load_state_dict(tensors)
-    except (KeyError, TypeError, ValueError, RuntimeError, MmidError) as error:
-        reason = str(error).splitlines()[0]
+    except (ArithmeticError, KeyError, TypeError, ValueError, RuntimeError, MmidError) as error:
+        reason = str(error).strip().splitlines()[-1].strip()
         raise ModelError(f"{path}: weights do not fit their configuration ({reason})") from error
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     return Checkpoint(encoders.to(device).eval(), header.get("facts", {}), digest)

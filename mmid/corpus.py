@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
+from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmid.errors import MmidError
+from mmid.errors import AudioError, MmidError, label
 from mmid.features import recording_spectrogram, spectrogram
 from mmid.library import (
     AUDIO_SUFFIXES,
@@ -164,7 +165,15 @@ def _synthesizer(soundfont: str, sample_rate: int, reverb: bool) -> Synthesizer:
 
 def _sound(job: Job) -> tuple[np.ndarray, Tensor]:
     if isinstance(job.source, Path):
-        return job.notes, recording_spectrogram(job.source, job.params)
+        bands = recording_spectrogram(job.source, job.params)
+        heard = bands.shape[1] / job.params.frame_rate
+        written_seconds = float(job.notes["offset"].max())
+        if abs(heard - written_seconds) > ALIGNED_WITHIN:
+            raise AudioError(
+                f"{label(job.source)}: lasts {heard:.1f} s, the MIDI file beside it"
+                f" {written_seconds:.1f} s: not a pair"
+            )
+        return job.notes, bands
     recipe = job.source
     written, played = performed(job.notes, recipe)
     synthesizer = _synthesizer(recipe.soundfont, job.params.sample_rate, recipe.reverb)
@@ -175,7 +184,8 @@ def make_features(job: Job) -> str | None:
     """Make one file of the cache, whole or not at all; return the reason if it failed."""
     from safetensors.numpy import save_file
 
-    torch.set_num_threads(1)
+    if parent_process():  # a worker, one of many; training has all the cores
+        torch.set_num_threads(1)
     try:
         notes, bands = _sound(job)
     except MmidError as error:
@@ -186,8 +196,12 @@ def make_features(job: Job) -> str | None:
         "pitches": np.ascontiguousarray(notes["pitch"]),
     }
     part = job.target.with_suffix(f".{os.getpid()}.part")
-    save_file({name: np.ascontiguousarray(a) for name, a in arrays.items()}, part)
-    part.replace(job.target)
+    try:
+        save_file({name: np.ascontiguousarray(a) for name, a in arrays.items()}, part)
+        part.replace(job.target)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
     return None
 
 

@@ -43,7 +43,8 @@ class _Rendering:
         return len(self.bands)
 
     def notes_between(self, first: float, last: float) -> slice:
-        low, high = np.searchsorted(self.onset, [first - self.longest, last])
+        earliest = first - max(self.longest, 1.0)  # an onset shows in the frame after it, too
+        low, high = np.searchsorted(self.onset, [earliest, last])
         return slice(int(low), int(high))
 
     def is_rich(self, first: float, last: float, onsets: int) -> bool:
@@ -59,9 +60,10 @@ class Batch:
     rolls: Tensor
 
     def repeats(self, threshold: float = 0.95) -> Tensor:
-        """Return ``[b, b]`` bool: the pairs of rolls that are nearly the same."""
-        flat = torch.nn.functional.normalize(self.rolls.flatten(1), dim=1)
-        return flat @ flat.T > threshold
+        """Return ``[b, b]`` bool: the pairs of rolls that are nearly the same (by cosine)."""
+        sketch = self.rolls[:, 0, :, ::2].flatten(1)
+        unit = torch.nn.functional.normalize(sketch, dim=1)
+        return unit @ unit.T > threshold
 
 
 MIN_ONSETS = 2
@@ -87,7 +89,7 @@ class PairSource:
         paths: Sequence[Path],
         params: FeatureParams,
         augmentation: Augmentation | None,
-        neighbours: int = 2,
+        neighbours: int = 4,
     ) -> None:
         renderings = [_Rendering(path, params) for path in paths]
         self._renderings = [r for r in renderings if len(r) > params.snippet + 8]
@@ -129,16 +131,16 @@ class PairSource:
 
     def _rolls(self, chosen: np.ndarray, first: np.ndarray, ratio: np.ndarray) -> Tensor:
         frames, parts = self._params.snippet, []
-        for owner, (i, start, step) in enumerate(zip(chosen, first, ratio, strict=True)):
+        for row, (i, start, step) in enumerate(zip(chosen, first, ratio, strict=True)):
             rendering = self._renderings[i]
             near = rendering.notes_between(start, start + (frames + 2) * step)
             onset = (rendering.onset[near] - start) / step
             offset = (rendering.offset[near] - start) / step
-            owners = np.full(len(onset), owner)
+            owners = np.full(len(onset), row)
             parts.append((owners, onset, offset, rendering.pitch[near]))
-        owner, onset, offset, pitch = (np.concatenate(p) for p in zip(*parts, strict=True))
+        whose, onset, offset, pitch = (np.concatenate(p) for p in zip(*parts, strict=True))
         return draw_rolls(
-            torch.from_numpy(owner).long(),
+            torch.from_numpy(whose).long(),
             torch.from_numpy(onset).float(),
             torch.from_numpy(offset).float(),
             torch.from_numpy(pitch).long(),

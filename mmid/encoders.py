@@ -66,7 +66,10 @@ class EncoderConfig:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> EncoderConfig:
         """Rebuild a configuration that `to_dict` gave, also after a trip through JSON."""
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        parts: dict[str, Any] = {
+            name: tuple(v) if isinstance(v, list) else v for name, v in values.items()
+        }
+        return cls(**parts)
 
 
 class Pathway(nn.Module):
@@ -145,8 +148,11 @@ class ModelConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the configuration as JSON-ready names and values."""
-        parts = {"features": self.features, "audio": self.audio, "roll": self.roll}
-        return {name: part.to_dict() for name, part in parts.items()}
+        return {
+            "features": self.features.to_dict(),
+            "audio": self.audio.to_dict(),
+            "roll": self.roll.to_dict(),
+        }
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ModelConfig:
@@ -168,7 +174,7 @@ class Encoders(nn.Module):
         self.audio = Pathway(1, params.bands, params.snippet, self.config.audio)
         self.roll = Pathway(params.roll_channels, params.pitches, params.snippet, self.config.roll)
         self.log_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
-        self.to(memory_format=torch.channels_last)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @property
     def device(self) -> torch.device:

@@ -1,5 +1,15 @@
 """The errors mmid raises for what a user can mend: each message is one clear line."""
 
+from __future__ import annotations
+
+import os
+
+
+def label(path: str | os.PathLike[str]) -> str:
+    """Name a file in a message: on one line, with nothing a terminal would act on."""
+    name = os.fspath(path)
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
+
 
 class MmidError(Exception):
     """Bad input or a missing resource; the message says what and how to go on."""

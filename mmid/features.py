@@ -7,6 +7,7 @@ lowest band or MIDI pitch 0. The same functions serve training, indexing and que
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor
 
 from mmid.audio import stream_audio
-from mmid.errors import AudioError
+from mmid.errors import AudioError, label
 from mmid.params import DEFAULT, FeatureParams
 
 LOUD_QUANTILE = 0.95
@@ -59,7 +60,8 @@ def design_filterbank(params: FeatureParams = DEFAULT) -> np.ndarray:
     rising, falling = edges[:-2, None], edges[2:, None]
     peak, bins = edges[1:-1, None], np.arange(params.bins)[None]
     slopes = np.minimum((bins - rising) / (peak - rising), (falling - bins) / (falling - peak))
-    return np.clip(slopes, 0, 1).astype(np.float32)
+    weights: np.ndarray = np.clip(slopes, 0, 1).astype(np.float32)
+    return weights
 
 
 @lru_cache
@@ -88,7 +90,8 @@ def _band_magnitudes(padded: Tensor, params: FeatureParams) -> Tensor:
     magnitude = functional.spectrogram(
         padded, 0, window, params.window, params.hop, params.window, 1.0, False, center=False
     )
-    return filterbank(params).to(padded.device) @ magnitude * (2 / window.sum())
+    bands: Tensor = filterbank(params).to(padded.device) @ magnitude * (2 / window.sum())
+    return bands
 
 
 def _centred_blocks(blocks: Iterable[np.ndarray], params: FeatureParams) -> Iterator[Tensor]:
@@ -129,12 +132,12 @@ def compress(magnitudes: Tensor, params: FeatureParams = DEFAULT) -> Tensor:
 
 def log_compress(relative: Tensor, params: FeatureParams = DEFAULT) -> Tensor:
     """Compress levelled magnitudes: ``log(1 + c x) / log(1 + c)``."""
-    return torch.log1p(params.compression * relative) / np.log1p(params.compression)
+    return torch.log1p(params.compression * relative) / math.log1p(params.compression)
 
 
 def log_expand(compressed: Tensor, params: FeatureParams = DEFAULT) -> Tensor:
     """Undo `log_compress`."""
-    return torch.expm1(compressed * np.log1p(params.compression)) / params.compression
+    return torch.expm1(compressed * math.log1p(params.compression)) / params.compression
 
 
 def spectrogram(samples: Tensor, params: FeatureParams = DEFAULT) -> Tensor:
@@ -183,7 +186,7 @@ def recording_spectrogram(
     stream = stream_audio(path, params.sample_rate, start=start, duration=duration)
     parts = [_band_magnitudes(b.to(device), params) for b in _centred_blocks(stream, params)]
     if not parts:
-        raise AudioError(f"{os.fspath(path)}: no audio in the span asked for")
+        raise AudioError(f"{label(path)}: no audio in the span asked for")
     return compress(torch.cat(parts, dim=-1), params)
 
 
@@ -268,10 +271,10 @@ def piano_roll(
     onset = torch.from_numpy(notes["onset"] * params.frame_rate - first).float()
     offset = torch.from_numpy(notes["offset"] * params.frame_rate - first).float()
     near = (offset > -2) & (onset < frames + 2)
-    pitch = torch.from_numpy(notes["pitch"].astype(np.int64))[near]
+    pitch = torch.from_numpy(notes["pitch"].astype(np.int64))[near].to(device)
     owner = torch.zeros_like(pitch)
-    parts = (owner, onset[near], offset[near], pitch)
-    return draw_rolls(*(p.to(device) for p in parts), count=1, frames=frames, params=params)[0]
+    sides = onset[near].to(device), offset[near].to(device)
+    return draw_rolls(owner, *sides, pitch, count=1, frames=frames, params=params)[0]
 
 
 def resample_frames(spectrograms: Tensor, first: Tensor, ratio: Tensor, frames: int) -> Tensor:

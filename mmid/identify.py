@@ -22,6 +22,7 @@ from mmid.encoders import embed_frames, fast_autocast, snippet_count
 from mmid.errors import MmidError
 from mmid.features import recording_spectrogram, resample_frames
 from mmid.index import LibraryIndex, Search
+from mmid.params import FeatureParams
 from mmid.vote import Candidate, Hits, Vote, elect
 
 TEMPO_RATIOS = tuple(2 ** (step / 6) for step in range(-6, 7))
@@ -157,7 +158,17 @@ class Identifier:
         self._model, self._index = model, index
         self._search: Search = search
         self._vote: Vote = vote
-        self._tempo_ratios, self._top, self._min_confidence = tempo_ratios, top, min_confidence
+        self._tempo_ratios, self._top, self.min_confidence = tempo_ratios, top, min_confidence
+
+    @property
+    def names(self) -> list[str]:
+        """The pieces of the index, by position."""
+        return [entry.name for entry in self._index.entries]
+
+    @property
+    def params(self) -> FeatureParams:
+        """The grid queries must be on."""
+        return self._model.encoders.config.features
 
     def identify_file(
         self, path: str | os.PathLike[str], start: float = 0.0, duration: float | None = None
@@ -171,7 +182,7 @@ class Identifier:
         """
         bands = recording_spectrogram(
             path,
-            self._model.encoders.config.features,
+            self.params,
             start=start,
             duration=duration,
             device=self._model.encoders.device,
@@ -188,7 +199,9 @@ class Identifier:
             except MmidError as error:
                 yield Identification(os.fspath(path), 0.0, False, (), str(error))
 
-    def identify(self, spectrogram: Tensor, query: str = "") -> Identification:
+    def identify(
+        self, spectrogram: Tensor, query: str = "", without: frozenset[int] = frozenset()
+    ) -> Identification:
         """Identify a spectrogram.
 
         Parameters
@@ -197,18 +210,27 @@ class Identifier:
             From `mmid.features`.
         query : str
             What to call it in the answer.
+        without : frozenset of int
+            Positions of pieces to act as if they were not in the index.
         """
-        seconds = spectrogram.shape[1] / self._model.encoders.config.features.frame_rate
-        hits = [self._hits(spectrogram, ratio) for ratio in self._tempo_ratios]
-        candidates = elect(hits, self._vote, max(2, self._top))
+        seconds = spectrogram.shape[1] / self.params.frame_rate
+        hits = [self._hits(spectrogram, ratio, without) for ratio in self._tempo_ratios]
+        elected = elect(hits, self._vote, max(2, self._top) + len(without))
+        candidates = [c for c in elected if c.piece not in without]
         matches = tuple(self._match(c, candidates, seconds) for c in candidates[: self._top])
-        matched = bool(matches) and matches[0].confidence >= self._min_confidence
+        matched = bool(matches) and matches[0].confidence >= self.min_confidence
         return Identification(query, seconds, matched, matches)
 
-    def _hits(self, spectrogram: Tensor, tempo_ratio: float) -> Hits:
+    def _hits(self, spectrogram: Tensor, tempo_ratio: float, without: frozenset[int]) -> Hits:
         vectors, frames = embed_query(spectrogram, self._model, tempo_ratio)
         kept = np.linspace(0, len(frames) - 1, min(len(frames), MAX_SNIPPETS)).astype(int)
-        snippets, similarity = self._index.search(vectors[kept], NEIGHBOURS, self._search)
+        wanted = NEIGHBOURS * (4 if without else 1)
+        snippets, similarity = self._index.search(vectors[kept], wanted, self._search)
+        if without:
+            hidden = np.isin(self._index.locate(snippets)[0], list(without))
+            order = np.argsort(hidden, axis=1, kind="stable")[:, :NEIGHBOURS]
+            snippets = np.take_along_axis(snippets, order, 1)
+            similarity = np.take_along_axis(similarity, order, 1)
         piece, place = self._index.locate(snippets)
         return Hits(tempo_ratio, frames[kept], piece, place, similarity)
 
@@ -216,7 +238,7 @@ class Identifier:
         entry = self._index.entries[candidate.piece]
         start = end = None
         if candidate.start is not None:
-            rate = self._model.encoders.config.features.frame_rate
+            rate = self.params.frame_rate
             start = min(max(0.0, candidate.start / rate), entry.seconds)
             end = min(entry.seconds, candidate.start / rate + seconds * candidate.tempo_ratio)
         return Match(

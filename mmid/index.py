@@ -1,9 +1,10 @@
 """The index of a library: snippet vectors, their places, the pieces, and a graph to search them.
 
-Conventions: an index is a folder. ``manifest.json`` names a data folder beside it and the SHA-256 of
-every file there; it is replaced in one step, so a reader sees the old index or the new one, whole.
-Vectors are float16 unit vectors ``[snippets, embedding]``, grouped by piece; a snippet's place is the
-frame of the piece it begins at. The graph is a cache of the vectors and is read only after its hash.
+Conventions: an index is a folder. ``manifest.json`` names a data folder beside it and the SHA-256
+of every file there; it is replaced in one step, so a reader sees the old index or the new one,
+whole. Vectors are float16 unit vectors ``[snippets, embedding]``, grouped by piece; a snippet's
+place is the frame of the piece it begins at. The graph is a cache of the vectors and is read only
+after its hash.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Callable, Iterable, Sequence
@@ -30,6 +32,7 @@ from mmid.library import BadFile, Piece
 from mmid.params import FeatureParams
 
 FORMAT = "mmid-index-1"
+DATA_NAME = re.compile(r"data-[0-9a-f]{12}")
 VECTORS, PLACES, PIECES, GRAPH = "vectors.npy", "places.npy", "pieces.json", "graph.bin"
 
 GRAPH_LINKS = 16
@@ -150,7 +153,8 @@ def build_index(
             first += len(where)
         progress(done)
     if not entries:
-        raise LibraryIndexError(f"no piece to index; the first fault: {bad[0].reason}")
+        fault = f"; the first fault: {bad[0].reason}" if bad else ""
+        raise LibraryIndexError(f"no piece to index{fault}")
     _write(folder, entries, np.concatenate(vectors), np.concatenate(places), model)
     return BuildReport(len(entries), first, sum(e.seconds for e in entries), tuple(bad))
 
@@ -158,10 +162,22 @@ def build_index(
 def _refuse_foreign(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise LibraryIndexError(f"{folder}: is a file; an index is a folder")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / "manifest.json").exists():
+    if folder.is_dir() and any(folder.iterdir()) and not (_data_folders(folder) or _named(folder)):
         raise LibraryIndexError(
             f"{folder}: not empty and not an mmid index; choose another --index"
         )
+
+
+def _data_folders(folder: Path) -> list[Path]:
+    return [path for path in folder.glob("data-*") if DATA_NAME.fullmatch(path.name)]
+
+
+def _named(folder: Path) -> bool:
+    """Tell whether a manifest, maybe damaged, is mmid's: many programs have a file so called."""
+    try:
+        return FORMAT.encode() in (folder / "manifest.json").read_bytes()
+    except OSError:
+        return False
 
 
 def _write(
@@ -174,6 +190,7 @@ def _write(
     folder.mkdir(parents=True, exist_ok=True)
     data = folder / f"data-{uuid.uuid4().hex[:12]}"
     data.mkdir()
+    part = folder / f"manifest.{os.getpid()}.part"
     try:
         np.save(data / VECTORS, vectors)
         np.save(data / PLACES, places)
@@ -189,13 +206,13 @@ def _write(
             "data": data.name,
             "files": {path.name: _sha256(path) for path in sorted(data.iterdir())},
         }
-        part = folder / f"manifest.{os.getpid()}.part"
         part.write_text(json.dumps(manifest, indent=1))
         part.replace(folder / "manifest.json")
     except BaseException:
         shutil.rmtree(data, ignore_errors=True)
+        part.unlink(missing_ok=True)
         raise
-    for old in folder.glob("data-*"):
+    for old in _data_folders(folder):
         if old != data:
             shutil.rmtree(old, ignore_errors=True)
 
@@ -253,7 +270,7 @@ class LibraryIndex:
         return len(self.entries)
 
     def _checked(self, name: str) -> Path:
-        path = self._data / name
+        path: Path = self._data / name
         try:
             intact = _sha256(path) == self._hashes.get(name)
         except OSError as error:

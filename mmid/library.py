@@ -1,7 +1,8 @@
 """A folder of MIDI files as pieces: found, read in parallel, grouped by music, split.
 
-Conventions: a piece is named by its path relative to the folder it was found in, with forward
-slashes. Pieces that hold the same music share a group; a split never cuts a group.
+Conventions: a piece is named by its path relative to the library's folder (the common parent,
+where there are several), with forward slashes. Pieces that hold the same music share a group; a
+split never cuts a group.
 """
 
 from __future__ import annotations
@@ -100,8 +101,7 @@ def read_piece(path: Path, folder: Path) -> Piece | BadFile:
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
     except (MidiError, OSError) as error:
         return BadFile(path, str(error))
-    name = path.name if path == folder else path.relative_to(folder).as_posix()
-    return Piece(name, path, digest, midi)
+    return Piece(Path(os.path.relpath(path, folder)).as_posix(), path, digest, midi)
 
 
 def _read_job(job: tuple[Path, Path]) -> Piece | BadFile:
@@ -123,6 +123,30 @@ def parallel(
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def library_root(folders: Sequence[Path]) -> Path:
+    """Return the folder that piece names are relative to: the one given, or the common parent."""
+    bases = [folder.parent if folder.is_file() else folder for folder in folders]
+    return bases[0] if len(bases) == 1 else Path(os.path.commonpath([b.absolute() for b in bases]))
+
+
+def scan(folders: Sequence[Path], jobs: int | None = None) -> tuple[int, Iterator[Piece | BadFile]]:
+    """Find the MIDI files below folders, and read them one by one in worker processes.
+
+    Returns
+    -------
+    int, iterator of Piece or BadFile
+        How many files there are, and each as read.
+
+    Raises
+    ------
+    MmidError
+        If a folder is missing or without MIDI files.
+    """
+    files = list(dict.fromkeys(path for folder in folders for path in find_midi(folder)))
+    base = library_root(folders)
+    return len(files), parallel(_read_job, [(path, base) for path in files], jobs)
 
 
 def read_library(
@@ -151,16 +175,16 @@ def read_library(
     MmidError
         If a folder is missing or without MIDI files, or no file can be read.
     """
-    found = [(path, folder) for folder in folders for path in find_midi(folder)]
+    count, files = scan(folders, jobs)
     pieces: list[Piece] = []
     bad: list[BadFile] = []
-    for done, piece in enumerate(parallel(_read_job, found, jobs), 1):
+    for done, piece in enumerate(files, 1):
         if isinstance(piece, Piece):
             pieces.append(piece)
         else:
             bad.append(piece)
         if progress:
-            progress(done, len(found))
+            progress(done, count)
     if not pieces:
         raise MmidError(f"no readable MIDI file; the first fault: {bad[0].reason}")
     return pieces, bad

@@ -1,8 +1,16 @@
-"""Results as text: lines, tables and JSON."""
+"""Results as text: lines and tables for people, JSON for programs."""
 
 from __future__ import annotations
 
-from mmid.train import Epoch
+from typing import TYPE_CHECKING
+
+from rich.markup import escape
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from mmid.evaluate import ClipScores, SnippetScores
+    from mmid.identify import Identification, Match
+    from mmid.train import Epoch
 
 
 def describe_epoch(epoch: Epoch) -> str:
@@ -13,3 +21,84 @@ def describe_epoch(epoch: Epoch) -> str:
         f"  R@1 {forth.recall[1]:.1%} / {back.recall[1]:.1%}  MRR {forth.mrr:.1%} / {back.mrr:.1%}"
         f"  {epoch.pairs_per_second:.0f} pairs/s{'  best' if epoch.best else ''}"
     )
+
+
+def clock(seconds: float | None) -> str:
+    """Return seconds as minutes and seconds.
+
+    Examples
+    --------
+    >>> clock(75.25)
+    '1:15.2'
+    """
+    return "" if seconds is None else f"{int(seconds // 60)}:{seconds % 60:04.1f}"
+
+
+def answer_table(answer: Identification) -> Table:
+    """Return the matches of a recording, best first."""
+    verdict = "" if answer.matched else "  [yellow]not in this library, or not sure[/]"
+    table = Table(
+        title=f"{escape(answer.query)}  ({clock(answer.seconds)}){verdict}", title_justify="left"
+    )
+    for name in ("", "piece", "confidence", "votes", "position", "tempo"):
+        table.add_column(name, justify="left" if name == "piece" else "right")
+    for rank, match in enumerate(answer.matches, 1):
+        style = "bold green" if rank == 1 and answer.matched else ""
+        table.add_row(str(rank), *_cells(match), style=style)
+    return table
+
+
+def _cells(match: Match) -> tuple[str, ...]:
+    place = f"{clock(match.start)} - {clock(match.end)}" if match.start is not None else "?"
+    return (
+        escape(match.piece),
+        f"{match.confidence:.0%}",
+        f"{match.votes:.1%}",
+        place,
+        f"x{match.tempo_ratio:.2f}",
+    )
+
+
+def snippet_table(result: SnippetScores) -> Table:
+    """Return snippet retrieval as a table."""
+    title = f"{result.pool} snippets of {result.pieces} pieces"
+    table = Table("direction", "R@1", "R@5", "R@25", "MRR", "median rank", title=title)
+    for name, scores in result.scores.items():
+        recall = [f"{share:.1%}" for share in scores.recall.values()]
+        table.add_row(name, *recall, f"{scores.mrr:.1%}", f"{scores.median_rank:g}")
+    return table
+
+
+def clip_table(results: list[ClipScores]) -> Table:
+    """Return piece identification as a table, one row a clip length."""
+    table = Table("clip", "clips", "top-1", "top-5", "MRR", "matched", "start error (median)")
+    asked_absent = any(row.auroc is not None for row in results)
+    if asked_absent:
+        table.add_column("AUROC, piece absent")
+        table.add_column("matched, piece absent")
+    for row in results:
+        error = row.median_position_error
+        cells = [
+            "whole" if row.seconds is None else f"{row.seconds:g} s",
+            str(row.clips),
+            *(f"{share:.1%}" for share in (row.top1, row.top5, row.mrr, row.matched)),
+            "" if error is None else f"{error:.2f} s",
+        ]
+        if asked_absent:
+            cells += [f"{row.auroc:.3f}", f"{row.falsely_matched:.1%}"]
+        table.add_row(*cells)
+    return table
+
+
+def recording_table(results: list[ClipScores]) -> Table:
+    """Return the right answers of each recording, one column a clip length."""
+    names = list(dict.fromkeys(clip.source for row in results for clip in row.results))
+    lengths = ["whole" if row.seconds is None else f"{row.seconds:g} s" for row in results]
+    table = Table("recording", *lengths, title="right first answers")
+    for name in names:
+        cells = []
+        for row in results:
+            clips = [clip for clip in row.results if clip.source == name]
+            cells.append(f"{sum(clip.rank == 1 for clip in clips)}/{len(clips)}")
+        table.add_row(escape(name), *cells)
+    return table

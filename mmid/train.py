@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,7 @@ class TrainConfig:
 
     epochs: int = 40
     epoch_pairs: int = 50_000
-    batch: int = 256
+    batch: int = 512
     learning_rate: float = 2e-3
     weight_decay: float = 1e-4
     warmup: float = 0.02
@@ -91,6 +92,17 @@ class Epoch:
     def mrr(self) -> float:
         """Mean of both directions; the best epoch has the highest."""
         return (self.audio_to_midi.mrr + self.midi_to_audio.mrr) / 2
+
+    def scalars(self) -> dict[str, float]:
+        """Return the figures by the names TensorBoard shows."""
+        return {
+            "loss/train": self.loss,
+            "mrr/audio to midi": self.audio_to_midi.mrr,
+            "mrr/midi to audio": self.midi_to_audio.mrr,
+            "recall@1/audio to midi": self.audio_to_midi.recall[1],
+            "recall@1/midi to audio": self.midi_to_audio.recall[1],
+            "speed/pairs per second": self.pairs_per_second,
+        }
 
 
 @torch.inference_mode()
@@ -254,32 +266,19 @@ def start_run(
     )
 
 
-class _scalars:
-    """TensorBoard scalars of each epoch, where tensorboard is installed."""
+@contextmanager
+def _scalars(folder: Path) -> Iterator[Callable[[Epoch], None]]:
+    """Write each epoch's figures for TensorBoard, where it is installed."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        yield lambda report: None
+        return
+    with SummaryWriter(folder) as writer:  # type: ignore[no-untyped-call]
 
-    def __init__(self, folder: Path) -> None:
-        self._folder, self._writer = folder, None
+        def log(report: Epoch) -> None:
+            for name, value in report.scalars().items():
+                writer.add_scalar(name, value, report.epoch)  # type: ignore[no-untyped-call]
+            writer.flush()  # type: ignore[no-untyped-call]
 
-    def __enter__(self) -> Callable[[Epoch], None]:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError:
-            return lambda report: None
-        self._writer = SummaryWriter(self._folder)  # type: ignore[no-untyped-call]
-        return self._log
-
-    def _log(self, report: Epoch) -> None:
-        for name, value in {
-            "loss/train": report.loss,
-            "mrr/audio to midi": report.audio_to_midi.mrr,
-            "mrr/midi to audio": report.midi_to_audio.mrr,
-            "recall@1/audio to midi": report.audio_to_midi.recall[1],
-            "recall@1/midi to audio": report.midi_to_audio.recall[1],
-            "speed/pairs per second": report.pairs_per_second,
-        }.items():
-            self._writer.add_scalar(name, value, report.epoch)  # type: ignore
-        self._writer.flush()  # type: ignore
-
-    def __exit__(self, *error: object) -> None:
-        if self._writer is not None:
-            self._writer.close()
+        yield log

@@ -5,13 +5,14 @@ import subprocess
 import sys
 import tracemalloc
 import wave
+from contextlib import suppress
 from fractions import Fraction
 
 import av
 import numpy as np
 import pytest
 
-from mmid.audio import PEAK, read_audio, stream_audio
+from mmid.audio import PEAK, _File, read_audio, stream_audio
 from mmid.errors import AudioError
 
 RATE = 22_050
@@ -268,6 +269,41 @@ def test_what_decodes_before_the_damage_is_kept(tmp_path, name):
     junk = np.random.default_rng(0).bytes(len(data) // 2)
     path.write_bytes(data[: len(data) // 2] + junk)
     np.testing.assert_allclose(read_audio(path, RATE)[kept], whole[kept], atol=1e-4)
+
+
+def test_streams_that_come_up_late_do_no_harm(tmp_path):
+    first = write(tmp_path / "a.ts", noise(20.0, 44_100), 44_100, "aac")
+    whole, options = (
+        read_audio(first, RATE),
+        {"mpegts_pmt_start_pid": "5000", "mpegts_start_pid": "512"},
+    )
+    with av.open(str(tmp_path / "b.ts"), "w", options=options) as out:
+        streams = [out.add_stream("aac", rate=44_100, layout="mono") for _ in range(2)]
+        for first_sample in range(0, 40 * 1_024, 1_024):
+            frame = av.AudioFrame.from_ndarray(np.zeros((1, 1_024), np.float32), "fltp", "mono")
+            frame.sample_rate, frame.time_base = 44_100, Fraction(1, 44_100)
+            frame.pts = first_sample
+            for stream in streams:
+                out.mux(stream.encode(frame))
+        for stream in streams:
+            out.mux(stream.encode(None))
+    first.write_bytes(first.read_bytes() + (tmp_path / "b.ts").read_bytes())
+    np.testing.assert_array_equal(read_audio(first, RATE)[: len(whole) - 50], whole[:-50])
+
+
+def test_damage_prints_nothing(tmp_path, capfd):
+    path = write(tmp_path / "a.wav", noise(2.0, 44_100), 44_100, "pcm_s16le")
+    random = np.random.default_rng(0)
+    for _ in range(30):
+        data = bytearray(path.read_bytes())
+        for place in random.integers(0, 100, 5):
+            data[place] = random.integers(256)
+        (tmp_path / "b.wav").write_bytes(data)
+        with suppress(AudioError):
+            assert np.isfinite(read_audio(tmp_path / "b.wav", RATE)).all()
+    with _File(path) as file:
+        assert file.seek(-1) == file.seek(1 << 80) == -1
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("name", ["a.wav", "a.mp3", "a.m4a", "a.ogg", "a.flac", "a"])

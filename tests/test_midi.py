@@ -369,7 +369,7 @@ def test_unreadable_file(read, monkeypatch):
     def refuse(*_args):  # root may read everything, so a mode would not do
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("mmid.midi.open", refuse, raising=False)
+    monkeypatch.setattr("mmid.smf.open", refuse, raising=False)
     with pytest.raises(MidiError, match=r"^song.mid: cannot be read \(Permission denied\)$"):
         read(GOOD)
 

@@ -1,0 +1,471 @@
+"""How good the answers are: snippet retrieval, and pieces named from clips.
+
+Conventions: shares are 0 to 1, times in seconds. Every draw depends on the seed alone.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mmid.audio import read_audio
+from mmid.checkpoint import Checkpoint
+from mmid.corpus import Recipe, performed
+from mmid.encoders import fast_autocast
+from mmid.errors import MmidError
+from mmid.features import frame_count, piano_roll, spectrogram
+from mmid.identify import Identification, Identifier
+from mmid.library import Piece, group_duplicates, read_library, read_piece, split_library
+from mmid.metrics import Retrieval, ranks, summarize
+from mmid.params import FeatureParams
+from mmid.render import Synthesizer, find_soundfont
+
+SPACING = 10
+"""Snippets of an evaluation pool begin at least so many frames apart."""
+
+SAME_ROLL = 0.95
+"""Rolls with at least this cosine are repeats of the same bars."""
+
+Progress = Callable[[str, int, int], None]
+
+
+def _quiet(what: str, done: int, total: int) -> None:
+    pass
+
+
+def held_out(library: Path, side: str, seed: int, jobs: int | None = None) -> list[Piece]:
+    """Read a library and return one side of its split; ``all`` is everything."""
+    pieces, _ = read_library([library], jobs=jobs)
+    return pieces if side == "all" else split_library(pieces, seed)[side]
+
+
+@dataclass(frozen=True)
+class SnippetScores:
+    """Retrieval among a pool of snippets; ``strict`` counts repeats of the same bars as wrong.
+
+    Parameters
+    ----------
+    pool : int
+        Snippets of each kind.
+    pieces : int
+        Pieces they are from.
+    scores : dict of str to Retrieval
+        Both directions, strict and with repeats counted right.
+    """
+
+    pool: int
+    pieces: int
+    scores: dict[str, Retrieval]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the scores as JSON-ready names and values."""
+        return asdict(self)
+
+
+def evaluate_snippets(
+    pieces: Sequence[Piece],
+    soundfont: Path,
+    model: Checkpoint,
+    *,
+    pool: int = 2_000,
+    seed: int = 0,
+    progress: Progress = _quiet,
+) -> SnippetScores:
+    """Render pieces and retrieve their snippets in both directions, exactly (benchmark B1).
+
+    Parameters
+    ----------
+    pieces : sequence of Piece
+        None of them trained on.
+    soundfont : Path
+        One the model never heard.
+    model : Checkpoint
+    pool : int
+        Snippets drawn from all those that hold an onset.
+    seed : int
+
+    Raises
+    ------
+    MmidError
+        If the pieces hold fewer snippets than the pool.
+    """
+    params = model.encoders.config.features
+    places = _snippet_places(pieces, params, np.random.default_rng(seed))
+    if len(places) < pool:
+        raise MmidError(
+            f"{len(pieces)} pieces hold {len(places)} snippets, fewer than --pool {pool}"
+        )
+    chosen = np.random.default_rng(seed + 1).permutation(len(places))[:pool]
+    audio, rolls, seen = [], [], []
+    with Synthesizer(soundfont, params.sample_rate) as synthesizer:
+        for number, piece in enumerate(pieces):
+            frames = sorted(places[i][1] for i in chosen if places[i][0] == number)
+            if frames:
+                bands = spectrogram(torch.from_numpy(synthesizer.render(piece.midi.notes)), params)
+                audio.append(_embed(model, "audio", [bands[None]], frames))
+                roll = piano_roll(piece.midi.notes, bands.shape[1], params)
+                rolls.append(_embed(model, "roll", [roll], frames))
+                seen.append(_windows(roll, frames, params).flatten(1).half())
+            progress("Rendering", number + 1, len(pieces))
+    scores = torch.cat(audio) @ torch.cat(rolls).T
+    repeats = _repeats(torch.cat(seen))
+    results = {
+        "audio to MIDI": ranks(scores),
+        "MIDI to audio": ranks(scores.T),
+        "audio to MIDI, repeats right": ranks(scores, repeats),
+        "MIDI to audio, repeats right": ranks(scores.T, repeats),
+    }
+    return SnippetScores(pool, len(seen), {name: summarize(r) for name, r in results.items()})
+
+
+def _snippet_places(
+    pieces: Sequence[Piece], params: FeatureParams, rng: np.random.Generator
+) -> list[tuple[int, int]]:
+    """List the snippets with an onset: piece and first frame, from a random phase of each."""
+    places = []
+    for number, piece in enumerate(pieces):
+        last = frame_count(piece.midi.seconds, params) - params.snippet
+        starts = np.arange(int(rng.integers(SPACING)), max(last, 0) + 1, SPACING)
+        onsets = np.sort(piece.midi.notes["onset"]) * params.frame_rate
+        heard = np.searchsorted(onsets, starts + params.snippet) > np.searchsorted(onsets, starts)
+        places += [(number, int(start)) for start in starts[heard]]
+    return places
+
+
+def _windows(whole: Tensor, frames: Sequence[int], params: FeatureParams) -> Tensor:
+    return torch.stack([whole[..., f : f + params.snippet] for f in frames])
+
+
+@torch.inference_mode()
+def _embed(model: Checkpoint, side: str, whole: list[Tensor], frames: Sequence[int]) -> Tensor:
+    pathway, device = getattr(model.encoders, side), model.encoders.device
+    windows = _windows(whole[0], frames, model.encoders.config.features).to(device)
+    with fast_autocast(device):
+        embedded: Tensor = pathway(windows)[:, 0].cpu()
+    return embedded
+
+
+def _repeats(rolls: Tensor) -> Tensor:
+    unit = torch.nn.functional.normalize(rolls.float(), dim=1)
+    parts = (unit[first : first + 1_000] for first in range(0, len(unit), 1_000))
+    return torch.cat([part @ unit.T >= SAME_ROLL for part in parts])
+
+
+@dataclass(frozen=True)
+class Source:
+    """A recording whose piece is known.
+
+    Parameters
+    ----------
+    name : str
+    samples : np.ndarray [n] float32
+        At the grid's rate.
+    right : frozenset of str
+        SHA-256 of the MIDI files that hold its music.
+    tempo_ratio : float or None
+        Its speed against the score where it is constant and known.
+    """
+
+    name: str
+    samples: np.ndarray
+    right: frozenset[str]
+    tempo_ratio: float | None
+
+
+def rendered_sources(
+    pieces: Sequence[Piece],
+    everything: Sequence[Piece],
+    soundfont: Path,
+    params: FeatureParams,
+    *,
+    tempo: tuple[float, float] = (1.0, 1.0),
+    seed: int = 0,
+) -> Iterator[Source]:
+    """Render each piece at a tempo drawn from a range, log-uniformly (benchmark B2).
+
+    Parameters
+    ----------
+    pieces : sequence of Piece
+    everything : sequence of Piece
+        Their library: other files of the same music in it are right answers too.
+    soundfont : Path
+    params : FeatureParams
+    tempo : tuple of float
+        Slowest and fastest speed against the score.
+    seed : int
+    """
+    right = _same_music(everything)
+    rng = np.random.default_rng(seed)
+    with Synthesizer(soundfont, params.sample_rate) as synthesizer:
+        for piece in pieces:
+            ratio = float(np.exp(rng.uniform(*np.log(tempo))))
+            _, played = performed(piece.midi.notes, Recipe(str(soundfont), tempo=ratio, seed=seed))
+            yield Source(piece.name, synthesizer.render(played), right[piece.digest], ratio)
+
+
+def _same_music(pieces: Sequence[Piece]) -> dict[str, frozenset[str]]:
+    labels = group_duplicates([piece.midi.notes for piece in pieces])
+    members: dict[int, set[str]] = {}
+    for piece, label in zip(pieces, labels, strict=True):
+        members.setdefault(int(label), set()).add(piece.digest)
+    return {p.digest: frozenset(members[int(x)]) for p, x in zip(pieces, labels, strict=True)}
+
+
+def recorded_sources(folder: Path, params: FeatureParams) -> Iterator[Source]:
+    """Read the recordings that a folder's ``pairs.csv`` lists (columns id, audio, midi).
+
+    Raises
+    ------
+    MmidError
+        If the list or one of its files is missing or unreadable.
+    """
+    rows = _read_pairs(folder / "pairs.csv")
+    pieces = []
+    for row in rows:
+        piece = read_piece(folder / row["midi"], folder)
+        if not isinstance(piece, Piece):
+            raise MmidError(piece.reason)
+        pieces.append(piece)
+    right = _same_music(pieces)
+    for row, piece in zip(rows, pieces, strict=True):
+        samples = read_audio(folder / row["audio"], params.sample_rate)
+        yield Source(row["id"], samples, right[piece.digest], None)
+
+
+def open_sources(
+    folder: Path,
+    soundfont: str | None,
+    params: FeatureParams,
+    tempo: tuple[float, float],
+    side: str,
+    seed: int,
+    jobs: int | None = None,
+) -> tuple[int, Iterator[Source]]:
+    """Return the recordings of a folder: those its ``pairs.csv`` lists, or renderings of its MIDI.
+
+    Returns
+    -------
+    int, iterator of Source
+        How many there are, and each as it is read or rendered.
+
+    Raises
+    ------
+    MmidError
+        If the folder has no ``pairs.csv`` and no soundfont is given.
+    """
+    if soundfont is None:
+        return len(_read_pairs(folder / "pairs.csv")), recorded_sources(folder, params)
+    everything = held_out(folder, "all", seed, jobs)
+    pieces = everything if side == "all" else split_library(everything, seed)[side]
+    font = find_soundfont(soundfont)
+    rendered = rendered_sources(pieces, everything, font, params, tempo=tempo, seed=seed)
+    return len(pieces), rendered
+
+
+def _read_pairs(path: Path) -> list[dict[str, str]]:
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise MmidError(f"{path}: cannot read the list of pairs ({error})") from error
+    if not rows or not {"id", "audio", "midi"} <= set(rows[0]):
+        raise MmidError(f"{path}: needs a header with the columns id, audio and midi, and rows")
+    return rows
+
+
+@dataclass(frozen=True)
+class ClipResult:
+    """One clip and how it fared.
+
+    Parameters
+    ----------
+    source : str
+    start, seconds : float
+        Where in the recording the clip lies.
+    rank : int or None
+        Of the right piece among the matches; None if it is not there.
+    matched : bool
+        Whether the first match was sure enough.
+    answer : str
+        The first match's piece.
+    confidence, votes : float
+        Of the first match.
+    position_error : float or None
+        Seconds between the start told and the true one, where both are known.
+    absent_confidence : float or None
+        Of the first match once the right pieces are taken out of the library.
+    """
+
+    source: str
+    start: float
+    seconds: float
+    rank: int | None
+    matched: bool
+    answer: str
+    confidence: float
+    votes: float
+    position_error: float | None
+    absent_confidence: float | None
+
+
+@dataclass(frozen=True)
+class ClipScores:
+    """The clips of one length, summed up.
+
+    Parameters
+    ----------
+    seconds : float or None
+        Clip length; None is the whole recording.
+    clips : int
+    top1, top5, mrr : float
+    matched : float
+        Share of clips whose first match was sure enough.
+    median_position_error : float or None
+        Seconds, over the right answers.
+    auroc : float or None
+        How well confidence tells clips whose piece is there from the same clips without it.
+    falsely_matched : float or None
+        Share of clips without their piece that are matched all the same.
+    results : tuple of ClipResult
+    """
+
+    seconds: float | None
+    clips: int
+    top1: float
+    top5: float
+    mrr: float
+    matched: float
+    median_position_error: float | None
+    auroc: float | None
+    falsely_matched: float | None
+    results: tuple[ClipResult, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the scores and every clip as JSON-ready names and values."""
+        return asdict(self)
+
+
+def evaluate_pieces(
+    sources: Iterator[Source],
+    identifier: Identifier,
+    digests: Sequence[str],
+    *,
+    lengths: Sequence[float | None],
+    clips: int = 3,
+    absent: bool = False,
+    seed: int = 0,
+    progress: Callable[[str], None] = lambda name: None,
+) -> list[ClipScores]:
+    """Identify clips of recordings whose pieces are known (benchmarks B2 to B4).
+
+    Parameters
+    ----------
+    sources : iterator of Source
+    identifier : Identifier
+        Over the library.
+    digests : sequence of str
+        SHA-256 of every piece of the index.
+    lengths : sequence of float or None
+        Clip lengths, seconds; None is the whole recording.
+    clips : int
+        Clips of each length from a recording, at random places.
+    absent : bool
+        Ask about each clip once more with its piece taken out of the library (benchmark B5).
+    seed : int
+    progress : callable
+        Told each recording's name once it is done.
+
+    Returns
+    -------
+    list of ClipScores
+        One a length.
+    """
+    params = identifier.params
+    found: list[list[ClipResult]] = [[] for _ in lengths]
+    for number, source in enumerate(sources):
+        rng = np.random.default_rng([seed, number])
+        for results, length in zip(found, lengths, strict=True):
+            for first, samples in _cut(source.samples, length, clips, params, rng):
+                bands = spectrogram(torch.from_numpy(samples), params)
+                without = [i for i, digest in enumerate(digests) if digest in source.right]
+                names = {identifier.names[i] for i in without}
+                result = _judge(
+                    source, first / params.sample_rate, identifier.identify(bands), names
+                )
+                if absent:
+                    other = identifier.identify(bands, without=frozenset(without)).matches
+                    result = replace(result, absent_confidence=other[0].confidence)
+                results.append(result)
+        progress(source.name)
+    sure = identifier.min_confidence
+    return [_sum_up(length, results, sure) for length, results in zip(lengths, found, strict=True)]
+
+
+def _cut(
+    samples: np.ndarray,
+    length: float | None,
+    clips: int,
+    params: FeatureParams,
+    rng: np.random.Generator,
+) -> Iterator[tuple[int, np.ndarray]]:
+    size = len(samples) if length is None else int(length * params.sample_rate)
+    if size >= len(samples):
+        yield 0, samples
+        return
+    for first in rng.integers(0, len(samples) - size, clips):
+        yield int(first), samples[first : first + size]
+
+
+def _judge(source: Source, start: float, answer: Identification, names: set[str]) -> ClipResult:
+    right = [match.piece in names for match in answer.matches]
+    rank = right.index(True) + 1 if any(right) else None
+    best = answer.matches[0]
+    error = None
+    if rank == 1 and best.start is not None and source.tempo_ratio is not None:
+        error = abs(best.start - start * source.tempo_ratio)
+    return ClipResult(
+        source.name,
+        start,
+        answer.seconds,
+        rank,
+        answer.matched,
+        best.piece,
+        best.confidence,
+        best.votes,
+        error,
+        None,
+    )
+
+
+def _sum_up(length: float | None, results: Sequence[ClipResult], sure: float) -> ClipScores:
+    errors = [r.position_error for r in results if r.position_error is not None]
+    count = max(1, len(results))
+    auroc, falsely = _rejection(results, sure)
+    return ClipScores(
+        length,
+        len(results),
+        sum(r.rank == 1 for r in results) / count,
+        sum(r.rank is not None and r.rank <= 5 for r in results) / count,
+        sum(1 / r.rank for r in results if r.rank) / count,
+        sum(r.matched for r in results) / count,
+        float(np.median(errors)) if errors else None,
+        auroc,
+        falsely,
+        tuple(results),
+    )
+
+
+def _rejection(results: Sequence[ClipResult], sure: float) -> tuple[float | None, float | None]:
+    absent = np.array([r.absent_confidence for r in results if r.absent_confidence is not None])
+    if not len(absent):
+        return None, None
+    present = np.array([r.confidence for r in results])[:, None]
+    auroc = float(np.mean(present > absent) + np.mean(present == absent) / 2)
+    return auroc, float(np.mean(absent >= sure))

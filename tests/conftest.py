@@ -1,0 +1,139 @@
+"""Small seeded things most tests need: notes, a MIDI library, tiny models, recordings."""
+
+from __future__ import annotations
+
+import wave
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from mmid.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from mmid.encoders import EncoderConfig, Encoders, ModelConfig
+from mmid.library import Piece, read_library
+from mmid.midi import NOTE_DTYPE, write_midi
+from mmid.params import DEFAULT
+
+DrawNotes = Callable[..., np.ndarray]
+
+TINY = EncoderConfig(
+    widths=(4, 8),
+    times=(4, 4),
+    strides=(2, 2),
+    rows=(5, 3),
+    row_strides=(4, 4),
+    collapsed=16,
+    embedding=16,
+)
+
+
+def _notes(seed: int, count: int = 40, seconds: float = 20.0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    notes = np.zeros(count, NOTE_DTYPE)
+    notes["onset"] = np.sort(rng.integers(0, int(seconds * 100), count) / 100)
+    notes["offset"] = notes["onset"] + rng.integers(5, 80, count) / 100
+    notes["pitch"] = rng.integers(40, 90, count)
+    notes["velocity"] = rng.integers(40, 120, count)
+    notes["program"] = rng.integers(0, 4, count)
+    return notes
+
+
+@pytest.fixture(scope="session")
+def draw_notes() -> DrawNotes:
+    """Return a function that draws ``count`` random notes within ``seconds``, for a seed."""
+    return _notes
+
+
+@pytest.fixture
+def midi_folder(tmp_path: Path) -> Path:
+    """Return a folder of six short pieces, one of them in a folder of its own."""
+    folder = tmp_path / "library"
+    (folder / "more").mkdir(parents=True)
+    for seed in range(6):
+        place = folder / "more" if seed == 5 else folder
+        write_midi(_notes(seed), place / f"piece {seed}.mid")
+    return folder
+
+
+@pytest.fixture
+def pieces(midi_folder: Path) -> list[Piece]:
+    """Return the pieces of `midi_folder`."""
+    return read_library([midi_folder], jobs=1)[0]
+
+
+@pytest.fixture(scope="session")
+def tiny_config() -> ModelConfig:
+    """Return a model of the default grid that runs in no time."""
+    return ModelConfig(DEFAULT, TINY, TINY)
+
+
+def _shake(encoders: Encoders, seed: int = 0) -> Encoders:
+    generator = torch.Generator().manual_seed(seed)
+    for layer in encoders.modules():
+        if isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d)):
+            for tensor in (layer.running_mean, layer.bias.data):
+                tensor.copy_(torch.randn(tensor.shape, generator=generator) * 0.3)
+            for tensor in (layer.running_var, layer.weight.data):
+                tensor.copy_(torch.rand(tensor.shape, generator=generator) + 0.5)
+    return encoders.eval()
+
+
+@pytest.fixture(scope="session")
+def shake() -> Callable[..., Encoders]:
+    """Return a function that fills the batch norms with random statistics, for evaluation."""
+    return _shake
+
+
+@pytest.fixture(scope="session")
+def make_model(
+    tmp_path_factory: pytest.TempPathFactory, tiny_config: ModelConfig
+) -> Callable[[int], Checkpoint]:
+    """Return a function that makes a tiny model with the random weights of a seed."""
+
+    def make(seed: int) -> Checkpoint:
+        torch.manual_seed(seed)
+        path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
+        save_checkpoint(path, _shake(Encoders(tiny_config), seed), {"seed": seed})
+        return load_checkpoint(path)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_model(make_model: Callable[[int], Checkpoint]) -> Checkpoint:
+    """Return a tiny model with random weights."""
+    return make_model(0)
+
+
+def _write_wav(path: Path, samples: np.ndarray, rate: int = DEFAULT.sample_rate) -> Path:
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, rate, 0, "NONE", ""))
+        file.writeframes((np.clip(samples, -1, 1) * 32_767).astype("<i2").tobytes())
+    return path
+
+
+@pytest.fixture(scope="session")
+def write_wav() -> Callable[..., Path]:
+    """Return a function that writes mono samples as a 16-bit WAV file and gives back its path."""
+    return _write_wav
+
+
+def _sines(notes: np.ndarray, seconds: float | None = None) -> np.ndarray:
+    rate = DEFAULT.sample_rate
+    end = float(notes["offset"].max()) if seconds is None else seconds
+    samples = np.zeros(int(end * rate), np.float32)
+    for note in notes:
+        first, last = int(note["onset"] * rate), min(int(note["offset"] * rate), len(samples))
+        time = np.arange(last - first) / rate
+        tone = np.sin(2 * np.pi * 440 * 2 ** ((int(note["pitch"]) - 69) / 12) * time)
+        samples[first:last] += 0.3 * tone * np.exp(-3 * time)
+    return samples
+
+
+@pytest.fixture(scope="session")
+def play() -> Callable[..., np.ndarray]:
+    """Return a function that plays notes as decaying sines on the grid's rate."""
+    return _sines
