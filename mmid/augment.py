@@ -46,8 +46,8 @@ class Augmentation:
     """
 
     stretch: float = 0.25
-    mismatch: float = 0.06
-    shift: float = 1.0
+    mismatch: float = 0.05
+    shift: float = 0.0
     cents: float = 35.0
     equalizer: float = 4.0
     gain: float = 10.0

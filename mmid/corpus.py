@@ -159,8 +159,8 @@ class Job:
 
 
 @lru_cache(maxsize=6)
-def _synthesizer(soundfont: str, sample_rate: int, reverb: bool) -> Synthesizer:
-    return Synthesizer(Path(soundfont), sample_rate, reverb=reverb)
+def _synthesizer(soundfont: str, sample_rate: int) -> Synthesizer:
+    return Synthesizer(Path(soundfont), sample_rate)
 
 
 def _sound(job: Job) -> tuple[np.ndarray, Tensor]:
@@ -176,8 +176,8 @@ def _sound(job: Job) -> tuple[np.ndarray, Tensor]:
         return job.notes, bands
     recipe = job.source
     written, played = performed(job.notes, recipe)
-    synthesizer = _synthesizer(recipe.soundfont, job.params.sample_rate, recipe.reverb)
-    return written, spectrogram(torch.from_numpy(synthesizer.render(played)), job.params)
+    synthesizer = _synthesizer(recipe.soundfont, job.params.sample_rate)
+    return written, spectrogram(torch.from_numpy(synthesizer.render(played, reverb=recipe.reverb)), job.params)
 
 
 def make_features(job: Job) -> str | None:

@@ -59,12 +59,14 @@ class Batch:
     audio: Tensor
     rolls: Tensor
 
-    def repeats(self, threshold: float = 0.95) -> Tensor:
+    def repeats(self, threshold: float = 0.98) -> Tensor:
         """Return ``[b, b]`` bool: the pairs of rolls that are nearly the same (by cosine)."""
-        sketch = self.rolls[:, 0, :, ::2].flatten(1)
-        unit = torch.nn.functional.normalize(sketch, dim=1)
+        unit = torch.nn.functional.normalize(self.rolls[:, 0].flatten(1), dim=1)
         return unit @ unit.T > threshold
 
+
+NEAR_FRAMES = (2.0, 21.0)
+"""How far apart overlapping snippets of a batch begin; teaches the place as well as the music."""
 
 MIN_ONSETS = 2
 """A snippet with fewer onsets says too little to learn from."""
@@ -117,8 +119,21 @@ class PairSource:
         drawn = np.searchsorted(self._cumulative, rng.random(-(-size // self._neighbours)))
         chosen = np.minimum(drawn, len(self._renderings) - 1).repeat(self._neighbours)[:size]
         first = np.array([self._place(i, r, rng) for i, r in zip(chosen, ratio, strict=True)])
+        if self._augmentation and self._neighbours > 1:
+            self._draw_near(chosen, first, ratio, rng)
         rolls = self._rolls(chosen, first, ratio)
         return Batch(self._spectrograms(chosen, first, ratio, rng, generator)[:, None], rolls)
+
+    def _draw_near(
+        self, chosen: np.ndarray, first: np.ndarray, ratio: np.ndarray, rng: np.random.Generator
+    ) -> None:
+        """Move every second snippet close to the one before it: overlapping, hence hard to tell."""
+        near = np.flatnonzero(chosen[1:] == chosen[:-1])[::2] + 1
+        away = rng.uniform(*NEAR_FRAMES, len(near)) * rng.choice([-1, 1], len(near))
+        ratio[near] = ratio[near - 1]
+        last = np.array([len(self._renderings[i]) for i in chosen[near]])
+        last = np.maximum(last - self._params.snippet * ratio[near] - 1, 0)
+        first[near] = np.clip(first[near - 1] + away * ratio[near], 0, last)
 
     def _place(self, chosen: int, ratio: float, rng: np.random.Generator) -> float:
         """Choose where a snippet begins: somewhere with notes, if a few tries find it."""

@@ -349,8 +349,8 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
             raise LibraryIndexError(
                 f"{folder}: index format {manifest['format']!r}, this mmid reads {FORMAT}"
             )
-        if Path(manifest["data"]).name != manifest["data"]:
-            raise KeyError("data")
+        if not DATA_NAME.fullmatch(manifest["data"]) or not isinstance(manifest["files"], dict):
+            raise ValueError
         return {key: manifest[key] for key in ("model", "data", "files", "snippets", "features")}
     except (ValueError, KeyError, TypeError) as error:
         raise LibraryIndexError(f"{path}: damaged; run mmid build-index again") from error

@@ -231,6 +231,9 @@ def group_duplicates(notes: Sequence[np.ndarray]) -> np.ndarray:
         The label is the lowest position of the group's pieces.
     """
     shingles = [melody_shingles(n) for n in notes]
+    known: dict[bytes, int] = {}
+    twin = np.array([known.setdefault(s.tobytes(), i) for i, s in enumerate(shingles)])
+    shingles = [s if twin[i] == i else s[:0] for i, s in enumerate(shingles)]  # any number is one
     sizes = np.array([len(s) for s in shingles])
     owner = np.repeat(np.arange(len(notes)), sizes)
     hashes = np.concatenate(shingles)
@@ -242,7 +245,8 @@ def group_duplicates(notes: Sequence[np.ndarray]) -> np.ndarray:
     pairs = [np.stack([owner[:-k], owner[k:]], 1)[run[:-k] == run[k:]] for k in range(1, COMMON)]
     edges, shared = np.unique(np.concatenate(pairs), axis=0, return_counts=True)
     same = shared >= SAME_MUSIC * np.minimum(sizes[edges[:, 0]], sizes[edges[:, 1]])
-    return _components(len(notes), edges[same])
+    labels: np.ndarray = _components(len(notes), edges[same])[twin]
+    return labels
 
 
 def _components(count: int, edges: np.ndarray) -> np.ndarray:

@@ -1,5 +1,7 @@
 """Models by name: the packaged weights and files of one's own.
 
+``python -m mmid.pretrained BEST.safetensors NAME`` packages a trained model as the default one.
+
 Conventions: ``assets/registry.json`` lists each packaged model's file and its SHA-256; the hash is
 checked whenever one is opened.
 """
@@ -7,13 +9,14 @@ checked whenever one is opened.
 from __future__ import annotations
 
 import json
+import sys
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from mmid.checkpoint import Checkpoint, load_checkpoint
+from mmid.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from mmid.errors import ModelError
 
 
@@ -55,3 +58,32 @@ def load_model(name: str | None = None, device: torch.device | str = "cpu") -> C
     if model.digest != entry["sha256"]:
         raise ModelError(f"model {name!r} is damaged: reinstall mmid")
     return model
+
+
+def package_model(checkpoint: Path, name: str, assets: Path) -> Path:
+    """Store a model in half precision among the assets and make it the default.
+
+    Parameters
+    ----------
+    checkpoint : Path
+        From `mmid train`.
+    name : str
+    assets : Path
+        Folder of ``registry.json``.
+
+    Returns
+    -------
+    Path
+        The file written.
+    """
+    model = load_checkpoint(checkpoint)
+    target = assets / f"{name}.safetensors"
+    save_checkpoint(target, model.encoders, model.facts, half=True)
+    entry = {"file": target.name, "sha256": load_checkpoint(target).digest}
+    registry = {"default": name, "models": {name: entry}}
+    (assets / "registry.json").write_text(json.dumps(registry, indent=1) + "\n")
+    return target
+
+
+if __name__ == "__main__":
+    print(package_model(Path(sys.argv[1]), sys.argv[2], Path(__file__).with_name("assets")))

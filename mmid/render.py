@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes.util
 import os
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -89,28 +90,25 @@ class Synthesizer:
         An .sf2 or .sf3 file.
     sample_rate : int
         Of the audio to give, Hz.
-    reverb : bool
-        Whether fluidsynth adds its room.
-
     Raises
     ------
     RenderError
         If fluidsynth is missing or refuses the soundfont.
     """
 
-    def __init__(self, soundfont: Path, sample_rate: int, *, reverb: bool = False) -> None:
+    def __init__(self, soundfont: Path, sample_rate: int) -> None:
         fluidsynth = _load_fluidsynth()
         settings = {
-            "synth.reverb.active": int(reverb),
+            "synth.reverb.active": 0,
             "synth.chorus.active": 0,
             "synth.midi-channels": 64,
-            "synth.dynamic-sample-loading": 1,
         }
         self.sample_rate = sample_rate
         self._synth = fluidsynth.Synth(gain=0.3, samplerate=float(sample_rate), **settings)
+        self.close = weakref.finalize(self, self._synth.delete)
         self._font = self._synth.sfload(str(soundfont))
         if self._font < 0:
-            self._synth.delete()
+            self.close()
             raise RenderError(f"{soundfont}: fluidsynth cannot load this soundfont")
 
     def __enter__(self) -> Synthesizer:
@@ -122,20 +120,23 @@ class Synthesizer:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._synth.delete()
+        self.close()
 
-    def render(self, notes: np.ndarray) -> np.ndarray:
+    def render(self, notes: np.ndarray, *, reverb: bool = False) -> np.ndarray:
         """Play a note array.
 
         Parameters
         ----------
         notes : np.ndarray [n] of mmid.midi.NOTE_DTYPE
+        reverb : bool
+            Whether fluidsynth adds its room.
 
         Returns
         -------
         np.ndarray [samples] float32
             From second 0 to `RELEASE_SECONDS` after the last note.
         """
+        self._synth.setting("synth.reverb.active", int(reverb))
         channels = self._assign_channels(notes)
         end = float(notes["offset"].max(initial=0)) + RELEASE_SECONDS
         audio = np.zeros(int(end * self.sample_rate), np.float32)

@@ -274,11 +274,11 @@ def _scalars(folder: Path) -> Iterator[Callable[[Epoch], None]]:
     except ImportError:
         yield lambda report: None
         return
-    with SummaryWriter(folder) as writer:  # type: ignore[no-untyped-call]
+    with SummaryWriter(folder) as writer:
 
         def log(report: Epoch) -> None:
             for name, value in report.scalars().items():
-                writer.add_scalar(name, value, report.epoch)  # type: ignore[no-untyped-call]
-            writer.flush()  # type: ignore[no-untyped-call]
+                writer.add_scalar(name, value, report.epoch)
+            writer.flush()
 
         yield log

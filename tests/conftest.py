@@ -17,6 +17,8 @@ from mmid.library import Piece, read_library
 from mmid.midi import NOTE_DTYPE, write_midi
 from mmid.params import DEFAULT
 
+torch.set_num_threads(1)  # tiny models gain nothing from more, and lose much on a busy machine
+
 DrawNotes = Callable[..., np.ndarray]
 
 TINY = EncoderConfig(
@@ -76,8 +78,8 @@ def _shake(encoders: Encoders, seed: int = 0) -> Encoders:
         if isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d)):
             for tensor in (layer.running_mean, layer.bias.data):
                 tensor.copy_(torch.randn(tensor.shape, generator=generator) * 0.3)
-            for tensor in (layer.running_var, layer.weight.data):
-                tensor.copy_(torch.rand(tensor.shape, generator=generator) + 0.5)
+            for tensor, least in ((layer.running_var, 0.02), (layer.weight.data, 0.5)):
+                tensor.copy_(torch.rand(tensor.shape, generator=generator) * 2 * least + least)
     return encoders.eval()
 
 

@@ -52,7 +52,7 @@ def test_bands_overlap_within_the_range_and_peak_at_one():
     assert (weights.max(1) == 1).all() and weights.min() == 0
     centres = band_centres(DEFAULT)
     assert (np.diff(centres) > 0).all()
-    assert 30 <= centres[0] and centres[-1] <= 6_000
+    assert centres[0] >= 30 and centres[-1] <= 6_000
     spanned = np.flatnonzero(weights.any(0))
     assert (np.diff(spanned) == 1).all(), "no gap between bands"
     inner = weights.sum(0)[weights[0].argmax() : weights[-1].argmax() + 1]
@@ -122,7 +122,7 @@ def test_values_lie_around_zero_to_one(draw_notes, play):
 def test_silence_stays_silent():
     assert spectrogram(torch.zeros(30_000)).max() == 0
     hiss = torch.randn(30_000, generator=torch.Generator().manual_seed(0)) * 1e-7
-    assert spectrogram(hiss).max() < 0.3
+    assert spectrogram(hiss).max() < 0.5  # noise at a recording's level reaches 1
 
 
 def test_a_batch_is_levelled_one_by_one(draw_notes, play):

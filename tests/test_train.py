@@ -1,0 +1,213 @@
+"""`mmid.train`: a run learns, can be interrupted, and stops when it should."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import save_file
+
+from mmid import train as module
+from mmid.checkpoint import load_checkpoint
+from mmid.corpus import LEVELS, Corpus
+from mmid.data import PairSource
+from mmid.errors import ModelError
+from mmid.features import piano_roll
+from mmid.metrics import summarize
+from mmid.params import DEFAULT
+from mmid.train import (
+    BEST_NAME,
+    LOG_NAME,
+    STATE_NAME,
+    Epoch,
+    TrainConfig,
+    Trainer,
+    start_run,
+    validate,
+)
+
+CONFIG = TrainConfig(
+    epochs=3, epoch_pairs=32 * 12, batch=32, learning_rate=5e-3, validation_pairs=100
+)
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory, draw_notes) -> Corpus:
+    """Return 20 renderings whose bands are simply blurred pitches: something easy to learn."""
+    folder = tmp_path_factory.mktemp("cache")
+    place = torch.arange(92)[:, None] - (torch.arange(128)[None] - 36) * 1.3
+    blur = torch.exp(-(place**2) / 2)
+    for seed in range(20):
+        notes = draw_notes(seed, 60, 12.0)
+        bands = (blur @ piano_roll(notes, 270)[0]).clamp(0, 1)
+        arrays = {
+            "spectrogram": np.ascontiguousarray((bands.T * LEVELS).byte().numpy()),
+            "times": np.stack([notes["onset"], notes["offset"]], 1).astype(np.float32),
+            "pitches": np.ascontiguousarray(notes["pitch"]),
+        }
+        save_file(arrays, folder / f"{seed}.safetensors")
+    paths = [folder / f"{seed}.safetensors" for seed in range(20)]
+    return Corpus(tuple(paths[:16]), tuple(paths[16:]), {"train_pieces": 16}, ())
+
+
+@pytest.fixture(scope="module")
+def sources(corpus) -> tuple[PairSource, PairSource]:
+    return tuple(PairSource(side, DEFAULT, None) for side in (corpus.train, corpus.valid))
+
+
+@pytest.fixture
+def trainer(tmp_path, tiny_config):
+    """Return a function that opens a run in a folder of this test."""
+
+    def open_run(name: str = "run", config: TrainConfig = CONFIG, facts=None) -> Trainer:
+        return Trainer(tmp_path / name, tiny_config, config, facts or {"data": 1}, CPU)
+
+    return open_run
+
+
+@pytest.fixture(autouse=True)
+def quiet(monkeypatch, request):
+    """Keep TensorBoard, which takes seconds to import, out of all tests but its own."""
+    if "tensorboard" not in request.node.name:
+        monkeypatch.setattr(module, "_scalars", module.contextmanager(_no_scalars))
+
+
+def _no_scalars(folder: Path):
+    yield lambda report: None
+
+
+def weights(run: Trainer) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in run.encoders.state_dict().items()}
+
+
+def test_a_run_learns_and_keeps_its_best(trainer, sources, tmp_path):
+    run, steps = trainer(config=replace(CONFIG, epoch_pairs=32 * 40)), []
+    reports = list(run.run(*sources, steps.append))
+    assert [report.epoch for report in reports] == [1, 2, 3]
+    assert reports[-1].loss < 0.6 * steps[0].loss
+    assert reports[-1].loss < np.log(32)  # chance
+    assert reports[-1].mrr > 4 * guessed_mrr(100)
+    assert len(steps) == 3 * 40 and steps[-1].done == steps[-1].steps == 40
+    best = max(reports, key=lambda report: report.mrr)
+    assert best.best
+    model = load_checkpoint(tmp_path / "run" / BEST_NAME)
+    assert model.facts["epoch"] == best.epoch and model.facts["data"] == 1
+    assert model.facts["validation_mrr"] == pytest.approx(best.mrr)
+    again = validate(model.encoders, sources[1], CONFIG.validation_pairs)
+    assert (again[0].mrr + again[1].mrr) / 2 == pytest.approx(best.mrr, abs=1e-6)
+    assert run.best().config == model.encoders.config
+
+
+def guessed_mrr(pool: int) -> float:
+    """Return what guessing scores."""
+    return float((1 / np.arange(1, pool + 1)).mean())
+
+
+def test_an_interrupted_run_goes_on_as_if_it_had_not_been(trainer, sources):
+    whole = trainer("whole")
+    reports = list(whole.run(*sources))
+
+    run = trainer("cut").run(*sources)
+    first = next(run)
+    run.close()
+
+    def interrupt(step):
+        if step.epoch == 1 and step.done == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(trainer("cut").run(*sources, interrupt))
+    resumed = trainer("cut")
+    assert resumed.epoch == 1
+    rest = list(resumed.run(*sources))
+    for one, other in zip(reports, [first, *rest], strict=True):
+        assert one.loss == pytest.approx(other.loss, abs=1e-6)
+        assert one.mrr == pytest.approx(other.mrr, abs=1e-6) and one.best == other.best
+    for name, tensor in weights(whole).items():
+        torch.testing.assert_close(weights(resumed)[name], tensor, atol=1e-6, rtol=1e-5)
+
+
+def test_a_finished_run_has_nothing_left_to_do(trainer, sources):
+    list(trainer(config=replace(CONFIG, epochs=1)).run(*sources))
+    assert list(trainer(config=replace(CONFIG, epochs=1)).run(*sources)) == []
+
+
+def test_two_runs_of_a_seed_are_the_same(trainer, sources):
+    config = replace(CONFIG, epochs=1)
+    losses = [next(trainer(name, config).run(*sources)).loss for name in ("a", "b")]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-6)
+    other = next(trainer("c", replace(config, seed=1)).run(*sources)).loss
+    assert other != pytest.approx(losses[0], abs=1e-6)
+
+
+def test_other_settings_are_refused(trainer, sources, tmp_path):
+    next(trainer().run(*sources))
+    before = (tmp_path / "run" / STATE_NAME).read_bytes()
+    with pytest.raises(ModelError, match="holds a run with other settings"):
+        trainer(config=replace(CONFIG, learning_rate=1e-3))
+    with pytest.raises(ModelError, match="holds a run with other settings"):
+        trainer(facts={"data": 2})
+    assert (tmp_path / "run" / STATE_NAME).read_bytes() == before
+
+
+def test_a_damaged_state_is_one_clear_error(trainer, sources, tmp_path):
+    next(trainer().run(*sources))
+    state = tmp_path / "run" / STATE_NAME
+    state.write_bytes(state.read_bytes()[:1_000])
+    with pytest.raises(ModelError, match=r"state\.safetensors: damaged"):
+        trainer()
+
+
+def test_patience_ends_a_run_that_stops_improving(trainer, sources, monkeypatch, tmp_path):
+    mrrs = iter([1, 2, 10, 9, 8, 1, 1, 1])  # ranks: the second half of the run is worse
+
+    def pretend(*_args):
+        pool = summarize(torch.full((4,), 12 - next(mrrs)))
+        return pool, pool
+
+    monkeypatch.setattr(module, "validate", pretend)
+    config = replace(CONFIG, epochs=8, epoch_pairs=32, patience=2)
+    reports = list(trainer(config=config).run(*sources))
+    assert [report.best for report in reports] == [True, True, True, False, False]
+    assert load_checkpoint(tmp_path / "run" / BEST_NAME).facts["epoch"] == 3
+    assert list(trainer(config=config).run(*sources)) == [], "nor does it go on when opened again"
+
+
+def test_the_rate_rises_and_falls_to_nearly_nothing(trainer):
+    run = trainer(config=replace(CONFIG, warmup=0.25, epochs=4, epoch_pairs=320))
+    rates = []
+    for run.epoch in range(4):
+        rates += [run._schedule(done) for done in range(1, 11)]
+    assert np.argmax(rates) == 9 and rates[9] == pytest.approx(1, abs=1e-3)
+    assert np.all(np.diff(rates[:10]) > 0) and np.all(np.diff(rates[9:]) < 0)
+    assert 0 < rates[-1] < 1e-3
+
+
+def test_validation_is_the_same_every_time_and_leaves_weights_alone(trainer, sources):
+    run = trainer()
+    before = weights(run)
+    first, second = (validate(run.encoders, sources[1], 120) for _ in range(2))
+    assert first == second and first[0].queries == 120
+    assert all(torch.equal(before[name], tensor) for name, tensor in weights(run).items())
+
+
+def test_a_corpus_is_trained_on_with_progress(corpus, tiny_config, tmp_path):
+    told = []
+    config = replace(CONFIG, epochs=1, epoch_pairs=96)
+    reports = list(
+        start_run(tmp_path / "r", corpus, tiny_config, config, CPU, lambda *p: told.append(p))
+    )
+    assert len(reports) == 1 and isinstance(reports[0], Epoch)
+    assert told == [("Epoch 1", 1, 3), ("Epoch 1", 2, 3), ("Epoch 1", 3, 3)]
+    assert load_checkpoint(tmp_path / "r" / BEST_NAME).facts["train_pieces"] == 16
+
+
+def test_figures_are_logged_for_tensorboard(trainer, sources, tmp_path):
+    pytest.importorskip("tensorboard", reason="needs tensorboard: pip install 'mmid[train]'")
+    next(trainer(config=replace(CONFIG, epochs=1, epoch_pairs=32)).run(*sources))
+    logged = list((tmp_path / "run" / LOG_NAME).iterdir())
+    assert len(logged) == 1 and b"mrr/audio to midi" in logged[0].read_bytes()

@@ -1,0 +1,114 @@
+"""`mmid.vote` on hits made by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mmid.vote import BIN_FRAMES, Hits, consistent, elect, majority
+
+K = 6
+
+
+def hits(rows: list[list[tuple[int, float]]], ratio: float = 1.0, step: float = 4.0) -> Hits:
+    """Make hits of (piece, place), a row a query snippet, all equally near."""
+    piece = np.array([[piece for piece, _ in row] for row in rows], np.int64)
+    place = np.array([[place for _, place in row] for row in rows], np.int64)
+    frames = np.arange(len(rows)) * step
+    return Hits(ratio, frames, piece, place, np.ones(piece.shape, np.float32))
+
+
+def scattered_against_aligned(snippets: int = 20) -> Hits:
+    """Give piece 7 four hits a snippet all over the place and piece 3 one in the right place."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for number in range(snippets):
+        loud = [(7, float(place)) for place in rng.integers(0, 50_000, 4)]
+        rows.append([*loud, (3, 1_000 + 4 * number), (9, float(rng.integers(0, 50_000)))])
+    return hits(rows)
+
+
+def test_majority_and_consistent_votes_may_disagree():
+    found = scattered_against_aligned()
+    assert majority(found, 5)[0].piece == 7
+    assert consistent(found, 5)[0].piece == 3
+
+
+def test_a_majoritys_shares_are_of_all_votes():
+    found = majority(scattered_against_aligned(), 5)
+    assert [(c.piece, c.share) for c in found] == [
+        (7, pytest.approx(4 / 6)),
+        (3, pytest.approx(1 / 6)),
+        (9, pytest.approx(1 / 6)),
+    ]
+    assert all(c.start is None and c.tempo_ratio == 1 for c in found)
+
+
+def test_a_consistent_vote_of_every_snippet_is_a_full_share():
+    best, *others = consistent(scattered_against_aligned(), 5)
+    assert best.share == pytest.approx(1, abs=0.01)
+    assert all(0 < c.share < 0.5 for c in others)
+
+
+@pytest.mark.parametrize("ratio", [0.5, 1.0, 1.7])
+@pytest.mark.parametrize("start", [-13.0, 0.0, 700.0, 123_456.0])
+def test_the_start_is_found_within_a_bin(ratio, start):
+    rng = np.random.default_rng(1)
+    rows = []
+    for number in range(30):
+        right = (2, start + 4 * number * ratio + rng.uniform(-4, 4))
+        rows.append([right, *((int(p), float(rng.integers(0, 2_000))) for p in (4, 5, 6))])
+    best = consistent(hits(rows, ratio), 3)[0]
+    assert best.piece == 2 and best.tempo_ratio == ratio
+    assert best.start == pytest.approx(start, abs=BIN_FRAMES)
+
+
+def test_the_wrong_tempo_scatters_the_votes():
+    rows = [[(1, 500 + 4 * number * 2.0), (2, 37.0 * number % 991)] for number in range(60)]
+    right, wrong = (consistent(hits(rows, ratio), 2)[0] for ratio in (2.0, 1.0))
+    assert right.share > 2 * wrong.share
+
+
+def test_a_snippet_votes_once_for_a_place():
+    repeated = [[(1, 100.0)] * K for _ in range(3)] + [
+        [(2, 100.0), *[(5 + i, 1e6 * i) for i in range(K - 1)]] for _ in range(7)
+    ]
+    found = consistent(hits(repeated, step=0.0), 5)
+    assert found[0].piece == 2 and found[0].share == pytest.approx(0.7)
+
+
+def test_each_piece_is_there_once_best_first():
+    rng = np.random.default_rng(2)
+    rows = [
+        [(int(rng.integers(0, 4)), float(rng.integers(0, 300))) for _ in range(K)]
+        for _ in range(40)
+    ]
+    for how in ("consistent", "majority"):
+        found = elect([hits(rows, ratio) for ratio in (0.5, 1.0, 2.0)], how, 10)
+        pieces = [candidate.piece for candidate in found]
+        assert len(pieces) == len(set(pieces)) == 4
+        shares = [candidate.share for candidate in found]
+        assert shares == sorted(shares, reverse=True) and 0 < shares[-1] <= shares[0] <= 1
+
+
+def test_hypotheses_merge_to_each_pieces_best():
+    slow = hits([[(1, 10 + 2.0 * n), (2, 8e3 * n)] for n in range(0, 80, 4)], 0.5)
+    fast = hits([[(2, 10 + 8.0 * n / 4), (1, 7e3 * n)] for n in range(0, 80, 4)], 2.0)
+    found = elect([slow, fast], "consistent", 5)
+    assert {c.piece: c.tempo_ratio for c in found[:2]} == {1: 0.5, 2: 2.0}
+    assert elect([fast, slow], "consistent", 1)[0].piece in (1, 2)
+    assert len(elect([slow, fast], "consistent", 1)) == 1
+
+
+def test_near_hits_weigh_more_than_far_ones():
+    both = hits([[(1, 4.0 * n), (2, 4.0 * n)] for n in range(10)])
+    similarity = np.tile(np.array([0.9, 0.6], np.float32), (10, 1))
+    found = consistent(Hits(1.0, both.query_frame, both.piece, both.place, similarity), 2)
+    assert [c.piece for c in found] == [1, 2]
+    assert found[0].share > 2 * found[1].share
+
+
+def test_one_snippet_is_enough():
+    single = hits([[(4, 12.0), (5, 800.0)]])
+    for how in ("consistent", "majority"):
+        assert {c.piece for c in elect([single], how, 5)} == {4, 5}
