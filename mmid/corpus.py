@@ -177,7 +177,9 @@ def _sound(job: Job) -> tuple[np.ndarray, Tensor]:
     recipe = job.source
     written, played = performed(job.notes, recipe)
     synthesizer = _synthesizer(recipe.soundfont, job.params.sample_rate)
-    return written, spectrogram(torch.from_numpy(synthesizer.render(played, reverb=recipe.reverb)), job.params)
+    return written, spectrogram(
+        torch.from_numpy(synthesizer.render(played, reverb=recipe.reverb)), job.params
+    )
 
 
 def make_features(job: Job) -> str | None:

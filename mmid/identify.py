@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from mmid.checkpoint import Checkpoint
-from mmid.encoders import embed_frames, fast_autocast, snippet_count
+from mmid.encoders import fast_autocast
 from mmid.errors import MmidError
 from mmid.features import recording_spectrogram, resample_frames
 from mmid.index import LibraryIndex, Search
@@ -31,8 +31,17 @@ TEMPO_RATIOS = tuple(2 ** (step / 6) for step in range(-6, 7))
 NEIGHBOURS = 25
 """Nearest snippets that vote, for each snippet of the query (Dorfer et al. 2017)."""
 
-MAX_SNIPPETS = 120
+MAX_SNIPPETS = 200
 """Query snippets that vote at each tempo, spread evenly over a longer recording."""
+
+EXCERPTS, EXCERPT_SECONDS = 8, 10.0
+"""A recording longer than these together is heard in so many excerpts."""
+
+PHASES = 2
+"""Query snippets for each stride of the index."""
+
+QUIET = 0.25
+"""Compressed magnitude below which a frame is silent: 45 dB under the recording's loud parts."""
 
 MIN_CONFIDENCE = 0.5
 TOP = 5
@@ -99,6 +108,8 @@ def embed_query(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Embed a recording as if it were played at the score's speed.
 
+    Snippets lie closer than in the index, so that one of them falls near each of the index's.
+
     Parameters
     ----------
     spectrogram : Tensor [bands, frames] float32
@@ -109,22 +120,45 @@ def embed_query(
     Returns
     -------
     vectors : np.ndarray [n, embedding] float32
+        Those of at most `MAX_SNIPPETS` snippets with sound in them.
     frames : np.ndarray [n] float64
-        Where each snippet begins, in frames of the recording.
+        Where each begins, in frames of the recording.
     """
-    encoders, config = model.encoders, model.encoders.config
-    step = 1 / tempo_ratio
-    total = max(int((spectrogram.shape[1] - 1) * tempo_ratio) + 1, config.features.snippet)
-    batch, ratio = spectrogram[None], torch.tensor([step], device=spectrogram.device)
+    config = model.encoders.config
+    snippet, step = config.features.snippet, 1 / tempo_ratio
+    total = max(int((spectrogram.shape[1] - 1) * tempo_ratio) + 1, snippet)
+    origin = torch.zeros(1, device=spectrogram.device)
+    whole = resample_frames(spectrogram[None], origin, origin + step, total)
+    loud = (whole[0].amax(0) > QUIET).cpu().numpy()
+    vectors, begins = [], []
+    for first, last in _excerpts(total, config.features.frame_rate):
+        for phase in range(0, config.audio.stride, config.audio.stride // PHASES):
+            if last - first - phase >= snippet:
+                embedded = _embed(whole[None, ..., first + phase : last], model)
+                vectors.append(embedded)
+                begins.append(first + phase + np.arange(len(embedded)) * config.audio.stride)
+    frames = np.concatenate(begins)
+    sounding = np.lib.stride_tricks.sliding_window_view(loud, snippet).max(1)
+    order = np.argsort(frames, kind="stable")
+    kept = order[sounding[frames[order]]]
+    kept = kept[np.linspace(0, len(kept) - 1, min(len(kept), MAX_SNIPPETS)).astype(int)]
+    return np.concatenate(vectors)[kept], frames[kept] * step
 
-    def draw(first: int, count: int) -> Tensor:
-        place = torch.tensor([first * step], device=spectrogram.device)
-        return resample_frames(batch, place, ratio, count)
 
-    with fast_autocast(encoders.device):
-        parts = list(embed_frames(encoders.audio, config.audio, config.features, total, draw))
-    count = snippet_count(total, config.features, config.audio)
-    return torch.cat(parts).cpu().numpy(), np.arange(count) * config.audio.stride * step
+def _excerpts(frames: int, rate: float) -> list[tuple[int, int]]:
+    """Cut a long recording down to excerpts spread evenly over it."""
+    length = int(EXCERPT_SECONDS * rate)
+    if frames <= EXCERPTS * length:
+        return [(0, frames)]
+    firsts = np.linspace(0, frames - length, EXCERPTS).astype(int)
+    return [(int(first), int(first) + length) for first in firsts]
+
+
+@torch.inference_mode()
+def _embed(batch: Tensor, model: Checkpoint) -> np.ndarray:
+    with fast_autocast(model.encoders.device):
+        embedded: np.ndarray = model.encoders.audio(batch)[0].cpu().numpy()
+    return embedded
 
 
 class Identifier:
@@ -214,7 +248,8 @@ class Identifier:
             Positions of pieces to act as if they were not in the index.
         """
         seconds = spectrogram.shape[1] / self.params.frame_rate
-        hits = [self._hits(spectrogram, ratio, without) for ratio in self._tempo_ratios]
+        hypotheses = [self._hits(spectrogram, ratio, without) for ratio in self._tempo_ratios]
+        hits = [hypothesis for hypothesis in hypotheses if len(hypothesis.query_frame)]
         elected = elect(hits, self._vote, max(2, self._top) + len(without))
         candidates = [c for c in elected if c.piece not in without]
         matches = tuple(self._match(c, candidates, seconds) for c in candidates[: self._top])
@@ -223,27 +258,26 @@ class Identifier:
 
     def _hits(self, spectrogram: Tensor, tempo_ratio: float, without: frozenset[int]) -> Hits:
         vectors, frames = embed_query(spectrogram, self._model, tempo_ratio)
-        kept = np.linspace(0, len(frames) - 1, min(len(frames), MAX_SNIPPETS)).astype(int)
         wanted = NEIGHBOURS * (4 if without else 1)
-        snippets, similarity = self._index.search(vectors[kept], wanted, self._search)
+        snippets, similarity = self._index.search(vectors, wanted, self._search)
         if without:
             hidden = np.isin(self._index.locate(snippets)[0], list(without))
             order = np.argsort(hidden, axis=1, kind="stable")[:, :NEIGHBOURS]
             snippets = np.take_along_axis(snippets, order, 1)
             similarity = np.take_along_axis(similarity, order, 1)
         piece, place = self._index.locate(snippets)
-        return Hits(tempo_ratio, frames[kept], piece, place, similarity)
+        return Hits(tempo_ratio, frames, piece, place, similarity)
 
-    def _match(self, candidate: Candidate, all_: list[Candidate], seconds: float) -> Match:
-        entry = self._index.entries[candidate.piece]
+    def _match(self, candidate: Candidate, rivals: list[Candidate], seconds: float) -> Match:
+        entry, rate = self._index.entries[candidate.piece], self.params.frame_rate
         start = end = None
         if candidate.start is not None:
-            rate = self.params.frame_rate
-            start = min(max(0.0, candidate.start / rate), entry.seconds)
-            end = min(entry.seconds, candidate.start / rate + seconds * candidate.tempo_ratio)
+            first = candidate.start / rate
+            start = min(max(0.0, first), entry.seconds)
+            end = min(entry.seconds, first + seconds * candidate.tempo_ratio)
         return Match(
             entry.name,
-            self._confidence(candidate, all_),
+            confidence(candidate, rivals, seconds),
             candidate.share,
             start,
             end,
@@ -251,17 +285,23 @@ class Identifier:
             0,
         )
 
-    @staticmethod
-    def _confidence(candidate: Candidate, all_: list[Candidate]) -> float:
-        rivals = [other.share for other in all_ if other.piece != candidate.piece]
-        margin = candidate.share - max(rivals, default=0.0)
-        return 1 / (
-            1
-            + math.exp(
-                -(CALIBRATION[0] + CALIBRATION[1] * candidate.share + CALIBRATION[2] * margin)
-            )
-        )
+
+def confidence(candidate: Candidate, rivals: Sequence[Candidate], seconds: float) -> float:
+    """Return the probability that a candidate is right, by logistic regression.
+
+    Parameters
+    ----------
+    candidate : Candidate
+    rivals : sequence of Candidate
+        The candidates of the query, itself among them or not.
+    seconds : float
+        Length of the query: the same share means more in a longer one.
+    """
+    others = [rival.share for rival in rivals if rival.piece != candidate.piece]
+    margin = candidate.share - max(others, default=0.0)
+    evidence = np.array([1.0, candidate.share, margin, math.log(seconds + 1.0)])
+    return float(1 / (1 + np.exp(-evidence @ CALIBRATION)))
 
 
-CALIBRATION = (-4.0, 8.0, 12.0)
-"""Intercept and weights of share and margin in the logistic confidence."""
+CALIBRATION = np.array([-8.0, 8.0, 12.0, 1.0])
+"""Weights of one, share, margin and log length; fitted as docs/method.md tells."""

@@ -90,6 +90,7 @@ class Synthesizer:
         An .sf2 or .sf3 file.
     sample_rate : int
         Of the audio to give, Hz.
+
     Raises
     ------
     RenderError

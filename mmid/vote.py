@@ -1,7 +1,7 @@
 """From the nearest snippets of a query to the pieces they speak for.
 
-Conventions: a hit is a query snippet and a library snippet near it. Every tempo hypothesis casts the
-votes of all its query snippets; a share is a piece's part of all the votes its hypothesis cast.
+Conventions: a hit is a query snippet and a library snippet near it. Every tempo hypothesis casts
+the votes of all its query snippets; a share is a piece's part of all the votes its hypothesis cast.
 """
 
 from __future__ import annotations
@@ -83,8 +83,9 @@ DRIFT = 0.04
 def consistent(hits: Hits, top: int) -> list[Candidate]:
     """Count the query snippets that agree on where in a piece the query begins.
 
-    A hit says the query begins at ``place - query_frame * tempo_ratio`` of its piece. The starts fall
-    in bins, on two grids half a bin apart; a query snippet votes once a bin with its likeliest hit.
+    A hit says the query begins at ``place - query_frame * tempo_ratio`` of its piece. The starts
+    fall in bins, on two grids half a bin apart; a query snippet votes once a bin, with its nearest
+    hit there.
 
     References
     ----------

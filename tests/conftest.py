@@ -139,3 +139,9 @@ def _sines(notes: np.ndarray, seconds: float | None = None) -> np.ndarray:
 def play() -> Callable[..., np.ndarray]:
     """Return a function that plays notes as decaying sines on the grid's rate."""
     return _sines
+
+
+@pytest.fixture
+def recording(tmp_path: Path, pieces: list[Piece]) -> Path:
+    """Return eight seconds of the third piece, played as decaying sines."""
+    return _write_wav(tmp_path / "recording.wav", _sines(pieces[2].midi.notes)[: 22_050 * 8])

@@ -21,7 +21,8 @@ ORDER = [
     *("features", "encoders", "checkpoint", "pretrained"),
     *("library", "index", "vote", "align", "identify"),
     *("losses", "metrics", "render", "augment", "corpus", "data", "train"),
-    *("evaluate", "report", "demo", "cli"),
+    *("sources", "evaluate", "report", "demo"),
+    *("cli_options", "cli_eval", "cli"),
 ]
 """A module imports only modules before it in this list."""
 

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import json
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from mmid.encoders import snippet_count
 from mmid.errors import AudioError
 from mmid.features import spectrogram
-from mmid.identify import TEMPO_RATIOS, Identification, Identifier, Match, embed_query
+from mmid.identify import (
+    EXCERPT_SECONDS,
+    EXCERPTS,
+    MAX_SNIPPETS,
+    TEMPO_RATIOS,
+    Identification,
+    Identifier,
+    Match,
+    embed_query,
+)
 from mmid.index import LibraryIndex, build_index
 from mmid.params import DEFAULT
 
@@ -22,11 +29,6 @@ from mmid.params import DEFAULT
 def identifier(tmp_path, pieces, tiny_model) -> Identifier:
     build_index(tmp_path / "index", pieces, tiny_model)
     return Identifier(tiny_model, LibraryIndex(tmp_path / "index", tiny_model))
-
-
-@pytest.fixture
-def recording(tmp_path, pieces, play, write_wav) -> Path:
-    return write_wav(tmp_path / "recording.wav", play(pieces[2].midi.notes)[: 22_050 * 8])
 
 
 def test_an_answer_has_matches_best_first(identifier, recording, pieces):
@@ -125,12 +127,23 @@ def test_min_confidence_decides(tmp_path, identifier, tiny_model, recording):
 def test_a_query_is_embedded_at_the_scores_speed(tiny_model, draw_notes, play, ratio):
     bands = spectrogram(torch.from_numpy(play(draw_notes(0), 10.0)))
     vectors, frames = embed_query(bands, tiny_model, ratio)
-    total = int((bands.shape[1] - 1) * ratio) + 1
-    assert (
-        len(vectors)
-        == len(frames)
-        == snippet_count(total, DEFAULT, tiny_model.encoders.config.audio)
-    )
-    np.testing.assert_allclose(np.diff(frames), 4 / ratio)
+    assert len(vectors) == len(frames) <= MAX_SNIPPETS
+    assert np.all(np.diff(frames) > 0)
+    np.testing.assert_allclose(np.diff(np.sort(frames))[:20], 2 / ratio)
     assert frames[-1] + DEFAULT.snippet / ratio <= bands.shape[1] + 1
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-4)
+
+
+def test_a_long_recording_is_heard_in_excerpts_spread_over_it(tiny_model):
+    seconds = 3 * EXCERPTS * EXCERPT_SECONDS
+    bands = torch.rand(DEFAULT.bands, int(seconds * DEFAULT.frame_rate))
+    vectors, frames = embed_query(bands, tiny_model)
+    assert len(vectors) <= MAX_SNIPPETS
+    assert frames[0] < 5 and frames[-1] > bands.shape[1] - 60
+    assert np.diff(frames).max() < bands.shape[1] / (EXCERPTS - 1)
+
+
+def test_silence_casts_no_vote(identifier, tiny_model):
+    assert len(embed_query(torch.zeros(DEFAULT.bands, 200), tiny_model)[0]) == 0
+    answer = identifier.identify(torch.zeros(DEFAULT.bands, 200))
+    assert answer.matches == () and not answer.matched

@@ -1,0 +1,168 @@
+"""The ``mmid eval`` commands."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from mmid.cli_options import (
+    Device,
+    Index,
+    Jobs,
+    JsonFlag,
+    Model,
+    OutFile,
+    Searching,
+    SearchMode,
+    Side,
+    Sides,
+    VoteMode,
+    Voting,
+    open_identifier,
+)
+from mmid.console import progress, stdout
+from mmid.errors import MmidError
+
+evaluation = typer.Typer(no_args_is_help=True, help="Measure how good the answers are.")
+
+
+@evaluation.command(
+    "snippets", epilog="Example: mmid eval snippets nottingham --soundfont MuseScore --pool 2000"
+)
+def eval_snippets(
+    library: Annotated[Path, typer.Argument(help="Folder of MIDI files; its test part is used.")],
+    soundfont: Annotated[str, typer.Option(help="A soundfont the model never heard.")],
+    pool: Annotated[int, typer.Option(min=2, help="Snippets to tell apart.")] = 2_000,
+    side: Side = Sides.test,
+    seed: Annotated[int, typer.Option(help="Of the split and the pool.")] = 0,
+    min_r1: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Fail below this R@1, either direction.")
+    ] = None,
+    json_lines: JsonFlag = False,
+    out: OutFile = None,
+    model: Model = None,
+    device: Device = "auto",
+    jobs: Jobs = None,
+) -> None:
+    """Retrieve snippets of rendered pieces from a pool, in both directions."""
+    from mmid.encoders import pick_device
+    from mmid.evaluate import evaluate_snippets
+    from mmid.pretrained import load_model
+    from mmid.render import find_soundfont
+    from mmid.report import snippet_table
+    from mmid.sources import held_out
+
+    loaded = load_model(model, pick_device(device))
+    pieces = held_out(library, side.value, seed, jobs)
+    with progress() as tell:
+        result = evaluate_snippets(
+            pieces, find_soundfont(soundfont), loaded, pool=pool, seed=seed, progress=tell
+        )
+    _deliver(result.to_dict(), [snippet_table(result)], json_lines, out)
+    lowest = min(scores.recall[1] for scores in list(result.scores.values())[:2])
+    _gate("R@1", lowest, min_r1)
+
+
+@evaluation.command(
+    "pieces",
+    epilog="Example: mmid eval pieces my-recordings --index my-index --clips 10,30,whole",
+)
+def eval_pieces(
+    source: Annotated[
+        Path,
+        typer.Argument(help="A folder with a pairs.csv (id, audio, midi), or one of MIDI files."),
+    ],
+    index: Index = None,
+    soundfont: Annotated[
+        str | None, typer.Option(help="Render the MIDI files with this one.")
+    ] = None,
+    tempo: Annotated[str, typer.Option(help="Speeds to render at, slowest:fastest.")] = "1:1",
+    side: Side = Sides.test,
+    lengths: Annotated[
+        str, typer.Option("--clips", help="Clip lengths, seconds, or 'whole'.")
+    ] = "3,5,10,30",
+    clips: Annotated[int, typer.Option("--per-recording", min=1, help="Clips of each.")] = 3,
+    absent: Annotated[
+        bool, typer.Option("--absent", help="Ask again with the right piece taken out.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Of the split, the tempi and the clips.")] = 0,
+    search: SearchMode = Searching.auto,
+    vote: VoteMode = Voting.consistent,
+    min_top1: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Fail if any length's top-1 is below.")
+    ] = None,
+    json_lines: JsonFlag = False,
+    out: OutFile = None,
+    model: Model = None,
+    device: Device = "auto",
+    jobs: Jobs = None,
+) -> None:
+    """Identify clips of recordings, or of rendered MIDI files, whose pieces are known."""
+    from mmid.evaluate import evaluate_pieces
+    from mmid.report import clip_table, recording_table
+    from mmid.sources import open_sources
+
+    tempos, seconds = _parse_range(tempo), _parse_lengths(lengths)
+    identifier, opened = open_identifier(index, model, device, search, vote)
+    count, sources = open_sources(
+        source, soundfont, identifier.params, tempos, side.value, seed, jobs
+    )
+    done: list[str] = []
+    with progress() as tell:
+
+        def progressed(name: str) -> None:
+            done.append(name)
+            tell("Identifying", len(done), count)
+
+        results = evaluate_pieces(
+            sources,
+            identifier,
+            [entry.digest for entry in opened.entries],
+            lengths=seconds,
+            clips=clips,
+            absent=absent,
+            seed=seed,
+            progress=progressed,
+        )
+    tables = [clip_table(results)] + ([recording_table(results)] if soundfont is None else [])
+    _deliver([result.to_dict() for result in results], tables, json_lines, out)
+    _gate("top-1", min(result.top1 for result in results), min_top1)
+
+
+def _parse_range(text: str) -> tuple[float, float]:
+    try:
+        low, high = (float(part) for part in text.split(":"))
+    except ValueError:
+        low, high = 0.0, 0.0
+    if not 0.1 <= low <= high <= 10:
+        raise typer.BadParameter(f"{text!r}: give slowest:fastest, such as 0.8:1.25")
+    return low, high
+
+
+def _parse_lengths(text: str) -> list[float | None]:
+    try:
+        lengths = [None if part == "whole" else float(part) for part in text.split(",")]
+    except ValueError:
+        lengths = [0.0]
+    if not all(length is None or 0 < length < 86_400 for length in lengths):
+        raise typer.BadParameter(f"{text!r}: give seconds, such as 3,10,30,whole")
+    return lengths
+
+
+def _deliver(data: object, tables: list[Table], json_lines: bool, out: Path | None) -> None:
+    if json_lines:
+        typer.echo(json.dumps(data))
+    else:
+        for table in tables:
+            stdout.print(table)
+    if out:
+        out.write_text(json.dumps(data, indent=1))
+
+
+def _gate(name: str, reached: float, wanted: float | None) -> None:
+    if wanted is not None and reached < wanted:
+        raise MmidError(f"{name} is {reached:.1%}, below the {wanted:.1%} asked for")

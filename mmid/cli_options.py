@@ -1,0 +1,121 @@
+"""The options that commands share, and what stands for those left out."""
+
+from __future__ import annotations
+
+import os
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from mmid.identify import Identifier
+    from mmid.index import LibraryIndex
+
+Folders = Annotated[list[Path], typer.Argument(help="Folders of MIDI files.", show_default=False)]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.", rich_help_panel="Machine")]
+Jobs = Annotated[
+    int | None,
+    typer.Option(min=1, help="Worker processes; all cores by default.", rich_help_panel="Machine"),
+]
+Soundfonts = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--soundfont",
+        help="An .sf2 or .sf3 file, or the first letters of an installed one; may be repeated.",
+        show_default="those installed",
+    ),
+]
+
+
+Index = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="MMID_INDEX", help="The index folder.", show_default="in the user's data folder"
+    ),
+]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        envvar="MMID_MODEL",
+        help="A model's name or .safetensors file.",
+        show_default="the packaged one",
+        rich_help_panel="Machine",
+    ),
+]
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+OutFile = Annotated[Path | None, typer.Option(help="Write every result to this JSON file.")]
+
+
+class Searching(str, Enum):
+    """Ways to find the nearest snippets."""
+
+    auto = "auto"
+    exact = "exact"
+    hnsw = "hnsw"
+
+
+class Voting(str, Enum):
+    """Ways to count votes."""
+
+    consistent = "consistent"
+    majority = "majority"
+
+
+class Sides(str, Enum):
+    """Parts of a split."""
+
+    test = "test"
+    valid = "valid"
+    train = "train"
+    all = "all"
+
+
+SearchMode = Annotated[
+    Searching, typer.Option(help="Compare every snippet, or search the graph; auto by size.")
+]
+VoteMode = Annotated[Voting, typer.Option(help="Votes that agree on the place, or all votes.")]
+Side = Annotated[Sides, typer.Option(help="Part of the 75/5/20 split to use.")]
+
+
+def default_cache() -> Path:
+    """Return the folder of cached features."""
+    from platformdirs import user_cache_path
+
+    return Path(os.environ.get("MMID_CACHE") or user_cache_path("mmid")) / "features"
+
+
+def default_index() -> Path:
+    """Return the folder of the index where none is given."""
+    from platformdirs import user_data_path
+
+    return user_data_path("mmid") / "index"
+
+
+def open_identifier(
+    index: Path | None,
+    model: str | None = None,
+    device: str = "auto",
+    search: Searching = Searching.auto,
+    vote: Voting = Voting.consistent,
+    top: int = 5,
+    min_confidence: float = 0.5,
+) -> tuple[Identifier, LibraryIndex]:
+    """Load a model and the index made with it."""
+    from mmid.encoders import pick_device
+    from mmid.identify import Identifier
+    from mmid.index import LibraryIndex
+    from mmid.pretrained import load_model
+
+    loaded = load_model(model, pick_device(device))
+    opened = LibraryIndex(index or default_index(), loaded)
+    identifier = Identifier(
+        loaded,
+        opened,
+        search=search.value,
+        vote=vote.value,
+        top=top,
+        min_confidence=min_confidence,
+    )
+    return identifier, opened

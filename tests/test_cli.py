@@ -1,0 +1,146 @@
+"""The command line, driven as a user does: exit statuses, what goes to stdout, what to stderr."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from mmid import __version__
+from mmid.checkpoint import save_checkpoint
+from mmid.cli import app, main
+from mmid.cli_eval import _parse_lengths, _parse_range
+from mmid.errors import MmidError
+
+runner = CliRunner()
+
+
+@pytest.fixture
+def model(tmp_path, tiny_model) -> Path:
+    path = tmp_path / "tiny.safetensors"
+    save_checkpoint(path, tiny_model.encoders, {})
+    return path
+
+
+@pytest.fixture
+def index(tmp_path, midi_folder, model) -> Path:
+    folder = tmp_path / "index"
+    result = runner.invoke(
+        app, ["build-index", str(midi_folder), "--index", str(folder), "--model", str(model)]
+    )
+    assert result.exit_code == 0, result.stderr
+    assert "pieces" in result.stderr and result.stdout == ""
+    return folder
+
+
+def invoke(*arguments: object):
+    return runner.invoke(app, [str(argument) for argument in arguments])
+
+
+def test_version():
+    assert invoke("--version").stdout.strip() == f"mmid {__version__}"
+
+
+@pytest.mark.parametrize("command", [[], ["query"], ["build-index"], ["train"], ["demo"]])
+def test_every_command_has_help_with_an_example(command):
+    result = invoke(*command, "--help")
+    assert result.exit_code == 0
+    assert command == [] or f"Example: mmid {command[0]}" in result.stdout
+
+
+def test_query_prints_one_json_object_a_line_and_nothing_else(index, model, recording):
+    result = invoke("query", recording, recording, "--index", index, "--model", model, "--json")
+    assert result.exit_code == 0 and result.stderr == ""
+    answers = [json.loads(line) for line in result.stdout.splitlines()]
+    assert len(answers) == 2
+    for answer in answers:
+        assert list(answer) == ["query", "seconds", "matched", "matches", "error"]
+        assert answer["error"] is None and answer["query"] == str(recording)
+        names = ["piece", "confidence", "votes", "start", "end", "tempo_ratio", "transpose"]
+        assert all(list(match) == names for match in answer["matches"])
+        confidences = [match["votes"] for match in answer["matches"]]
+        assert confidences == sorted(confidences, reverse=True)
+
+
+def test_a_bad_recording_does_not_stop_the_others(tmp_path, index, model, recording):
+    broken = tmp_path / "broken.wav"
+    broken.write_bytes(b"RIFF")
+    arguments = ["--index", index, "--model", model]
+    result = invoke("query", broken, recording, *arguments, "--json", "--top", 1)
+    first, second = (json.loads(line) for line in result.stdout.splitlines())
+    assert result.exit_code == 1
+    assert "broken.wav" in first["error"] and first["matches"] == []
+    assert second["error"] is None and len(second["matches"]) == 1
+    table = invoke("query", broken, recording, *arguments)
+    assert table.exit_code == 1
+    assert "broken.wav" in table.stderr and "confidence" in table.stdout
+
+
+def test_usage_errors_exit_with_2(index, model, recording):
+    assert invoke("query").exit_code == 2
+    assert invoke("query", recording, "--top", 0).exit_code == 2
+    assert invoke("query", recording, "--search", "guess").exit_code == 2
+    assert invoke("eval", "pieces", recording.parent, "--clips", "ten").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["query", "a.wav", "--index", "nowhere"], "nowhere: no index there; make one with"),
+        (["query", "a.wav", "--model", "other"], "no model 'other': give one of mmid-1"),
+        (["build-index", "nowhere"], "nowhere: no such folder"),
+        (["query", "a.wav", "--device", "abacus"], "device 'abacus' is not available"),
+    ],
+)
+def test_what_a_user_can_mend_is_one_line(arguments, message, monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["mmid", *arguments])
+    with pytest.raises(SystemExit) as end:
+        main()
+    error = capsys.readouterr().err
+    assert end.value.code == 1
+    assert error.startswith(f"mmid: {message}") and error.count("\n") == 1
+
+
+def test_the_environment_names_index_and_model(index, model, recording, monkeypatch):
+    monkeypatch.setenv("MMID_INDEX", str(index))
+    monkeypatch.setenv("MMID_MODEL", str(model))
+    assert invoke("query", recording).exit_code == 0
+
+
+def test_bad_midi_is_reported_and_left_out(tmp_path, midi_folder, model):
+    (midi_folder / "broken.mid").write_bytes(b"MThd")
+    result = invoke("build-index", midi_folder, "--index", tmp_path / "i", "--model", model)
+    assert result.exit_code == 0
+    assert "left out: " in result.stderr and "broken.mid" in result.stderr
+    assert "1 of " in result.stderr
+
+
+def test_lengths_and_ranges():
+    assert _parse_lengths("3,10.5,whole") == [3.0, 10.5, None]
+    assert _parse_range("0.8:1.25") == (0.8, 1.25)
+
+
+@pytest.mark.parametrize("value", ["1", "2:1", "0:1", "a:b", "1:2:3"])
+def test_bad_ranges_are_usage_errors(value, tmp_path):
+    assert invoke("eval", "pieces", tmp_path, "--tempo", value).exit_code == 2
+
+
+def test_eval_pieces_runs_over_pairs_and_gates(tmp_path, index, model, midi_folder, recording):
+    name = sorted(midi_folder.rglob("*.mid"))[0]
+    (midi_folder / "pairs.csv").write_text(
+        f"id,audio,midi\nfirst,{recording},{name.relative_to(midi_folder)}\n"
+    )
+    out = tmp_path / "results.json"
+    arguments = [midi_folder, "--index", index, "--model", model, "--clips", "2,whole"]
+    result = invoke("eval", "pieces", *arguments, "--absent", "--out", out)
+    assert result.exit_code == 0, result.output
+    short, whole = json.loads(out.read_text())
+    assert short["clips"] == 3 and whole["clips"] == 1
+    assert whole["results"][0]["source"] == "first"
+    assert 0 <= whole["auroc"] <= 1
+    gated = invoke("eval", "pieces", *arguments, "--min-top1", 1.0, "--json")
+    lowest = min(row["top1"] for row in json.loads(gated.stdout))
+    assert (lowest < 1) == isinstance(gated.exception, MmidError)
