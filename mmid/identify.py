@@ -248,7 +248,9 @@ class Identifier:
             Positions of pieces to act as if they were not in the index.
         """
         seconds = spectrogram.shape[1] / self.params.frame_rate
-        hypotheses = [self._hits(spectrogram, ratio, without) for ratio in self._tempo_ratios]
+        shortest = self.params.snippet / spectrogram.shape[1]
+        ratios = [ratio for ratio in self._tempo_ratios if ratio >= min(1.0, shortest)]
+        hypotheses = [self._hits(spectrogram, ratio, without) for ratio in ratios]
         hits = [hypothesis for hypothesis in hypotheses if len(hypothesis.query_frame)]
         elected = elect(hits, self._vote, max(2, self._top) + len(without))
         candidates = [c for c in elected if c.piece not in without]

@@ -89,6 +89,8 @@ def _same_music(pieces: Sequence[Piece]) -> dict[str, frozenset[str]]:
 def recorded_sources(folder: Path, params: FeatureParams) -> Iterator[Source]:
     """Read the recordings that a folder's ``pairs.csv`` lists (columns id, audio, midi).
 
+    Rows that name the same ``piece``, an optional column, are right answers for each other.
+
     Raises
     ------
     MmidError
@@ -103,8 +105,14 @@ def recorded_sources(folder: Path, params: FeatureParams) -> Iterator[Source]:
         pieces.append(piece)
     right = _same_music(pieces)
     for row, piece in zip(rows, pieces, strict=True):
+        alike = (p for r, p in zip(rows, pieces, strict=True) if _name(r) == _name(row))
+        digests = right[piece.digest].union(*(right[other.digest] for other in alike))
         samples = read_audio(folder / row["audio"], params.sample_rate)
-        yield Source(row["id"], samples, right[piece.digest], None)
+        yield Source(row["id"], samples, digests, None)
+
+
+def _name(row: dict[str, str]) -> str:
+    return row.get("piece") or row["id"]
 
 
 def open_sources(

@@ -123,7 +123,8 @@ class Trainer:
     Parameters
     ----------
     folder : Path
-        Where the run lives; a run found there goes on if its settings are the same.
+        Where the run lives; a run found there goes on if its settings are the same, but for its
+        length.
     model : ModelConfig
     config : TrainConfig
     facts : dict
@@ -152,7 +153,8 @@ class Trainer:
         )
         self.epoch, self.best_epoch, self.best_mrr = 0, 0, 0.0
         folder.mkdir(parents=True, exist_ok=True)
-        self._settings = {"model": model.to_dict(), "train": asdict(config), "facts": facts}
+        fixed = {k: v for k, v in asdict(config).items() if k not in ("epochs", "patience")}
+        self._settings = {"model": model.to_dict(), "train": fixed, "facts": facts}
         if (folder / STATE_NAME).exists():
             self._resume()
 

@@ -76,7 +76,7 @@ def majority(hits: Hits, top: int) -> list[Candidate]:
 BIN_FRAMES = 24
 """Votes for the same start of the query within the piece agree if they lie this close."""
 
-DRIFT = 0.04
+DRIFT = 0.05
 """How far the tempo may wander from its hypothesis, as a share of the query's length."""
 
 
@@ -104,7 +104,11 @@ def consistent(hits: Hits, top: int) -> list[Candidate]:
     return sorted(best.values(), key=lambda c: -c.share)[:top]
 
 
-SHARPNESS = 8.0
+SHARPNESS = 4.0
+"""How much less a query snippet's farther hits weigh."""
+
+DOUBT = 16
+"""Votes that go to no piece: the agreement of a few snippets proves little."""
 
 
 def _weights(similarity: np.ndarray) -> np.ndarray:
@@ -131,7 +135,7 @@ def _fullest_bins(
         number = int(keys[index] >> 24)
         if number not in found:
             inside = chosen[owner[chosen] == index]
-            share = float(votes[index] / len(piece))
+            share = float(votes[index] / (len(piece) + DOUBT))
             found[number] = (number, share, float(np.median(starts.ravel()[inside])))
     return list(found.values())
 
