@@ -128,7 +128,10 @@ def build_index(
     device: Device = "auto",
     jobs: Jobs = None,
 ) -> None:
-    """Embed every MIDI file below the folders and write the index."""
+    """Embed every MIDI file below the folders and write the index.
+
+    Files that cannot be read are left out and reported; the exit status is then 1.
+    """
     from mmid.encoders import pick_device
     from mmid.index import build_index as build
     from mmid.library import scan
@@ -147,6 +150,7 @@ def build_index(
     )
     if report.bad:
         note(f"{len(report.bad)} of {count} files could not be read")
+        raise typer.Exit(1)
 
 
 @app.command(epilog="Example: mmid query recording.wav --start 30 --duration 20 --json")
@@ -158,7 +162,8 @@ def query(
     top: Annotated[int, typer.Option(min=1, help="Matches to show.")] = 5,
     start: Annotated[float, typer.Option(min=0, help="Skip so many seconds.")] = 0.0,
     duration: Annotated[
-        float | None, typer.Option(help="Use so many seconds.", show_default="to the end")
+        float | None,
+        typer.Option(min=0.1, help="Use so many seconds.", show_default="to the end"),
     ] = None,
     json_lines: Annotated[
         bool, typer.Option("--json", help="Print one JSON object a recording.")
@@ -171,7 +176,10 @@ def query(
     model: Model = None,
     device: Device = "auto",
 ) -> None:
-    """Name the piece that each recording is a performance of."""
+    """Name the piece that each recording is a performance of.
+
+    The exit status is 0 when every recording was processed, found or not, and 1 when any failed.
+    """
     from mmid.report import answer_table
 
     identifier, _ = open_identifier(index, model, device, search, vote, top, min_confidence)

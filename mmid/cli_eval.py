@@ -133,6 +133,22 @@ def eval_pieces(
     _gate("top-1", min(result.top1 for result in results), min_top1)
 
 
+@evaluation.command(
+    "confidence", epilog="Example: mmid eval confidence results.json, from pieces --absent --out"
+)
+def eval_confidence(
+    results: Annotated[list[Path], typer.Argument(help="Files of mmid eval pieces --absent.")],
+) -> None:
+    """Fit the confidence to answers known to be right or wrong; print its three weights."""
+    from mmid.evaluate import calibrate
+
+    try:
+        scores = [row for path in results for row in json.loads(path.read_text())]
+    except (OSError, ValueError) as error:
+        raise MmidError(f"cannot read the results: {error}") from error
+    typer.echo(json.dumps(calibrate(scores)))
+
+
 def _parse_range(text: str) -> tuple[float, float]:
     try:
         low, high = (float(part) for part in text.split(":"))

@@ -18,7 +18,7 @@ from mmid.checkpoint import Checkpoint
 from mmid.encoders import fast_autocast
 from mmid.errors import MmidError
 from mmid.features import frame_count, piano_roll, spectrogram
-from mmid.identify import Identification, Identifier, Match
+from mmid.identify import Identification, Identifier, Match, fit_confidence
 from mmid.library import Piece
 from mmid.metrics import Retrieval, ranks, summarize
 from mmid.params import FeatureParams
@@ -172,7 +172,7 @@ class ClipResult:
         Of the first match.
     position_error : float or None
         Seconds between the start told and the true one, where both are known.
-    absent_confidence : float or None
+    absent_confidence, absent_votes : float or None
         Of the first match once the right pieces are taken out of the library.
     """
 
@@ -185,7 +185,8 @@ class ClipResult:
     confidence: float
     votes: float
     position_error: float | None
-    absent_confidence: float | None
+    absent_confidence: float | None = None
+    absent_votes: float | None = None
 
 
 @dataclass(frozen=True)
@@ -275,7 +276,9 @@ def evaluate_pieces(
                 if absent:
                     other = identifier.identify(bands, without=frozenset(without)).matches
                     best = other[0] if other else NO_MATCH
-                    result = replace(result, absent_confidence=best.confidence)
+                    result = replace(
+                        result, absent_confidence=best.confidence, absent_votes=best.votes
+                    )
                 results.append(result)
         progress(source.name)
     sure = identifier.min_confidence
@@ -314,7 +317,6 @@ def _judge(source: Source, start: float, answer: Identification, names: set[str]
         best.confidence,
         best.votes,
         error,
-        None,
     )
 
 
@@ -343,3 +345,30 @@ def _rejection(results: Sequence[ClipResult], sure: float) -> tuple[float | None
     present = np.array([r.confidence for r in results])[:, None]
     auroc = float(np.mean(present > absent) + np.mean(present == absent) / 2)
     return auroc, float(np.mean(absent >= sure))
+
+
+def calibrate(scores: Sequence[dict[str, Any]]) -> list[float]:
+    """Fit the confidence to the results of `evaluate_pieces` with ``absent``.
+
+    Parameters
+    ----------
+    scores : sequence of dict
+        From `ClipScores.to_dict`, of any clip lengths.
+
+    Returns
+    -------
+    list of float
+        For `mmid.identify.confidence`.
+
+    Raises
+    ------
+    MmidError
+        If the results are of another kind, or were made without asking for absent pieces.
+    """
+    try:
+        clips = [clip for row in scores for clip in row["results"]]
+        present = [(c["votes"], c["seconds"], c["rank"] == 1) for c in clips]
+        absent = [(float(c["absent_votes"]), c["seconds"], False) for c in clips]
+    except (KeyError, TypeError) as error:
+        raise MmidError("not the results of mmid eval pieces --absent") from error
+    return fit_confidence(*zip(*present + absent, strict=True))

@@ -254,7 +254,7 @@ class Identifier:
         hits = [hypothesis for hypothesis in hypotheses if len(hypothesis.query_frame)]
         elected = elect(hits, self._vote, max(2, self._top) + len(without))
         candidates = [c for c in elected if c.piece not in without]
-        matches = tuple(self._match(c, candidates, seconds) for c in candidates[: self._top])
+        matches = tuple(self._match(c, seconds) for c in candidates[: self._top])
         matched = bool(matches) and matches[0].confidence >= self.min_confidence
         return Identification(query, seconds, matched, matches)
 
@@ -270,7 +270,7 @@ class Identifier:
         piece, place = self._index.locate(snippets)
         return Hits(tempo_ratio, frames, piece, place, similarity)
 
-    def _match(self, candidate: Candidate, rivals: list[Candidate], seconds: float) -> Match:
+    def _match(self, candidate: Candidate, seconds: float) -> Match:
         entry, rate = self._index.entries[candidate.piece], self.params.frame_rate
         start = end = None
         if candidate.start is not None:
@@ -279,7 +279,7 @@ class Identifier:
             end = min(entry.seconds, first + seconds * candidate.tempo_ratio)
         return Match(
             entry.name,
-            confidence(candidate, rivals, seconds),
+            self._confidence(candidate.share, seconds),
             candidate.share,
             start,
             end,
@@ -287,23 +287,56 @@ class Identifier:
             0,
         )
 
+    def _confidence(self, share: float, seconds: float) -> float:
+        if self._vote == "majority":
+            return share
+        return confidence(share, seconds, self._model.facts.get("confidence", CALIBRATION))
 
-def confidence(candidate: Candidate, rivals: Sequence[Candidate], seconds: float) -> float:
-    """Return the probability that a candidate is right, by logistic regression.
+
+def confidence(share: float, seconds: float, calibration: Sequence[float]) -> float:
+    """Return the probability that a match is right, by logistic regression.
 
     Parameters
     ----------
-    candidate : Candidate
-    rivals : sequence of Candidate
-        The candidates of the query, itself among them or not.
+    share : float
+        Of the consistent votes.
     seconds : float
         Length of the query: the same share means more in a longer one.
+    calibration : sequence of float
+        Weights of one, the share and the logarithm of the length, from `fit_confidence`.
+
+    Examples
+    --------
+    >>> round(confidence(0.5, 10.0, (-4.0, 8.0, 0.0)), 3)
+    0.5
     """
-    others = [rival.share for rival in rivals if rival.piece != candidate.piece]
-    margin = candidate.share - max(others, default=0.0)
-    evidence = np.array([1.0, candidate.share, margin, math.log(seconds + 1.0)])
-    return float(1 / (1 + np.exp(-evidence @ CALIBRATION)))
+    evidence = np.dot(calibration, [1.0, share, math.log1p(seconds)])
+    return float(1 / (1 + np.exp(-evidence)))
 
 
-CALIBRATION = np.array([-8.0, 8.0, 12.0, 1.0])
-"""Weights of one, share, margin and log length; fitted as docs/method.md tells."""
+def fit_confidence(
+    shares: Sequence[float], seconds: Sequence[float], right: Sequence[bool]
+) -> list[float]:
+    """Fit the weights of `confidence` to first matches known to be right or wrong.
+
+    A small penalty on the weights keeps them finite where right and wrong do not overlap.
+
+    Returns
+    -------
+    list of float
+        Weights of one, the share and the logarithm of the length.
+    """
+    evidence = np.stack([np.ones(len(shares)), shares, np.log1p(seconds)], 1)
+    target, weights = np.asarray(right, float), np.zeros(3)
+    for _ in range(100):
+        likely = 1 / (1 + np.exp(-evidence @ weights))
+        slope = evidence.T @ (likely - target) + PENALTY * weights
+        curve = (evidence * (likely * (1 - likely))[:, None]).T @ evidence
+        weights = weights - np.linalg.solve(curve + PENALTY * np.eye(3), slope)
+    return [float(round(weight, 3)) for weight in weights]
+
+
+PENALTY = 0.01
+
+CALIBRATION = (-4.0, 10.0, 0.0)
+"""For models that bring no calibration of their own."""

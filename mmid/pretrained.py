@@ -1,6 +1,7 @@
 """Models by name: the packaged weights and files of one's own.
 
-``python -m mmid.pretrained BEST.safetensors NAME`` packages a trained model as the default one.
+``python -m mmid.pretrained BEST.safetensors NAME [CALIBRATION]`` packages a trained model as the
+default one, with the weights that ``mmid eval confidence`` printed.
 
 Conventions: ``assets/registry.json`` lists each packaged model's file and its SHA-256; the hash is
 checked whenever one is opened.
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -60,7 +62,9 @@ def load_model(name: str | None = None, device: torch.device | str = "cpu") -> C
     return model
 
 
-def package_model(checkpoint: Path, name: str, assets: Path) -> Path:
+def package_model(
+    checkpoint: Path, name: str, assets: Path, calibration: Sequence[float] | None = None
+) -> Path:
     """Store a model in half precision among the assets and make it the default.
 
     Parameters
@@ -70,6 +74,8 @@ def package_model(checkpoint: Path, name: str, assets: Path) -> Path:
     name : str
     assets : Path
         Folder of ``registry.json``.
+    calibration : sequence of float, optional
+        From ``mmid eval confidence``, to keep with the weights.
 
     Returns
     -------
@@ -78,7 +84,8 @@ def package_model(checkpoint: Path, name: str, assets: Path) -> Path:
     """
     model = load_checkpoint(checkpoint)
     target = assets / f"{name}.safetensors"
-    save_checkpoint(target, model.encoders, model.facts, half=True)
+    facts = model.facts | ({"confidence": list(calibration)} if calibration else {})
+    save_checkpoint(target, model.encoders, facts, half=True)
     entry = {"file": target.name, "sha256": load_checkpoint(target).digest}
     registry = {"default": name, "models": {name: entry}}
     (assets / "registry.json").write_text(json.dumps(registry, indent=1) + "\n")
@@ -86,4 +93,7 @@ def package_model(checkpoint: Path, name: str, assets: Path) -> Path:
 
 
 if __name__ == "__main__":
-    print(package_model(Path(sys.argv[1]), sys.argv[2], Path(__file__).with_name("assets")))
+    weights = json.loads(sys.argv[3]) if len(sys.argv) > 3 else None
+    print(
+        package_model(Path(sys.argv[1]), sys.argv[2], Path(__file__).with_name("assets"), weights)
+    )

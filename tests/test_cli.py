@@ -113,7 +113,8 @@ def test_the_environment_names_index_and_model(index, model, recording, monkeypa
 def test_bad_midi_is_reported_and_left_out(tmp_path, midi_folder, model):
     (midi_folder / "broken.mid").write_bytes(b"MThd")
     result = invoke("build-index", midi_folder, "--index", tmp_path / "i", "--model", model)
-    assert result.exit_code == 0
+    assert result.exit_code == 1
+    assert (tmp_path / "i" / "manifest.json").exists()
     assert "left out: " in result.stderr and "broken.mid" in result.stderr
     assert "1 of " in result.stderr
 

@@ -1,0 +1,120 @@
+"""`mmid.evaluate` and `mmid.sources`, and what the packaged model must reach on rendered tunes."""
+
+import ctypes.util
+from pathlib import Path
+
+import numpy as np
+import pretty_midi
+import pytest
+
+from mmid.demo import write_library
+from mmid.errors import MmidError
+from mmid.evaluate import calibrate, evaluate_pieces, evaluate_snippets
+from mmid.identify import Identifier, confidence, fit_confidence
+from mmid.index import LibraryIndex, build_index
+from mmid.library import read_library
+from mmid.params import DEFAULT
+from mmid.pretrained import load_model
+from mmid.sources import open_sources, recorded_sources, rendered_sources
+
+SOUNDFONT = Path(pretty_midi.__file__).with_name("TimGM6mb.sf2")
+needs_fluidsynth = pytest.mark.skipif(
+    ctypes.util.find_library("fluidsynth") is None,
+    reason="needs fluidsynth: apt-get install fluidsynth",
+)
+
+
+@pytest.fixture(scope="module")
+def tunes(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tunes")
+    write_library(folder)
+    return read_library([folder], jobs=1)[0]
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory, tunes):
+    model = load_model()
+    folder = tmp_path_factory.mktemp("index") / "index"
+    build_index(folder, tunes, model)
+    return model, LibraryIndex(folder, model)
+
+
+@needs_fluidsynth
+def test_the_packaged_model_retrieves_snippets_of_unseen_tunes(tunes):
+    result = evaluate_snippets(tunes[:16], SOUNDFONT, load_model(), pool=300)
+    assert result.pool == 300 and result.pieces == 16
+    for name in ("audio to MIDI", "MIDI to audio"):
+        strict, lenient = result.scores[name], result.scores[f"{name}, repeats right"]
+        assert strict.mrr > 0.9
+        assert lenient.recall[1] >= strict.recall[1] > 0.85
+
+
+@needs_fluidsynth
+def test_the_packaged_model_identifies_clips_of_unseen_tunes(tunes, opened):
+    model, index = opened
+    rendered = rendered_sources(tunes[:12], tunes, SOUNDFONT, DEFAULT, tempo=(0.8, 1.25))
+    digests = [entry.digest for entry in index.entries]
+    identifier = Identifier(model, index)
+    short, long = evaluate_pieces(
+        rendered, identifier, digests, lengths=[5.0, 10.0], clips=2, absent=True
+    )
+    assert short.clips == long.clips == 24
+    assert short.top1 > 0.85 and long.top1 > 0.95
+    assert long.auroc > 0.95 and long.matched > 0.8 and long.falsely_matched < 0.2
+    assert long.median_position_error < 0.5
+
+
+@needs_fluidsynth
+def test_a_pool_larger_than_the_pieces_is_refused(tunes):
+    with pytest.raises(MmidError, match=r"1 pieces hold \d+ snippets, fewer than --pool 100000"):
+        evaluate_snippets(tunes[:1], SOUNDFONT, load_model(), pool=100_000)
+
+
+def test_calibration_gives_back_the_probabilities_it_was_drawn_from():
+    rng = np.random.default_rng(0)
+    truth = (-5.0, 9.0, 0.5)
+    shares, seconds = rng.uniform(0, 1, 4_000), rng.choice([3.0, 10.0, 30.0], 4_000)
+    likely = [confidence(s, t, truth) for s, t in zip(shares, seconds, strict=True)]
+    right = rng.random(4_000) < likely
+    fitted = fit_confidence(list(shares), list(seconds), list(right))
+    again = [confidence(s, t, fitted) for s, t in zip(shares, seconds, strict=True)]
+    assert np.abs(np.subtract(likely, again)).max() < 0.06
+
+
+def test_calibration_stays_finite_where_right_and_wrong_do_not_meet():
+    clips = [
+        {"votes": 0.8, "seconds": 10.0, "rank": 1, "absent_votes": 0.1},
+        {"votes": 0.7, "seconds": 30.0, "rank": 1, "absent_votes": 0.2},
+    ]
+    fitted = calibrate([{"results": clips}])
+    assert np.all(np.isfinite(fitted))
+    assert confidence(0.75, 10.0, fitted) > 0.9 and confidence(0.15, 10.0, fitted) < 0.2
+
+
+@pytest.mark.parametrize(
+    "scores", [[{}], [3], [{"results": [{"votes": 1, "seconds": 1, "rank": 1}]}]]
+)
+def test_other_results_cannot_calibrate(scores):
+    with pytest.raises(MmidError, match="not the results of mmid eval pieces --absent"):
+        calibrate(scores)
+
+
+def test_rows_of_one_piece_are_right_for_each_other(midi_folder, recording):
+    names = sorted(path.relative_to(midi_folder) for path in midi_folder.rglob("*.mid"))[:3]
+    rows = [f"r{i},{recording},{name},{'x' if i else 'y'}" for i, name in enumerate(names)]
+    (midi_folder / "pairs.csv").write_text("\n".join(["id,audio,midi,piece", *rows]))
+    first, second, third = recorded_sources(midi_folder, DEFAULT)
+    assert second.right == third.right and len(second.right) == 2
+    assert not first.right & second.right
+
+
+@pytest.mark.parametrize("text", ["", "id,audio\n1,2\n", "id,audio,midi\n"])
+def test_a_list_without_its_columns_or_rows_is_refused(tmp_path, text):
+    (tmp_path / "pairs.csv").write_text(text)
+    with pytest.raises(MmidError, match=r"pairs\.csv: needs a header with the columns id, audio"):
+        open_sources(tmp_path, None, DEFAULT, (1.0, 1.0), "test", 0)
+
+
+def test_no_list_says_so(tmp_path):
+    with pytest.raises(MmidError, match=r"pairs\.csv: cannot read the list of pairs"):
+        open_sources(tmp_path, None, DEFAULT, (1.0, 1.0), "test", 0)
