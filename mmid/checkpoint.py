@@ -34,12 +34,15 @@ class Checkpoint:
     facts : dict
         What the training left to say: data, figures, versions.
     digest : str
-        SHA-256 of the file, hexadecimal; an index remembers it.
+        SHA-256 of the file, hexadecimal.
+    fingerprint : str
+        SHA-256 of the configuration and the weights alone; an index remembers it.
     """
 
     encoders: Encoders
     facts: dict[str, Any]
     digest: str
+    fingerprint: str
 
 
 def save_tensors(path: Path, tensors: dict[str, torch.Tensor], header: dict[str, Any]) -> None:
@@ -124,5 +127,16 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> Checkpoin
     except (ArithmeticError, KeyError, TypeError, ValueError, RuntimeError, MmidError) as error:
         reason = str(error).strip().splitlines()[-1].strip()
         raise ModelError(f"{path}: weights do not fit their configuration ({reason})") from error
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return Checkpoint(encoders.to(device).eval(), header.get("facts", {}), digest)
+    return Checkpoint(
+        encoders.to(device).eval(),
+        header.get("facts", {}),
+        hashlib.sha256(path.read_bytes()).hexdigest(),
+        _fingerprint(header["config"], tensors),
+    )
+
+
+def _fingerprint(config: dict[str, Any], tensors: dict[str, torch.Tensor]) -> str:
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
+    for name in sorted(tensors):
+        digest.update(name.encode() + tensors[name].numpy().tobytes())
+    return digest.hexdigest()

@@ -200,7 +200,7 @@ def _write(
             "format": FORMAT,
             "mmid": __version__,
             "made": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "model": model.digest,
+            "model": model.fingerprint,
             "features": model.encoders.config.features.to_dict(),
             "snippets": len(vectors),
             "data": data.name,
@@ -251,7 +251,7 @@ class LibraryIndex:
 
     def __init__(self, folder: Path, model: Checkpoint) -> None:
         self.folder, manifest = folder, _read_manifest(folder)
-        if manifest["model"] != model.digest:
+        if manifest["model"] != model.fingerprint:
             raise LibraryIndexError(
                 f"{folder}: built with another model; run mmid build-index again, or give the"
                 " --model it was built with"

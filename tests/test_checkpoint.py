@@ -55,11 +55,17 @@ def test_half_precision_is_half_the_size_and_nearly_the_same(tmp_path, path, enc
     assert cosine.min() > 0.999
 
 
-def test_the_digest_is_the_files(path, encoders):
-    digest = load_checkpoint(path).digest
-    assert load_checkpoint(path).digest == digest
+def test_the_digest_is_the_files_and_the_fingerprint_the_weights(path, encoders):
+    before = load_checkpoint(path)
+    assert load_checkpoint(path).digest == before.digest
     save_checkpoint(path, encoders, {"epoch": 4})
-    assert load_checkpoint(path).digest != digest
+    other_facts = load_checkpoint(path)
+    assert other_facts.digest != before.digest
+    assert other_facts.fingerprint == before.fingerprint
+    with torch.no_grad():
+        encoders.log_scale += 1
+    save_checkpoint(path, encoders, {"epoch": 4})
+    assert load_checkpoint(path).fingerprint != before.fingerprint
 
 
 def test_saving_again_gives_the_same_bytes(path, encoders):
