@@ -131,12 +131,14 @@ def _fullest_bins(
     chosen = order[first]
     votes = np.bincount(owner[chosen], weight.ravel()[chosen], len(keys))
     found: dict[int, tuple[int, float, float]] = {}
-    for index in np.argsort(-votes, kind="stable")[: 4 * top]:
+    for index in np.argsort(-votes, kind="stable"):
         number = int(keys[index] >> 24)
         if number not in found:
             inside = chosen[owner[chosen] == index]
             share = float(votes[index] / (len(piece) + DOUBT))
             found[number] = (number, share, float(np.median(starts.ravel()[inside])))
+            if len(found) == top:
+                break
     return list(found.values())
 
 

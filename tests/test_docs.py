@@ -19,7 +19,9 @@ def test_the_reference_is_the_commands_own():
         text=True,
         check=True,
     ).stdout
-    assert REFERENCE.read_text().strip() == generated.strip(), "run the command that docs/contributing.md names"
+    assert REFERENCE.read_text().strip() == generated.strip(), (
+        "run the command that docs/contributing.md names"
+    )
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
