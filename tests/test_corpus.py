@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import ctypes.util
-import importlib.util
-import os
 from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
-import pretty_midi
 import pytest
 import torch
 from safetensors.numpy import load_file
+from synth import SOUNDFONT, needs_fluidsynth
 
 from mmid import corpus
 from mmid.corpus import (
@@ -34,14 +31,6 @@ from mmid.features import frame_count, piano_roll
 from mmid.library import read_library
 from mmid.midi import NOTE_DTYPE, write_midi
 from mmid.params import DEFAULT, FeatureParams
-
-SOUNDFONT = Path(os.path.dirname(pretty_midi.__file__), "TimGM6mb.sf2")
-MISSING = ctypes.util.find_library("fluidsynth") is None
-needs_fluidsynth = pytest.mark.skipif(
-    MISSING, reason="needs fluidsynth: apt-get install fluidsynth"
-)
-if not MISSING and importlib.util.find_spec("fluidsynth") is None:
-    needs_fluidsynth = pytest.mark.skip(reason="needs pyfluidsynth: pip install 'mmid[train]'")
 
 PLAIN = Recipe("font.sf2")
 OTHER = {

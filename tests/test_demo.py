@@ -1,13 +1,12 @@
 """The packaged demo: its tunes, its recording, and the recording identified."""
 
-import ctypes.util
 from fractions import Fraction as F
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-import pretty_midi
 import pytest
+from synth import SOUNDFONT, needs_fluidsynth
 
 from mmid.audio import read_audio
 from mmid.demo import (
@@ -33,11 +32,6 @@ from mmid.pretrained import load_model
 from mmid.tune import Tune
 
 LIBRARY = read_library()
-SOUNDFONT = Path(pretty_midi.__file__).parent / "TimGM6mb.sf2"
-
-needs_fluidsynth = pytest.mark.skipif(
-    ctypes.util.find_library("fluidsynth") is None, reason="the fluidsynth library is missing"
-)
 
 
 def decibels(sound: np.ndarray) -> float:

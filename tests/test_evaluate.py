@@ -1,11 +1,8 @@
 """`mmid.evaluate` and `mmid.sources`, and what the packaged model must reach on rendered tunes."""
 
-import ctypes.util
-from pathlib import Path
-
 import numpy as np
-import pretty_midi
 import pytest
+from synth import SOUNDFONT, needs_fluidsynth
 
 from mmid.demo import write_library
 from mmid.errors import MmidError
@@ -16,12 +13,6 @@ from mmid.library import read_library
 from mmid.params import DEFAULT
 from mmid.pretrained import load_model
 from mmid.sources import open_sources, recorded_sources, rendered_sources
-
-SOUNDFONT = Path(pretty_midi.__file__).with_name("TimGM6mb.sf2")
-needs_fluidsynth = pytest.mark.skipif(
-    ctypes.util.find_library("fluidsynth") is None,
-    reason="needs fluidsynth: apt-get install fluidsynth",
-)
 
 
 @pytest.fixture(scope="module")

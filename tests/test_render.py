@@ -1,21 +1,12 @@
 """Rendering with fluidsynth, where it is installed."""
 
-import ctypes.util
-from pathlib import Path
-
 import numpy as np
-import pretty_midi
 import pytest
+from synth import SOUNDFONT, needs_fluidsynth
 
 from mmid.errors import RenderError
 from mmid.midi import NOTE_DTYPE
 from mmid.render import RELEASE_SECONDS, Synthesizer, find_soundfont, pick_soundfonts
-
-SOUNDFONT = Path(pretty_midi.__file__).with_name("TimGM6mb.sf2")
-needs_fluidsynth = pytest.mark.skipif(
-    ctypes.util.find_library("fluidsynth") is None,
-    reason="needs fluidsynth: apt-get install fluidsynth",
-)
 
 
 def notes(*rows):
