@@ -6,6 +6,7 @@ every effect acts on linear band magnitudes and draws from the torch generator i
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,6 +55,22 @@ class Augmentation:
     noise: float = 0.6
     reverb: float = 0.5
     telephone: float = 0.05
+
+    @classmethod
+    def only(cls, names: Iterable[str]) -> Augmentation:
+        """Switch the named effects on and all others off.
+
+        Examples
+        --------
+        >>> Augmentation.only(["noise"]).noise, Augmentation.only(["noise"]).stretch
+        (0.6, 0.0)
+        """
+        wanted = set(names)
+        return cls(**{n: getattr(cls, n) if n in wanted else 0.0 for n in EFFECTS})
+
+
+EFFECTS = tuple(Augmentation.__dataclass_fields__)
+"""What can be switched on or off."""
 
 
 def _uniform(size: int, low: float, high: float, generator: torch.Generator) -> Tensor:

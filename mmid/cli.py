@@ -9,22 +9,22 @@ from typing import Annotated
 import typer
 
 from mmid import __version__
-from mmid.cli_eval import evaluation
+from mmid.choices import AudioFormat, Collapse
+from mmid.cli_figures import evaluation
 from mmid.cli_options import (
     Device,
     Folders,
     Index,
     Jobs,
+    KindOption,
     Model,
-    Searching,
-    SearchMode,
+    SearchOption,
     Soundfonts,
-    VoteMode,
-    Voting,
-    default_cache,
+    VoteOption,
     default_index,
     open_identifier,
 )
+from mmid.cli_train import train
 from mmid.console import note, progress, stdout
 from mmid.errors import MmidError
 
@@ -37,6 +37,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 app.add_typer(evaluation, name="eval")
+app.command(epilog="Example: mmid train my-midi --soundfont TimGM --soundfont FluidR3")(train)
 
 
 def _show_version(wanted: bool) -> None:
@@ -54,98 +55,105 @@ def _options(
     pass
 
 
-@app.command(
-    epilog="Example: mmid train my-midi --soundfont TimGM --soundfont FluidR3 --out my-model",
-)
-def train(
+@app.command(epilog="Example: mmid render ~/Music/midi --out my-audio --soundfont TimGM")
+def render(
     library: Folders,
-    extra: Annotated[
-        list[Path] | None,
-        typer.Option(help="More MIDI to train on, never to test; may be repeated."),
+    out: Annotated[Path, typer.Option(help="Folder for the audio; renderings there are kept.")],
+    soundfont: Annotated[
+        str | None,
+        typer.Option(
+            help="An .sf2 or .sf3 file, or the first letters of an installed one.",
+            show_default="the first installed",
+        ),
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder of the run; a run there goes on.")] = Path(
-        "mmid-run"
+    sample_rate: Annotated[int, typer.Option(min=8_000, max=96_000, help="Of the audio, Hz.")] = (
+        44_100
     ),
-    soundfont: Soundfonts = None,
-    copies: Annotated[int, typer.Option(min=1, help="Renderings of each piece.")] = 4,
-    extra_copies: Annotated[int, typer.Option(min=1, help="Those of each extra piece.")] = 1,
-    excerpt: Annotated[float, typer.Option(min=4, help="Longest part rendered, seconds.")] = 90.0,
-    epochs: Annotated[int, typer.Option(min=1, help="Epochs at most.")] = 40,
-    epoch_pairs: Annotated[int, typer.Option(min=256, help="Pairs an epoch.")] = 50_000,
-    batch: Annotated[int, typer.Option(min=2, help="Pairs a step.")] = 512,
-    learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 2e-3,
-    patience: Annotated[int, typer.Option(min=1, help="Epochs without progress.")] = 10,
-    seed: Annotated[int, typer.Option(help="Of the split and every draw.")] = 0,
-    cache: Annotated[
-        Path | None, typer.Option(help="Feature cache.", show_default="the user's cache folder")
-    ] = None,
-    device: Device = "auto",
+    encoding: Annotated[
+        AudioFormat, typer.Option("--format", help="Both are 16-bit stereo.")
+    ] = "wav",
     jobs: Jobs = None,
 ) -> None:
-    """Train encoders on a folder of MIDI files (and recordings beside them)."""
-    from mmid.corpus import prepare_corpus
-    from mmid.encoders import ModelConfig, pick_device
-    from mmid.render import pick_soundfonts
-    from mmid.report import describe_epoch
-    from mmid.train import BEST_NAME, TrainConfig, start_run
+    """Play every MIDI file below the folders to an audio file, as it is written.
 
-    model = ModelConfig()
+    Drums, pitch bends and pedals are not heard: mmid does not read them.
+    What was rendered before is rendered again only if its MIDI file changed.
+    The folder gets a pairs.csv as well, for mmid eval pieces.
+    Bad files are left out and reported; the exit status is then 1.
+    """
+    from mmid.render import pick_soundfonts
+    from mmid.renderings import render_library
+
+    [font, *_] = pick_soundfonts([soundfont] if soundfont else None)
     with progress() as tell:
-        corpus = prepare_corpus(
+        report = render_library(
             library,
-            extra or [],
-            pick_soundfonts(soundfont),
-            cache or default_cache(),
-            model.features,
-            copies=copies,
-            extra_copies=extra_copies,
-            excerpt=excerpt,
-            seed=seed,
-            workers=jobs,
+            out,
+            font,
+            sample_rate=sample_rate,
+            encoding=encoding,
+            jobs=jobs,
             progress=tell,
         )
-    for fault in corpus.faults:
-        note(f"left out: {fault}")
-    config = TrainConfig(
-        epochs=epochs,
-        epoch_pairs=epoch_pairs,
-        batch=batch,
-        learning_rate=learning_rate,
-        patience=patience,
-        seed=seed,
+    for bad in report.bad:
+        note(f"left out: {bad.reason}")
+    note(
+        f"{report.made} files rendered with {font.name}, {report.kept} there already;"
+        f" {report.seconds / 3600:.1f} hours of audio"
     )
-    with progress() as tell:
-        for epoch in start_run(out, corpus, model, config, pick_device(device), tell):
-            note(describe_epoch(epoch))
-    typer.echo(out / BEST_NAME)
+    typer.echo(out)
+    if report.bad:
+        note(f"{len(report.bad)} files could not be rendered")
+        raise typer.Exit(1)
 
 
 @app.command("build-index", epilog="Example: mmid build-index ~/Music/midi --index ~/my-index")
 def build_index(
-    library: Folders,
+    library: Annotated[
+        list[Path],
+        typer.Argument(help="Folders of MIDI files, or of recordings.", show_default=False),
+    ],
     index: Index = None,
+    kind: KindOption = "auto",
+    copies: Annotated[
+        int, typer.Option(min=0, help="Index so many renderings of each MIDI file as well.")
+    ] = 0,
+    collapse: Annotated[
+        Collapse, typer.Option(help="Keep all copies of a snippet, or their centroid.")
+    ] = "none",
+    soundfont: Soundfonts = None,
     model: Model = None,
     device: Device = "auto",
     jobs: Jobs = None,
 ) -> None:
-    """Embed every MIDI file below the folders and write the index.
+    """Embed every MIDI file, or every recording, below the folders and write the index.
 
     Files that cannot be read are left out and reported; the exit status is then 1.
     """
+    from functools import partial
+
+    from mmid.copies import copy_library, embed_copies
     from mmid.encoders import pick_device
     from mmid.index import build_index as build
-    from mmid.library import scan
+    from mmid.index import embed_item
+    from mmid.library import scan_library
     from mmid.pretrained import load_model
+    from mmid.render import pick_soundfonts
 
     loaded = load_model(model, pick_device(device))
-    count, pieces = scan(library, jobs)
-    folder = index or default_index()
+    count, items = scan_library(library, kind, loaded.encoders.config.features, jobs)
+    folder, embed = index or default_index(), embed_item
+    if copies:
+        fonts, grid = pick_soundfonts(soundfont), loaded.encoders.config.features
+        items = copy_library(list(items), fonts, copies, grid, jobs)
+        embed = partial(embed_copies, collapse=collapse)
     with progress() as tell:
-        report = build(folder, pieces, loaded, lambda done: tell("Indexing", done, count))
+        report = build(folder, items, loaded, lambda done: tell("Indexing", done, count), embed)
     for bad in report.bad:
         note(f"left out: {bad.reason}")
     note(
-        f"{report.pieces} pieces, {report.seconds_of_music / 3600:.1f} hours of music,"
+        f"{report.items} {'pieces' if report.kind == 'midi' else 'recordings'},"
+        f" {report.seconds_of_music / 3600:.1f} hours of music,"
         f" {report.snippets} snippets in {folder}"
     )
     if report.bad:
@@ -155,8 +163,9 @@ def build_index(
 
 @app.command(epilog="Example: mmid query recording.wav --start 30 --duration 20 --json")
 def query(
-    recordings: Annotated[
-        list[Path], typer.Argument(help="Recordings: wav, flac, ogg, mp3, m4a, opus.")
+    queries: Annotated[
+        list[Path],
+        typer.Argument(help="Recordings (wav, flac, ogg, mp3, m4a, opus) or MIDI files."),
     ],
     index: Index = None,
     top: Annotated[int, typer.Option(min=1, help="Matches to show.")] = 5,
@@ -166,25 +175,25 @@ def query(
         typer.Option(min=0.1, help="Use so many seconds.", show_default="to the end"),
     ] = None,
     json_lines: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object a recording.")
+        bool, typer.Option("--json", help="Print one JSON object a file asked about.")
     ] = False,
-    search: SearchMode = Searching.auto,
-    vote: VoteMode = Voting.consistent,
+    search: SearchOption = "auto",
+    vote: VoteOption = "consistent",
     min_confidence: Annotated[
         float, typer.Option(min=0, max=1, help="A match counts as found from here on.")
     ] = 0.5,
     model: Model = None,
     device: Device = "auto",
 ) -> None:
-    """Name the piece that each recording is a performance of.
+    """Name the piece that each recording is a performance of, or the recordings of a MIDI file.
 
-    The exit status is 0 when every recording was processed, found or not, and 1 when any failed.
+    The exit status is 0 when every file was processed, found or not, and 1 when any failed.
     """
     from mmid.report import answer_table
 
     identifier, _ = open_identifier(index, model, device, search, vote, top, min_confidence)
     failed = False
-    for answer in identifier.identify_files(recordings, start, duration):
+    for answer in identifier.identify_files(queries, start, duration):
         failed = failed or answer.error is not None
         if json_lines:
             typer.echo(json.dumps(answer.to_dict(), allow_nan=False))

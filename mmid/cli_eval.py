@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from mmid.choices import Direction
 from mmid.cli_options import (
     Device,
     Index,
@@ -16,12 +17,9 @@ from mmid.cli_options import (
     JsonFlag,
     Model,
     OutFile,
-    Searching,
-    SearchMode,
-    Side,
-    Sides,
-    VoteMode,
-    Voting,
+    SearchOption,
+    SideOption,
+    VoteOption,
     open_identifier,
 )
 from mmid.console import progress, stdout
@@ -37,7 +35,7 @@ def eval_snippets(
     library: Annotated[Path, typer.Argument(help="Folder of MIDI files; its test part is used.")],
     soundfont: Annotated[str, typer.Option(help="A soundfont the model never heard.")],
     pool: Annotated[int, typer.Option(min=2, help="Snippets to tell apart.")] = 2_000,
-    side: Side = Sides.test,
+    side: SideOption = "test",
     seed: Annotated[int, typer.Option(help="Of the split and the pool.")] = 0,
     min_r1: Annotated[
         float | None, typer.Option(min=0, max=1, help="Fail below this R@1, either direction.")
@@ -52,15 +50,21 @@ def eval_snippets(
     from mmid.encoders import pick_device
     from mmid.evaluate import evaluate_snippets
     from mmid.pretrained import load_model
-    from mmid.render import find_soundfont
+    from mmid.render import Synthesizer, find_soundfont
     from mmid.report import snippet_table
     from mmid.sources import held_out
 
     loaded = load_model(model, pick_device(device))
-    pieces = held_out(library, side.value, seed, jobs)
-    with progress() as tell:
+    pieces = held_out(library, side, seed, jobs)
+    rate = loaded.encoders.config.features.sample_rate
+    with progress() as tell, Synthesizer(find_soundfont(soundfont), rate) as synthesizer:
         result = evaluate_snippets(
-            pieces, find_soundfont(soundfont), loaded, pool=pool, seed=seed, progress=tell
+            pieces,
+            lambda piece: synthesizer.render(piece.midi.notes),
+            loaded,
+            pool=pool,
+            seed=seed,
+            progress=tell,
         )
     _deliver(result.to_dict(), [snippet_table(result)], json_lines, out)
     lowest = min(scores.recall[1] for scores in list(result.scores.values())[:2])
@@ -77,21 +81,25 @@ def eval_pieces(
         typer.Argument(help="A folder with a pairs.csv (id, audio, midi), or one of MIDI files."),
     ],
     index: Index = None,
+    direction: Annotated[
+        Direction,
+        typer.Option(help="Ask for the pieces of recordings, or for the recordings of scores."),
+    ] = "recordings",
     soundfont: Annotated[
         str | None, typer.Option(help="Render the MIDI files with this one.")
     ] = None,
     tempo: Annotated[str, typer.Option(help="Speeds to render at, slowest:fastest.")] = "1:1",
-    side: Side = Sides.test,
+    side: SideOption = "test",
     lengths: Annotated[
         str, typer.Option("--clips", help="Clip lengths, seconds, or 'whole'.")
     ] = "3,5,10,30",
     clips: Annotated[int, typer.Option("--per-recording", min=1, help="Clips of each.")] = 3,
     absent: Annotated[
-        bool, typer.Option("--absent", help="Ask again with the right piece taken out.")
+        bool, typer.Option("--absent", help="Ask again with the right answers taken out.")
     ] = False,
     seed: Annotated[int, typer.Option(help="Of the split, the tempi and the clips.")] = 0,
-    search: SearchMode = Searching.auto,
-    vote: VoteMode = Voting.consistent,
+    search: SearchOption = "auto",
+    vote: VoteOption = "consistent",
     min_top1: Annotated[
         float | None, typer.Option(min=0, max=1, help="Fail if any length's top-1 is below.")
     ] = None,
@@ -101,15 +109,30 @@ def eval_pieces(
     device: Device = "auto",
     jobs: Jobs = None,
 ) -> None:
-    """Identify clips of recordings, or of rendered MIDI files, whose pieces are known."""
+    """Identify clips of recordings, rendered MIDI files or scores whose match is known.
+
+    Recordings are asked of an index of MIDI files, scores of an index of recordings.
+    """
     from mmid.evaluate import evaluate_pieces
     from mmid.report import clip_table, recording_table
-    from mmid.sources import open_sources
+    from mmid.sources import ASKED_OF, open_sources
 
     tempos, seconds = _parse_range(tempo), _parse_lengths(lengths)
     identifier, opened = open_identifier(index, model, device, search, vote)
+    if opened.kind != ASKED_OF[direction]:
+        raise MmidError(
+            f"--direction {direction} asks an index built with --kind"
+            f" {ASKED_OF[direction]}, not {opened.kind}: give another --index or --direction"
+        )
     count, sources = open_sources(
-        source, soundfont, identifier.params, tempos, side.value, seed, jobs
+        source,
+        soundfont,
+        identifier.params,
+        tempos,
+        side,
+        seed,
+        jobs,
+        direction=direction,
     )
     done: list[str] = []
     with progress() as tell:

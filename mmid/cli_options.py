@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from mmid.choices import LibraryKind, Search, Side, Vote
 
 if TYPE_CHECKING:
     from mmid.identify import Identifier
@@ -48,35 +49,14 @@ JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of ta
 OutFile = Annotated[Path | None, typer.Option(help="Write every result to this JSON file.")]
 
 
-class Searching(str, Enum):
-    """Ways to find the nearest snippets."""
-
-    auto = "auto"
-    exact = "exact"
-    hnsw = "hnsw"
-
-
-class Voting(str, Enum):
-    """Ways to count votes."""
-
-    consistent = "consistent"
-    majority = "majority"
-
-
-class Sides(str, Enum):
-    """Parts of a split."""
-
-    test = "test"
-    valid = "valid"
-    train = "train"
-    all = "all"
-
-
-SearchMode = Annotated[
-    Searching, typer.Option(help="Compare every snippet, or search the graph; auto by size.")
+KindOption = Annotated[
+    LibraryKind, typer.Option(help="What to index; auto: MIDI files where there are any.")
 ]
-VoteMode = Annotated[Voting, typer.Option(help="Votes that agree on the place, or all votes.")]
-Side = Annotated[Sides, typer.Option(help="Part of the 75/5/20 split to use.")]
+SearchOption = Annotated[
+    Search, typer.Option(help="Compare every snippet, or search the graph; auto by size.")
+]
+VoteOption = Annotated[Vote, typer.Option(help="Votes that agree on the place, or all votes.")]
+SideOption = Annotated[Side, typer.Option(help="Part of the 75/5/20 split to use.")]
 
 
 def default_cache() -> Path:
@@ -97,8 +77,8 @@ def open_identifier(
     index: Path | None,
     model: str | None = None,
     device: str = "auto",
-    search: Searching = Searching.auto,
-    vote: Voting = Voting.consistent,
+    search: Search = "auto",
+    vote: Vote = "consistent",
     top: int = 5,
     min_confidence: float = 0.5,
 ) -> tuple[Identifier, LibraryIndex]:
@@ -113,8 +93,8 @@ def open_identifier(
     identifier = Identifier(
         loaded,
         opened,
-        search=search.value,
-        vote=vote.value,
+        search=search,
+        vote=vote,
         top=top,
         min_confidence=min_confidence,
     )

@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmid.choices import Performance
 from mmid.errors import AudioError, MmidError, label
 from mmid.features import recording_spectrogram, spectrogram
 from mmid.library import (
@@ -37,6 +38,8 @@ from mmid.render import Synthesizer
 
 LEVELS = 200
 """Steps of the stored spectrogram a unit of compressed magnitude."""
+
+CACHE_FORMAT = 2
 
 MELODIC_PROGRAMS = 88
 """General MIDI programs below this hold a pitch; those above are pads and effects."""
@@ -69,6 +72,8 @@ class Recipe:
         How much longer each note sounds than it is written, seconds.
     reverb : bool
         Whether the synthesiser adds its room.
+    dynamics : float
+        Standard deviation of each note's change of velocity.
     seed : int
         Of looseness and dynamics.
     """
@@ -82,6 +87,7 @@ class Recipe:
     looseness: float = 0.0
     pedal: float = 0.0
     reverb: bool = False
+    dynamics: float = 12.0
     seed: int = 0
 
 
@@ -143,7 +149,7 @@ def performed(notes: np.ndarray, recipe: Recipe) -> tuple[np.ndarray, np.ndarray
     late = rng.normal(0, recipe.looseness, len(played)) if recipe.looseness else 0.0
     played["onset"] = np.maximum(0, played["onset"] + late)
     played["offset"] = np.maximum(played["offset"] + late, played["onset"] + 0.03) + recipe.pedal
-    dynamics = rng.normal(0, 12, len(played))
+    dynamics = rng.normal(0, recipe.dynamics, len(played))
     played["velocity"] = np.clip(played["velocity"] + dynamics, 25, 127).astype(np.uint8)
     return written, played
 
@@ -195,7 +201,8 @@ def make_features(job: Job) -> str | None:
     arrays = {
         "spectrogram": (bands.T * LEVELS).round().clamp(0, 255).byte().numpy(),
         "times": np.stack([notes["onset"], notes["offset"]], 1).astype(np.float32),
-        "pitches": np.ascontiguousarray(notes["pitch"]),
+        "pitches": notes["pitch"],
+        "programs": notes["program"],
     }
     part = job.target.with_suffix(f".{os.getpid()}.part")
     try:
@@ -213,7 +220,9 @@ def cache_key(piece: Piece, source: Recipe | Path, params: FeatureParams) -> str
         facts: Any = [str(source.resolve()), source.stat().st_size, source.stat().st_mtime_ns]
     else:
         facts = asdict(replace(source, soundfont=Path(source.soundfont).name))
-    text = json.dumps([piece.digest, facts, params.fingerprint], sort_keys=True)
+    text = json.dumps(
+        [CACHE_FORMAT, piece.digest, facts, params.spectrogram_values], sort_keys=True
+    )
     return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
@@ -232,6 +241,7 @@ def plan_jobs(
     cache: Path,
     params: FeatureParams,
     *,
+    performance: Performance,
     excerpt: float,
     seed: int,
 ) -> list[Job]:
@@ -246,7 +256,11 @@ def plan_jobs(
         first = int(rng.integers(len(soundfonts))) if soundfonts else 0
         for copy in range(copies if soundfonts else 0):
             font = soundfonts[(first + copy) % len(soundfonts)]
-            sources.append(draw_recipe(rng, font, piece.midi.seconds, excerpt))
+            sources.append(
+                draw_recipe(rng, font, piece.midi.seconds, excerpt)
+                if performance == "varied"
+                else Recipe(str(font), seconds=excerpt, dynamics=0.0)
+            )
         for source in sources:
             target = cache / f"{cache_key(piece, source, params)}.safetensors"
             jobs.append(Job(target, piece.midi.notes, source, params))
@@ -300,6 +314,7 @@ def prepare_corpus(
     *,
     copies: int = 4,
     extra_copies: int = 1,
+    performance: Performance = "varied",
     excerpt: float = 90.0,
     seed: int = 0,
     workers: int | None = None,
@@ -319,6 +334,8 @@ def prepare_corpus(
     params : FeatureParams
     copies, extra_copies : int
         Renderings of each piece.
+    performance : {"varied", "plain"}
+        How far a rendering may differ from the file.
     excerpt : float
         Longest part of a piece to render, seconds.
     seed : int
@@ -346,9 +363,15 @@ def prepare_corpus(
         bad += worse
     valid = [(piece, copies) for piece in sides["valid"]]
 
-    def plan(side: list[tuple[Piece, int]]) -> list[Job]:
-        return plan_jobs(side, soundfonts, cache, params, excerpt=excerpt, seed=seed)
-
+    plan = partial(
+        plan_jobs,
+        soundfonts=soundfonts,
+        cache=cache,
+        params=params,
+        performance=performance,
+        excerpt=excerpt,
+        seed=seed,
+    )
     jobs = {"train": plan(train), "valid": plan(valid)}
     faults = fill_cache(jobs["train"] + jobs["valid"], workers, tell("Rendering"))
     targets = {side: tuple(j.target for j in js if j.target.exists()) for side, js in jobs.items()}
@@ -361,6 +384,7 @@ def prepare_corpus(
         "renderings": len(targets["train"]),
         "soundfonts": [path.name for path in soundfonts],
         "copies": [copies, extra_copies],
+        "performance": performance,
         "excerpt": excerpt,
         "seed": seed,
     }

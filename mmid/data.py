@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from mmid.augment import HISTORY, Augmentation, roughen
+from mmid.choices import Sampling
 from mmid.corpus import LEVELS
 from mmid.errors import MmidError
 from mmid.features import draw_rolls, resample_frames
@@ -27,9 +28,11 @@ class _Rendering:
             size = int.from_bytes(file.read(8), "little")
             header = json.loads(file.read(size))
         self.bands = self._map(path, 8 + size, header["spectrogram"], np.uint8)
-        times = self._map(path, 8 + size, header["times"], np.float32) * params.frame_rate
-        self.onset, self.offset = np.array(times[:, 0]), np.array(times[:, 1])
+        times = self._map(path, 8 + size, header["times"], np.float32)
+        frames = times * params.roll_frame_rate(float(times.max(initial=0)))
+        self.onset, self.offset = np.array(frames[:, 0]), np.array(frames[:, 1])
         self.pitch = np.array(self._map(path, 8 + size, header["pitches"], np.uint8))
+        self.program = np.array(self._map(path, 8 + size, header["programs"], np.uint8))
         self.longest = float((self.offset - self.onset).max(initial=0))
 
     @staticmethod
@@ -54,26 +57,43 @@ class _Rendering:
 
 @dataclass(frozen=True)
 class Batch:
-    """Matching snippets: spectrograms ``[b, 1, bands, frames]``, rolls ``[b, c, 128, frames]``."""
+    """Matching snippets: spectrograms ``[b, 1, bands, frames]``, rolls ``[b, c, 128, frames]``.
+
+    ``contrast`` holds as many pairs of other snippets, where they were asked for.
+    """
 
     audio: Tensor
     rolls: Tensor
+    layers: int = 1
+    contrast: Batch | None = None
 
     def repeats(self, threshold: float = 0.98) -> Tensor:
         """Return ``[b, b]`` bool: the pairs of rolls that are nearly the same (by cosine)."""
-        unit = torch.nn.functional.normalize(self.rolls[:, 0].flatten(1), dim=1)
+        unit = torch.nn.functional.normalize(self.rolls[:, : self.layers].flatten(1), dim=1)
         return unit @ unit.T > threshold
 
 
-NEAR_FRAMES = (2.0, 21.0)
-"""How far apart overlapping snippets of a batch begin; teaches the place as well as the music."""
+NEAREST = 2.0
+"""Overlapping snippets of a batch begin at least so many frames apart, at most half a snippet."""
 
 MIN_ONSETS = 2
 """A snippet with fewer onsets says too little to learn from."""
 
 
+@dataclass(frozen=True, eq=False)
+class _Places:
+    """Where snippets lie: rendering, first frame and step between frames of each."""
+
+    rendering: np.ndarray
+    first: np.ndarray
+    ratio: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+
 class PairSource:
-    """Random batches of matching snippets from cache files.
+    """Batches of matching snippets from cache files.
 
     Parameters
     ----------
@@ -84,6 +104,10 @@ class PairSource:
         None gives plain, exactly aligned snippets.
     neighbours : int
         Snippets a batch takes from one rendering: its hardest negatives.
+    sampling : {"random", "grid"}
+        Snippets from random places, or each of the 2020 report's: end to end, all once a sweep.
+    contrast : bool
+        Whether each batch comes with as many snippets from elsewhere.
     """
 
     def __init__(
@@ -92,14 +116,37 @@ class PairSource:
         params: FeatureParams,
         augmentation: Augmentation | None,
         neighbours: int = 4,
+        sampling: Sampling = "random",
+        contrast: bool = False,
     ) -> None:
         renderings = [_Rendering(path, params) for path in paths]
         self._renderings = [r for r in renderings if len(r) > params.snippet + 8]
         if not self._renderings:
             raise MmidError("no piece is long enough to train on")
         self._params, self._augmentation, self._neighbours = params, augmentation, neighbours
+        self._sampling, self._contrast = sampling, contrast
         weight = np.sqrt([len(r) for r in self._renderings])
         self._cumulative = np.cumsum(weight / weight.sum())
+        self._grid = self._lay_grid() if sampling == "grid" else np.zeros((0, 2), np.int64)
+        if sampling == "grid" and len(self._grid) < 2:
+            raise MmidError("too few snippets to train on")
+
+    def _lay_grid(self) -> np.ndarray:
+        """List rendering and first frame of the snippets that lie end to end and have an onset."""
+        length = self._params.snippet
+        return np.array(
+            [
+                (number, first)
+                for number, rendering in enumerate(self._renderings)
+                for first in range(0, len(rendering) - length + 1, length)
+                if rendering.is_rich(first, first + length, 1)
+            ]
+        )
+
+    @property
+    def labels(self) -> int:
+        """Snippets on the grid; 0 where they are drawn from random places."""
+        return len(self._grid)
 
     @property
     def hours(self) -> float:
@@ -110,26 +157,79 @@ class PairSource:
         """Draw batches, the same ones for the same seed."""
         rng = np.random.default_rng(seed)
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        for _ in range(count):
-            yield self._batch(size, rng, generator)
+        draw = self._on_grid if self._sampling == "grid" else self._anywhere
+        for places, others in draw(size, count, rng):
+            batch = self._batch(places, rng, generator)
+            contrast = self._batch(others, rng, generator) if others else None
+            yield replace(batch, contrast=contrast)
 
-    def _batch(self, size: int, rng: np.random.Generator, generator: torch.Generator) -> Batch:
+    def _batch(
+        self, places: _Places, rng: np.random.Generator, generator: torch.Generator
+    ) -> Batch:
+        rolls = self._rolls(places)
+        audio = self._spectrograms(places, rng, generator)[:, None]
+        return Batch(audio, rolls, self._params.layers)
+
+    def _on_grid(
+        self, size: int, count: int, rng: np.random.Generator
+    ) -> Iterator[tuple[_Places, _Places | None]]:
+        """Sweep through the grid in random order, again and again.
+
+        Contrastive labels are drawn outside the batch if the set is at least three times as
+        large, else they are the batch's in the next place of the sweep.
+        """
+        size = min(size, len(self._grid))
+        order, others = np.zeros(0, np.int64), None
+        for _ in range(count):
+            if len(order) < size:
+                order = np.concatenate([order, rng.permutation(len(self._grid))])
+            chosen, order = order[:size], order[size:]
+            if self._contrast:
+                outside = np.setdiff1d(np.arange(len(self._grid)), chosen)
+                enough = len(self._grid) >= 3 * size
+                elsewhere = rng.choice(outside, size, False) if enough else np.roll(chosen, 1)
+                others = self._at(elsewhere, rng)
+            yield self._at(chosen, rng), others
+
+    def _at(self, labels: np.ndarray, rng: np.random.Generator) -> _Places:
+        rendering, first = self._grid[labels].T
+        return _Places(rendering, first.astype(float), self._ratios(len(labels), rng))
+
+    def _anywhere(
+        self, size: int, count: int, rng: np.random.Generator
+    ) -> Iterator[tuple[_Places, _Places | None]]:
+        for _ in range(count):
+            places = self._draw_places(size, rng)
+            others = self._draw_places(2 * size, rng) if self._contrast else None
+            yield places, others and self._outside(others, places)
+
+    def _outside(self, others: _Places, places: _Places) -> _Places:
+        """Keep so many of the other snippets, those that overlap none of the batch first."""
+        gap = np.abs(others.first[:, None] - places.first[None])
+        near = (others.rendering[:, None] == places.rendering[None]) & (gap < self._params.snippet)
+        kept = np.argsort(near.any(1), kind="stable")[: len(places)]
+        return _Places(others.rendering[kept], others.first[kept], others.ratio[kept])
+
+    def _ratios(self, size: int, rng: np.random.Generator) -> np.ndarray:
         stretch = self._augmentation.stretch if self._augmentation else 0.0
-        ratio = np.exp(rng.uniform(-1, 1, size) * np.log1p(stretch))
+        return np.asarray(np.exp(rng.uniform(-1, 1, size) * np.log1p(stretch)))
+
+    def _draw_places(self, size: int, rng: np.random.Generator) -> _Places:
+        ratio = self._ratios(size, rng)
         drawn = np.searchsorted(self._cumulative, rng.random(-(-size // self._neighbours)))
         chosen = np.minimum(drawn, len(self._renderings) - 1).repeat(self._neighbours)[:size]
         first = np.array([self._place(i, r, rng) for i, r in zip(chosen, ratio, strict=True)])
         if self._augmentation and self._neighbours > 1:
             self._draw_near(chosen, first, ratio, rng)
-        rolls = self._rolls(chosen, first, ratio)
-        return Batch(self._spectrograms(chosen, first, ratio, rng, generator)[:, None], rolls)
+        return _Places(chosen, first, ratio)
 
     def _draw_near(
         self, chosen: np.ndarray, first: np.ndarray, ratio: np.ndarray, rng: np.random.Generator
     ) -> None:
         """Move every second snippet close to the one before it: overlapping, hence hard to tell."""
         near = np.flatnonzero(chosen[1:] == chosen[:-1])[::2] + 1
-        away = rng.uniform(*NEAR_FRAMES, len(near)) * rng.choice([-1, 1], len(near))
+        farthest = self._params.snippet / 2
+        away = rng.uniform(NEAREST, farthest, len(near)) * rng.choice([-1, 1], len(near))
         ratio[near] = ratio[near - 1]
         last = np.array([len(self._renderings[i]) for i in chosen[near]])
         last = np.maximum(last - self._params.snippet * ratio[near] - 1, 0)
@@ -144,35 +244,34 @@ class PairSource:
                 break
         return float(first)
 
-    def _rolls(self, chosen: np.ndarray, first: np.ndarray, ratio: np.ndarray) -> Tensor:
+    def _rolls(self, places: _Places) -> Tensor:
         frames, parts = self._params.snippet, []
-        for row, (i, start, step) in enumerate(zip(chosen, first, ratio, strict=True)):
+        triples = zip(places.rendering, places.first, places.ratio, strict=True)
+        for row, (i, start, step) in enumerate(triples):
             rendering = self._renderings[i]
             near = rendering.notes_between(start, start + (frames + 2) * step)
             onset = (rendering.onset[near] - start) / step
             offset = (rendering.offset[near] - start) / step
             owners = np.full(len(onset), row)
-            parts.append((owners, onset, offset, rendering.pitch[near]))
-        whose, onset, offset, pitch = (np.concatenate(p) for p in zip(*parts, strict=True))
+            parts.append((owners, onset, offset, rendering.pitch[near], rendering.program[near]))
+        whose, onset, offset, *tones = (np.concatenate(p) for p in zip(*parts, strict=True))
+        pitch, program = (torch.from_numpy(tone).long() for tone in tones)
         return draw_rolls(
             torch.from_numpy(whose).long(),
             torch.from_numpy(onset).float(),
             torch.from_numpy(offset).float(),
-            torch.from_numpy(pitch).long(),
-            len(chosen),
+            pitch,
+            len(places),
             frames,
             self._params,
+            program,
         )
 
     def _spectrograms(
-        self,
-        chosen: np.ndarray,
-        first: np.ndarray,
-        ratio: np.ndarray,
-        rng: np.random.Generator,
-        generator: torch.Generator,
+        self, places: _Places, rng: np.random.Generator, generator: torch.Generator
     ) -> Tensor:
         frames, a = self._params.snippet, self._augmentation
+        chosen, first, ratio = places.rendering, places.first, places.ratio
         if a:
             middle = first + ratio * frames / 2
             ratio = ratio * (1 + rng.uniform(-a.mismatch, a.mismatch, len(ratio)))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -63,13 +63,24 @@ class EncoderConfig:
         """Return the configuration as JSON-ready names and values."""
         return asdict(self)
 
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> EncoderConfig:
-        """Rebuild a configuration that `to_dict` gave, also after a trip through JSON."""
-        parts: dict[str, Any] = {
-            name: tuple(v) if isinstance(v, list) else v for name, v in values.items()
-        }
-        return cls(**parts)
+
+SHORT_SNIPPET = 42
+"""Shorter snippets leave too few frames for two strides of two."""
+
+
+def fit_config(snippet: int) -> EncoderConfig:
+    """Return the default pathway, with smaller kernels and strides for short snippets.
+
+    Examples
+    --------
+    >>> fit_config(42) == EncoderConfig()
+    True
+    >>> fit_config(21).remaining(21)
+    6
+    """
+    if snippet >= SHORT_SNIPPET:
+        return EncoderConfig()
+    return EncoderConfig(times=(4, 2, 2, 2, 1, 1), strides=(2, 1, 1, 1, 1, 1))
 
 
 class Pathway(nn.Module):
@@ -139,12 +150,101 @@ class Pathway(nn.Module):
 
 
 @dataclass(frozen=True)
+class DorferConfig:
+    """Shape of a pathway of Dorfer et al. 2017.
+
+    Parameters
+    ----------
+    blocks : tuple of int
+        Filters of each block: two 3 x 3 convolutions and a pooling by two.
+    embedding : int
+        Dimensions of the shared space.
+    stride : int
+        Frames between neighbouring embeddings of a recording.
+    """
+
+    blocks: tuple[int, ...] = (24, 48, 96, 96)
+    embedding: int = 32
+    stride: int = 10
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the configuration as JSON-ready names and values."""
+        return asdict(self)
+
+
+PathwayConfig: TypeAlias = EncoderConfig | DorferConfig
+
+
+def dorfer_trunk(channels: int, config: DorferConfig) -> nn.Sequential:
+    """Build the convolutions of a pathway, from a snippet to ``embedding`` small maps.
+
+    References
+    ----------
+    .. [1] M. Dorfer, A. Arzt, G. Widmer, "Learning audio-sheet music correspondences for score
+       identification and offline alignment", ISMIR 2017.
+    """
+    layers: list[nn.Module] = []
+    for width in config.blocks:
+        for _ in range(2):
+            layers += [
+                nn.Conv2d(channels, width, 3, padding=1, bias=False),
+                nn.BatchNorm2d(width),
+                nn.ELU(inplace=True),
+            ]
+            channels = width
+        layers.append(nn.MaxPool2d(2))
+    return nn.Sequential(*layers, nn.Conv2d(channels, config.embedding, 1))
+
+
+WINDOWS = 256
+"""Snippets the Dorfer pathway takes at once; bounds memory."""
+
+
+class DorferPathway(nn.Module):
+    """One modality's encoder after Dorfer et al. 2017: pools over the whole snippet.
+
+    Time is padded inside, so a recording is cut into snippets first.
+
+    Parameters
+    ----------
+    channels, snippet : int
+        Of the input.
+    config : DorferConfig
+    """
+
+    def __init__(self, channels: int, snippet: int, config: DorferConfig) -> None:
+        super().__init__()
+        self.trunk = dorfer_trunk(channels, config)
+        self._snippet, self._stride = snippet, config.stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Embed every snippet of the input, like `Pathway.forward`."""
+        windows = x.unfold(3, self._snippet, self._stride).permute(0, 3, 1, 2, 4)
+        flat = windows.flatten(0, 1)
+        maps = [self.trunk(part).float().mean((2, 3)) for part in torch.split(flat, WINDOWS)]
+        pooled = torch.cat(maps).view(*windows.shape[:2], -1)
+        return nn.functional.normalize(pooled, dim=-1)
+
+
+def build_pathway(channels: int, rows: int, snippet: int, config: PathwayConfig) -> nn.Module:
+    """Build the encoder of a modality that has so many channels and rows."""
+    if isinstance(config, DorferConfig):
+        return DorferPathway(channels, snippet, config)
+    return Pathway(channels, rows, snippet, config)
+
+
+def _pathway_config(values: dict[str, Any]) -> PathwayConfig:
+    parts: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in values.items()}
+    return DorferConfig(**parts) if "blocks" in parts else EncoderConfig(**parts)
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     """Everything that shapes the weights: the grid and both pathways."""
 
     features: FeatureParams = field(default_factory=FeatureParams)
-    audio: EncoderConfig = field(default_factory=EncoderConfig)
-    roll: EncoderConfig = field(default_factory=EncoderConfig)
+    audio: PathwayConfig = field(default_factory=EncoderConfig)
+    roll: PathwayConfig = field(default_factory=EncoderConfig)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the configuration as JSON-ready names and values."""
@@ -159,8 +259,8 @@ class ModelConfig:
         """Rebuild a configuration that `to_dict` gave."""
         return cls(
             FeatureParams.from_dict(values["features"]),
-            EncoderConfig.from_dict(values["audio"]),
-            EncoderConfig.from_dict(values["roll"]),
+            _pathway_config(values["audio"]),
+            _pathway_config(values["roll"]),
         )
 
 
@@ -171,8 +271,10 @@ class Encoders(nn.Module):
         super().__init__()
         self.config = config or ModelConfig()
         params = self.config.features
-        self.audio = Pathway(1, params.bands, params.snippet, self.config.audio)
-        self.roll = Pathway(params.roll_channels, params.pitches, params.snippet, self.config.roll)
+        self.audio = build_pathway(1, params.bands, params.snippet, self.config.audio)
+        self.roll = build_pathway(
+            params.roll_channels, params.pitches, params.snippet, self.config.roll
+        )
         self.log_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -212,15 +314,15 @@ def fast_autocast(device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=native)
 
 
-def snippet_count(frames: int, params: FeatureParams, config: EncoderConfig) -> int:
+def snippet_count(frames: int, params: FeatureParams, config: PathwayConfig) -> int:
     """Return how many snippets `embed_frames` makes of a recording of so many frames."""
     return max(1, (frames - params.snippet) // config.stride + 1)
 
 
 @torch.inference_mode()
 def embed_frames(
-    pathway: Pathway,
-    config: EncoderConfig,
+    pathway: nn.Module,
+    config: PathwayConfig,
     params: FeatureParams,
     frames: int,
     draw: Callable[[int, int], Tensor],

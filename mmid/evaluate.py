@@ -5,9 +5,8 @@ Conventions: shares are 0 to 1, times in seconds. Every draw depends on the seed
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,6 @@ from mmid.identify import Identification, Identifier, Match, fit_confidence
 from mmid.library import Piece
 from mmid.metrics import Retrieval, ranks, summarize
 from mmid.params import FeatureParams
-from mmid.render import Synthesizer
 from mmid.sources import Source
 
 SPACING = 10
@@ -66,21 +64,22 @@ class SnippetScores:
 
 def evaluate_snippets(
     pieces: Sequence[Piece],
-    soundfont: Path,
+    play: Callable[[Piece], np.ndarray],
     model: Checkpoint,
     *,
     pool: int = 2_000,
     seed: int = 0,
     progress: Progress = _quiet,
 ) -> SnippetScores:
-    """Render pieces and retrieve their snippets in both directions, exactly (benchmark B1).
+    """Retrieve the snippets of played pieces in both directions, exactly (benchmark B1).
 
     Parameters
     ----------
     pieces : sequence of Piece
         None of them trained on.
-    soundfont : Path
-        One the model never heard.
+    play : callable
+        Gives a piece's sound at the grid's rate, at the score's tempo, such as a rendering with a
+        soundfont the model never heard.
     model : Checkpoint
     pool : int
         Snippets drawn from all those that hold an onset.
@@ -99,16 +98,15 @@ def evaluate_snippets(
         )
     chosen = np.random.default_rng(seed + 1).permutation(len(places))[:pool]
     audio, rolls, seen = [], [], []
-    with Synthesizer(soundfont, params.sample_rate) as synthesizer:
-        for number, piece in enumerate(pieces):
-            frames = sorted(places[i][1] for i in chosen if places[i][0] == number)
-            if frames:
-                bands = spectrogram(torch.from_numpy(synthesizer.render(piece.midi.notes)), params)
-                audio.append(_embed(model, "audio", [bands[None]], frames))
-                roll = piano_roll(piece.midi.notes, bands.shape[1], params)
-                rolls.append(_embed(model, "roll", [roll], frames))
-                seen.append(_windows(roll, frames, params).flatten(1).half())
-            progress("Rendering", number + 1, len(pieces))
+    for number, piece in enumerate(pieces):
+        frames = sorted(places[i][1] for i in chosen if places[i][0] == number)
+        if frames:
+            bands = spectrogram(torch.from_numpy(play(piece)), params)
+            audio.append(_embed(model, "audio", bands[None], frames))
+            roll = piano_roll(piece.midi.notes, bands.shape[1], params)
+            rolls.append(_embed(model, "roll", roll, frames))
+            seen.append(_windows(roll, frames, params).flatten(1).half())
+        progress("Listening", number + 1, len(pieces))
     scores = torch.cat(audio) @ torch.cat(rolls).T
     repeats = _repeats(torch.cat(seen))
     results = {
@@ -139,9 +137,9 @@ def _windows(whole: Tensor, frames: Sequence[int], params: FeatureParams) -> Ten
 
 
 @torch.inference_mode()
-def _embed(model: Checkpoint, side: str, whole: list[Tensor], frames: Sequence[int]) -> Tensor:
+def _embed(model: Checkpoint, side: str, whole: Tensor, frames: Sequence[int]) -> Tensor:
     pathway, device = getattr(model.encoders, side), model.encoders.device
-    windows = _windows(whole[0], frames, model.encoders.config.features).to(device)
+    windows = _windows(whole, frames, model.encoders.config.features).to(device)
     with fast_autocast(device):
         embedded: Tensor = pathway(windows)[:, 0].cpu()
     return embedded
@@ -161,19 +159,19 @@ class ClipResult:
     ----------
     source : str
     start, seconds : float
-        Where in the recording the clip lies.
+        Where in the recording or score the clip lies.
     rank : int or None
-        Of the right piece among the matches; None if it is not there.
+        Of the first right match; None if there is none.
     matched : bool
         Whether the first match was sure enough.
     answer : str
-        The first match's piece.
+        The name of the first match.
     confidence, votes : float
         Of the first match.
     position_error : float or None
         Seconds between the start told and the true one, where both are known.
     absent_confidence, absent_votes : float or None
-        Of the first match once the right pieces are taken out of the library.
+        Of the first match once everything right is taken out of the library.
     """
 
     source: str
@@ -196,7 +194,7 @@ class ClipScores:
     Parameters
     ----------
     seconds : float or None
-        Clip length; None is the whole recording.
+        Clip length; None is the whole recording or score.
     clips : int
     top1, top5, mrr : float
     matched : float
@@ -204,9 +202,9 @@ class ClipScores:
     median_position_error : float or None
         Seconds, over the right answers.
     auroc : float or None
-        How well confidence tells clips whose piece is there from the same clips without it.
+        How well confidence tells clips whose match is there from the same clips without it.
     falsely_matched : float or None
-        Share of clips without their piece that are matched all the same.
+        Share of clips without their match that are matched all the same.
     results : tuple of ClipResult
     """
 
@@ -227,7 +225,7 @@ class ClipScores:
 
 
 def evaluate_pieces(
-    sources: Iterator[Source],
+    sources: Iterable[Source],
     identifier: Identifier,
     digests: Sequence[str],
     *,
@@ -237,24 +235,25 @@ def evaluate_pieces(
     seed: int = 0,
     progress: Callable[[str], None] = lambda name: None,
 ) -> list[ClipScores]:
-    """Identify clips of recordings whose pieces are known (benchmarks B2 to B4).
+    """Identify clips of recordings or scores whose matches are known (benchmarks B2 to B4).
 
     Parameters
     ----------
-    sources : iterator of Source
+    sources : iterable of Source
     identifier : Identifier
         Over the library.
     digests : sequence of str
-        SHA-256 of every piece of the index.
+        SHA-256 of everything in the index.
     lengths : sequence of float or None
-        Clip lengths, seconds; None is the whole recording.
+        Clip lengths, seconds; None is the whole source.
     clips : int
-        Clips of each length from a recording, at random places.
+        Clips of each length from a source, at random places.
     absent : bool
-        Ask about each clip once more with its piece taken out of the library (benchmark B5).
+        Ask about each clip once more with all that is right taken out of the library (benchmark
+        B5).
     seed : int
     progress : callable
-        Told each recording's name once it is done.
+        Told each source's name once it is done.
 
     Returns
     -------
@@ -265,16 +264,17 @@ def evaluate_pieces(
     found: list[list[ClipResult]] = [[] for _ in lengths]
     for number, source in enumerate(sources):
         rng = np.random.default_rng([seed, number])
+        right = frozenset(i for i, digest in enumerate(digests) if digest in source.right)
+        names = {identifier.names[i] for i in right}
         for results, length in zip(found, lengths, strict=True):
-            for first, samples in _cut(source.samples, length, clips, params, rng):
-                bands = spectrogram(torch.from_numpy(samples), params)
-                without = [i for i, digest in enumerate(digests) if digest in source.right]
-                names = {identifier.names[i] for i in without}
-                result = _judge(
-                    source, first / params.sample_rate, identifier.identify(bands), names
-                )
+            whole = source.size(params)
+            size = whole if length is None else int(length * params.sample_rate)
+            for first in _places(whole - size, clips, rng):
+                query = source.clip(first, size, params)
+                answer = identifier.identify(query)
+                result = _judge(source, first / params.sample_rate, answer, names)
                 if absent:
-                    other = identifier.identify(bands, without=frozenset(without)).matches
+                    other = identifier.identify(query, without=right).matches
                     best = other[0] if other else NO_MATCH
                     result = replace(
                         result, absent_confidence=best.confidence, absent_votes=best.votes
@@ -285,19 +285,9 @@ def evaluate_pieces(
     return [_sum_up(length, results, sure) for length, results in zip(lengths, found, strict=True)]
 
 
-def _cut(
-    samples: np.ndarray,
-    length: float | None,
-    clips: int,
-    params: FeatureParams,
-    rng: np.random.Generator,
-) -> Iterator[tuple[int, np.ndarray]]:
-    size = len(samples) if length is None else int(length * params.sample_rate)
-    if size >= len(samples):
-        yield 0, samples
-        return
-    for first in rng.integers(0, len(samples) - size, clips):
-        yield int(first), samples[first : first + size]
+def _places(room: int, clips: int, rng: np.random.Generator) -> list[int]:
+    """Draw where clips begin; a source no longer than a clip is one clip."""
+    return [0] if room <= 0 else [int(first) for first in rng.integers(0, room, clips)]
 
 
 def _judge(source: Source, start: float, answer: Identification, names: set[str]) -> ClipResult:

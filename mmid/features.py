@@ -19,7 +19,7 @@ from torch import Tensor
 
 from mmid.audio import stream_audio
 from mmid.errors import AudioError, label
-from mmid.params import DEFAULT, FeatureParams
+from mmid.params import DEFAULT, FAMILIES, FeatureParams
 
 LOUD_QUANTILE = 0.95
 """A recording's level is this quantile, over frames, of its loudest band."""
@@ -32,10 +32,10 @@ CONCERT_A = 440.0
 
 
 def design_filterbank(params: FeatureParams = DEFAULT) -> np.ndarray:
-    """Design overlapping triangular bands, logarithmic where the STFT resolves them.
+    """Design overlapping triangular bands, logarithmic where the STFT resolves them, or mel.
 
-    Centres lie 16 to the octave around 440 Hz, rounded to STFT bins with duplicates dropped: for
-    the default grid that gives the 92 bands of Dorfer et al. [1]_ and of madmom.
+    Logarithmic centres lie 16 to the octave around 440 Hz, rounded to STFT bins with duplicates
+    dropped: for the default grid that gives the 92 bands of Dorfer et al. [1]_ and of madmom.
 
     Parameters
     ----------
@@ -52,6 +52,8 @@ def design_filterbank(params: FeatureParams = DEFAULT) -> np.ndarray:
     .. [1] M. Dorfer, A. Arzt, G. Widmer, "Learning audio-sheet music correspondences for score
        identification and offline alignment", ISMIR 2017.
     """
+    if params.scale == "mel":
+        return _mel_filterbank(params)
     octaves = np.log2(np.array([params.low, params.high]) / CONCERT_A) * BANDS_PER_OCTAVE
     centres = CONCERT_A * 2 ** (np.arange(np.ceil(octaves[0]), octaves[1]) / BANDS_PER_OCTAVE)
     edges = np.unique(np.round(centres * params.window / params.sample_rate).astype(int))
@@ -64,6 +66,14 @@ def design_filterbank(params: FeatureParams = DEFAULT) -> np.ndarray:
     return weights
 
 
+def _mel_filterbank(params: FeatureParams) -> np.ndarray:
+    from mmid._torchaudio import functional
+
+    span = (params.low, params.high, params.bands, params.sample_rate)
+    weights: np.ndarray = functional.melscale_fbanks(params.bins, *span).T.contiguous().numpy()
+    return weights
+
+
 @lru_cache
 def filterbank(params: FeatureParams = DEFAULT) -> Tensor:
     """Return the frozen weights of the default grid, or design those of another.
@@ -72,15 +82,20 @@ def filterbank(params: FeatureParams = DEFAULT) -> Tensor:
     -------
     Tensor [bands, bins] float32
     """
-    if params != DEFAULT:
+    if params.spectrogram_values != DEFAULT.spectrogram_values:
         return torch.from_numpy(design_filterbank(params))
     with resources.files("mmid").joinpath("assets/filterbank.npz").open("rb") as file:
         return torch.from_numpy(np.load(file, allow_pickle=False)["weights"])
 
 
 def frame_count(seconds: float, params: FeatureParams = DEFAULT) -> int:
-    """Return how many frames cover a time from 0: the last centre is not after its end."""
+    """Return how many frames of sound cover a time from 0: the last centre is not after its end."""
     return int(seconds * params.frame_rate) + 1
+
+
+def roll_frame_count(seconds: float, params: FeatureParams = DEFAULT) -> int:
+    """Return how many frames the roll of a piece that lasts so long has."""
+    return int(seconds * params.roll_frame_rate(seconds)) + 1
 
 
 def _band_magnitudes(padded: Tensor, params: FeatureParams) -> Tensor:
@@ -198,6 +213,7 @@ def draw_rolls(
     count: int,
     frames: int,
     params: FeatureParams = DEFAULT,
+    program: Tensor | None = None,
 ) -> Tensor:
     """Draw a batch of piano rolls from notes given in frames.
 
@@ -214,24 +230,33 @@ def draw_rolls(
         MIDI pitch.
     count, frames : int
         Rolls, and frames of each.
+    program : Tensor [notes] int64, optional
+        General MIDI program; needed where instrument families have channels of their own.
 
     Returns
     -------
     Tensor [count, channels, pitches, frames] float32
         Values 0 to 1.
     """
+    layers = params.layers
+    if program is not None and layers > 1:
+        owner = owner * layers + program * FAMILIES // 128
+    else:
+        owner = owner * layers
     row = owner * params.pitches + pitch
-    sounding = torch.zeros(count * params.pitches, frames + 2, device=onset.device)
+    rows = count * layers * params.pitches
+    sounding = torch.zeros(rows, frames + 2, device=onset.device)
     _add_steps(sounding, row, onset + 0.5, 1.0)
     _add_steps(sounding, row, offset + 0.5, -1.0)
     channels = [sounding[:, :frames].cumsum(-1)]
     if params.onsets:
         inside = (onset > -1) & (onset < frames)
-        attacks = torch.zeros(count * params.pitches, frames + 2, device=onset.device)
+        attacks = torch.zeros(rows, frames + 2, device=onset.device)
         _add_split(attacks, row[inside], onset[inside] + 1, 1.0)
         channels.append(attacks[:, 1 : frames + 1])
     rolls = torch.stack(channels).clamp(0, 1)
-    return rolls.view(len(channels), count, params.pitches, frames).transpose(0, 1).contiguous()
+    rolls = rolls.view(len(channels), count, layers, params.pitches, frames).transpose(0, 1)
+    return rolls.reshape(count, params.roll_channels, params.pitches, frames)
 
 
 def _add_steps(target: Tensor, row: Tensor, place: Tensor, height: float) -> None:
@@ -260,7 +285,7 @@ def piano_roll(
     Parameters
     ----------
     notes : np.ndarray [n] of mmid.midi.NOTE_DTYPE
-        Times in seconds.
+        The whole piece's, times in seconds.
     frames, first : int
         How many frames to draw, from which.
 
@@ -268,13 +293,17 @@ def piano_roll(
     -------
     Tensor [channels, pitches, frames] float32
     """
-    onset = torch.from_numpy(notes["onset"] * params.frame_rate - first).float()
-    offset = torch.from_numpy(notes["offset"] * params.frame_rate - first).float()
+    rate = params.roll_frame_rate(float(notes["offset"].max(initial=0)))
+    onset = torch.from_numpy(notes["onset"] * rate - first).float()
+    offset = torch.from_numpy(notes["offset"] * rate - first).float()
     near = (offset > -2) & (onset < frames + 2)
-    pitch = torch.from_numpy(notes["pitch"].astype(np.int64))[near].to(device)
+    pitch, program = (
+        torch.from_numpy(notes[name].astype(np.int64))[near].to(device)
+        for name in ("pitch", "program")
+    )
     owner = torch.zeros_like(pitch)
     sides = onset[near].to(device), offset[near].to(device)
-    return draw_rolls(owner, *sides, pitch, count=1, frames=frames, params=params)[0]
+    return draw_rolls(owner, *sides, pitch, 1, frames, params, program)[0]
 
 
 def resample_frames(spectrograms: Tensor, first: Tensor, ratio: Tensor, frames: int) -> Tensor:

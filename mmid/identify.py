@@ -1,7 +1,8 @@
-"""A recording to the piece of the library it is a performance of.
+"""Music to what the library has of it: a recording to its piece, a score to its recordings.
 
-Conventions: times in seconds; ``tempo_ratio`` is the recording's speed against the score, 2 being
-twice as fast; ``transpose`` is in semitones.
+Conventions: times in seconds. In an answer, ``tempo_ratio`` is the recording's speed against the
+score, 2 being twice as fast, whichever of them was asked about; between two recordings or two
+scores it is the query's speed against the library's. ``transpose`` is in semitones.
 """
 
 from __future__ import annotations
@@ -14,34 +15,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from mmid.checkpoint import Checkpoint
-from mmid.encoders import fast_autocast
+from mmid.choices import Kind, Search, Vote
 from mmid.errors import MmidError
-from mmid.features import recording_spectrogram, resample_frames
-from mmid.index import LibraryIndex, Search
+from mmid.index import LibraryIndex
 from mmid.params import FeatureParams
-from mmid.vote import Candidate, Hits, Vote, elect
+from mmid.query import Query, embed_query, open_query
+from mmid.vote import Candidate, Hits, elect
 
 TEMPO_RATIOS = tuple(2 ** (step / 6) for step in range(-6, 7))
-"""Speeds tried: half to double the score's, 12 % apart; training tolerates 6 % either way."""
+"""Speeds tried: half to double the library's, 12 % apart; training tolerates 6 % either way."""
 
 NEIGHBOURS = 25
 """Nearest snippets that vote, for each snippet of the query (Dorfer et al. 2017)."""
-
-MAX_SNIPPETS = 200
-"""Query snippets that vote at each tempo, spread evenly over a longer recording."""
-
-EXCERPTS, EXCERPT_SECONDS = 8, 10.0
-"""A recording longer than these together is heard in so many excerpts."""
-
-PHASES = 2
-"""Query snippets for each stride of the index."""
-
-QUIET = 0.25
-"""Compressed magnitude below which a frame is silent: 45 dB under the recording's loud parts."""
 
 MIN_CONFIDENCE = 0.5
 TOP = 5
@@ -49,19 +36,20 @@ TOP = 5
 
 @dataclass(frozen=True)
 class Match:
-    """A piece the recording may be a performance of.
+    """Something of the library that may be the same music.
 
     Parameters
     ----------
     piece : str
-        Path relative to the library folder.
+        Path of the MIDI file or recording, relative to the library folder.
     confidence : float
-        Probability that the piece is right.
+        Probability that it is right.
     votes : float
         Its share of the votes cast.
     start, end : float or None
-        Where in the MIDI file, seconds; None where the vote does not tell.
+        Where in it, seconds; None where the vote does not tell.
     tempo_ratio : float
+        The recording's speed against the score.
     transpose : int
     """
 
@@ -76,12 +64,12 @@ class Match:
 
 @dataclass(frozen=True)
 class Identification:
-    """The answer for one recording.
+    """The answer for one recording or MIDI file.
 
     Parameters
     ----------
     query : str
-        The recording.
+        What was asked about.
     seconds : float
         Its length.
     matched : bool
@@ -89,7 +77,7 @@ class Identification:
     matches : tuple of Match
         Best first.
     error : str or None
-        Why the recording could not be processed.
+        Why it could not be processed.
     """
 
     query: str
@@ -103,64 +91,6 @@ class Identification:
         return asdict(self)
 
 
-def embed_query(
-    spectrogram: Tensor, model: Checkpoint, tempo_ratio: float = 1.0
-) -> tuple[np.ndarray, np.ndarray]:
-    """Embed a recording as if it were played at the score's speed.
-
-    Snippets lie closer than in the index, so that one of them falls near each of the index's.
-
-    Parameters
-    ----------
-    spectrogram : Tensor [bands, frames] float32
-    model : Checkpoint
-    tempo_ratio : float
-        The recording's assumed speed against the score.
-
-    Returns
-    -------
-    vectors : np.ndarray [n, embedding] float32
-        Those of at most `MAX_SNIPPETS` snippets with sound in them.
-    frames : np.ndarray [n] float64
-        Where each begins, in frames of the recording.
-    """
-    config = model.encoders.config
-    snippet, step = config.features.snippet, 1 / tempo_ratio
-    total = max(int((spectrogram.shape[1] - 1) * tempo_ratio) + 1, snippet)
-    origin = torch.zeros(1, device=spectrogram.device)
-    whole = resample_frames(spectrogram[None], origin, origin + step, total)
-    loud = (whole[0].amax(0) > QUIET).cpu().numpy()
-    vectors, begins = [], []
-    for first, last in _excerpts(total, config.features.frame_rate):
-        for phase in range(0, config.audio.stride, config.audio.stride // PHASES):
-            if last - first - phase >= snippet:
-                embedded = _embed(whole[None, ..., first + phase : last], model)
-                vectors.append(embedded)
-                begins.append(first + phase + np.arange(len(embedded)) * config.audio.stride)
-    frames = np.concatenate(begins)
-    sounding = np.lib.stride_tricks.sliding_window_view(loud, snippet).max(1)
-    order = np.argsort(frames, kind="stable")
-    kept = order[sounding[frames[order]]]
-    kept = kept[np.linspace(0, len(kept) - 1, min(len(kept), MAX_SNIPPETS)).astype(int)]
-    return np.concatenate(vectors)[kept], frames[kept] * step
-
-
-def _excerpts(frames: int, rate: float) -> list[tuple[int, int]]:
-    """Cut a long recording down to excerpts spread evenly over it."""
-    length = int(EXCERPT_SECONDS * rate)
-    if frames <= EXCERPTS * length:
-        return [(0, frames)]
-    firsts = np.linspace(0, frames - length, EXCERPTS).astype(int)
-    return [(int(first), int(first) + length) for first in firsts]
-
-
-@torch.inference_mode()
-def _embed(batch: Tensor, model: Checkpoint) -> np.ndarray:
-    with fast_autocast(model.encoders.device):
-        embedded: np.ndarray = model.encoders.audio(batch)[0].cpu().numpy()
-    return embedded
-
-
 class Identifier:
     """A model and an index, ready for queries.
 
@@ -171,7 +101,7 @@ class Identifier:
     search : {"auto", "exact", "hnsw"}
     vote : {"consistent", "majority"}
     tempo_ratios : sequence of float
-        Speeds to try.
+        Speeds of the query against the library to try.
     top : int
         Matches to return.
     min_confidence : float
@@ -196,8 +126,13 @@ class Identifier:
 
     @property
     def names(self) -> list[str]:
-        """The pieces of the index, by position."""
+        """What the index holds, by position."""
         return [entry.name for entry in self._index.entries]
+
+    @property
+    def kind(self) -> Kind:
+        """Whether the index holds MIDI files or recordings."""
+        return self._index.kind
 
     @property
     def params(self) -> FeatureParams:
@@ -207,26 +142,20 @@ class Identifier:
     def identify_file(
         self, path: str | os.PathLike[str], start: float = 0.0, duration: float | None = None
     ) -> Identification:
-        """Identify a recording, or a span of it.
+        """Identify a recording or a MIDI file, or a span of it.
 
         Raises
         ------
-        AudioError
-            If it cannot be decoded.
+        MmidError
+            If it cannot be read.
         """
-        bands = recording_spectrogram(
-            path,
-            self.params,
-            start=start,
-            duration=duration,
-            device=self._model.encoders.device,
-        )
-        return self.identify(bands, os.fspath(path))
+        query = open_query(path, self.params, start, duration, self._model.encoders.device)
+        return self.identify(query, os.fspath(path))
 
     def identify_files(
         self, paths: Sequence[Path], start: float = 0.0, duration: float | None = None
     ) -> Iterator[Identification]:
-        """Identify recordings one by one; one that fails says so in its answer."""
+        """Identify recordings and MIDI files one by one; one that fails says so in its answer."""
         for path in paths:
             try:
                 yield self.identify_file(path, start, duration)
@@ -234,32 +163,31 @@ class Identifier:
                 yield Identification(os.fspath(path), 0.0, False, (), str(error))
 
     def identify(
-        self, spectrogram: Tensor, query: str = "", without: frozenset[int] = frozenset()
+        self, query: Query, name: str = "", without: frozenset[int] = frozenset()
     ) -> Identification:
-        """Identify a spectrogram.
+        """Identify music.
 
         Parameters
         ----------
-        spectrogram : Tensor [bands, frames] float32
-            From `mmid.features`.
-        query : str
+        query : Query
+            Of either kind, whatever the index holds.
+        name : str
             What to call it in the answer.
         without : frozenset of int
-            Positions of pieces to act as if they were not in the index.
+            Positions of items to act as if they were not in the index.
         """
-        seconds = spectrogram.shape[1] / self.params.frame_rate
-        shortest = self.params.snippet / spectrogram.shape[1]
+        shortest = self.params.snippet_seconds / query.seconds
         ratios = [ratio for ratio in self._tempo_ratios if ratio >= min(1.0, shortest)]
-        hypotheses = [self._hits(spectrogram, ratio, without) for ratio in ratios]
+        hypotheses = [self._hits(query, ratio, without) for ratio in ratios]
         hits = [hypothesis for hypothesis in hypotheses if len(hypothesis.query_frame)]
         elected = elect(hits, self._vote, max(2, self._top) + len(without))
         candidates = [c for c in elected if c.piece not in without]
-        matches = tuple(self._match(c, seconds) for c in candidates[: self._top])
+        matches = tuple(self._match(c, query) for c in candidates[: self._top])
         matched = bool(matches) and matches[0].confidence >= self.min_confidence
-        return Identification(query, seconds, matched, matches)
+        return Identification(name, query.seconds, matched, matches)
 
-    def _hits(self, spectrogram: Tensor, tempo_ratio: float, without: frozenset[int]) -> Hits:
-        vectors, frames = embed_query(spectrogram, self._model, tempo_ratio)
+    def _hits(self, query: Query, tempo_ratio: float, without: frozenset[int]) -> Hits:
+        vectors, frames = embed_query(query, self._model, tempo_ratio)
         wanted = NEIGHBOURS * (4 if without else 1)
         snippets, similarity = self._index.search(vectors, wanted, self._search)
         if without:
@@ -270,20 +198,21 @@ class Identifier:
         piece, place = self._index.locate(snippets)
         return Hits(tempo_ratio, frames, piece, place, similarity)
 
-    def _match(self, candidate: Candidate, seconds: float) -> Match:
+    def _match(self, candidate: Candidate, query: Query) -> Match:
         entry, rate = self._index.entries[candidate.piece], self.params.frame_rate
+        score_asked_of_recordings = query.kind == "midi" and self.kind == "recordings"
         start = end = None
         if candidate.start is not None:
             first = candidate.start / rate
             start = min(max(0.0, first), entry.seconds)
-            end = min(entry.seconds, first + seconds * candidate.tempo_ratio)
+            end = min(entry.seconds, first + query.seconds * candidate.tempo_ratio)
         return Match(
             entry.name,
-            self._confidence(candidate.share, seconds),
+            self._confidence(candidate.share, query.seconds),
             candidate.share,
             start,
             end,
-            candidate.tempo_ratio,
+            1 / candidate.tempo_ratio if score_asked_of_recordings else candidate.tempo_ratio,
             0,
         )
 

@@ -1,15 +1,14 @@
-"""The index of a library: snippet vectors, their places, the pieces, and a graph to search them.
+"""The index of a library: snippet vectors, their places, the items, and a graph to search them.
 
 Conventions: an index is a folder. ``manifest.json`` names a data folder beside it and the SHA-256
 of every file there; it is replaced in one step, so a reader sees the old index or the new one,
-whole. Vectors are float16 unit vectors ``[snippets, embedding]``, grouped by piece; a snippet's
-place is the frame of the piece it begins at. The graph is a cache of the vectors and is read only
-after its hash.
+whole. An item is a MIDI file or a recording, and one index holds only one kind. Vectors are float16
+unit vectors ``[snippets, embedding]``, grouped by item; a snippet's place is the frame of the item
+it begins at. The graph is a cache of the vectors and is read only after its hash.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -19,19 +18,23 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, get_args
 
 import numpy as np
+import torch
 
 from mmid import __version__
 from mmid.checkpoint import Checkpoint
+from mmid.choices import Kind, Search
 from mmid.encoders import embed_frames, fast_autocast, snippet_count
 from mmid.errors import LibraryIndexError
-from mmid.features import frame_count, piano_roll
-from mmid.library import BadFile, Piece
-from mmid.params import FeatureParams
+from mmid.library import BadFile, Piece, Recording, file_digest
+from mmid.query import Query, as_query
 
-FORMAT = "mmid-index-1"
+FORMAT = "mmid-index-2"
+MIDI_FORMAT = "mmid-index-1"
+"""Indexes were of MIDI files only, and did not say so."""
+
 DATA_NAME = re.compile(r"data-[0-9a-f]{12}")
 VECTORS, PLACES, PIECES, GRAPH = "vectors.npy", "places.npy", "pieces.json", "graph.bin"
 
@@ -41,21 +44,20 @@ SEARCH_BREADTH = 96
 EXACT_BELOW = 200_000
 """``auto`` searches exactly up to so many snippets: as fast as the graph there, and never wrong."""
 
-Search = Literal["auto", "exact", "hnsw"]
-
 
 @dataclass(frozen=True)
 class Entry:
-    """A piece of the index.
+    """A MIDI file or a recording of the index.
 
     Parameters
     ----------
     name : str
         Path relative to the library folder.
     title : str or None
+        Of a MIDI file that has one.
     seconds : float
     digest : str
-        SHA-256 of the MIDI file.
+        SHA-256 of the file.
     first, count : int
         Its vectors.
     """
@@ -72,14 +74,15 @@ class Entry:
 class BuildReport:
     """What a build did."""
 
-    pieces: int
+    kind: Kind
+    items: int
     snippets: int
     seconds_of_music: float
     bad: tuple[BadFile, ...]
 
 
-def embed_piece(piece: Piece, model: Checkpoint) -> tuple[np.ndarray, np.ndarray]:
-    """Embed every snippet of a piece that holds a note's onset.
+def embed_whole(query: Query, model: Checkpoint) -> tuple[np.ndarray, np.ndarray]:
+    """Embed every snippet with something to recognise: a note's onset, or sound.
 
     Returns
     -------
@@ -87,35 +90,35 @@ def embed_piece(piece: Piece, model: Checkpoint) -> tuple[np.ndarray, np.ndarray
     places : np.ndarray [n] uint32
         First frame of each.
     """
-    encoders, config = model.encoders, model.encoders.config
-    params, notes = config.features, piece.midi.notes
-    frames = frame_count(piece.midi.seconds, params)
-
-    def draw(first: int, count: int) -> Any:
-        return piano_roll(notes, count, params, first=first, device=encoders.device)
-
+    encoders, params = model.encoders, model.encoders.config.features
+    drawing = query.at(1.0, encoders.device)
+    pathway, shape = query.pathway(encoders)
     with fast_autocast(encoders.device):
         parts = [
             part.half().cpu().numpy()
-            for part in embed_frames(encoders.roll, config.roll, params, frames, draw)
+            for part in embed_frames(pathway, shape, params, drawing.frames, drawing.draw)
         ]
-    vectors = np.concatenate(parts)
-    places = np.arange(snippet_count(frames, params, config.roll)) * config.roll.stride
-    kept = _has_onset(notes["onset"], places, params)
-    return vectors[kept], places[kept].astype(np.uint32)
+    places = np.arange(snippet_count(drawing.frames, params, shape)) * shape.stride
+    kept = drawing.heard_from(places, params.snippet)
+    kept = kept if kept.any() else np.ones_like(kept)
+    grid = places * (params.frame_rate / drawing.rate)
+    return np.concatenate(parts)[kept], grid[kept].round().astype(np.uint32)
 
 
-def _has_onset(onsets: np.ndarray, places: np.ndarray, params: FeatureParams) -> np.ndarray:
-    frames = np.sort(onsets) * params.frame_rate
-    kept = np.searchsorted(frames, places) < np.searchsorted(frames, places + params.snippet)
-    return kept if kept.any() else np.ones_like(kept)
+Embed = Callable[[Piece | Recording, Checkpoint], tuple[np.ndarray, np.ndarray]]
+
+
+def embed_item(item: Piece | Recording, model: Checkpoint) -> tuple[np.ndarray, np.ndarray]:
+    """Embed a file of a library as `embed_whole` does."""
+    return embed_whole(as_query(item, model.encoders.config.features), model)
 
 
 def build_index(
     folder: Path,
-    pieces: Iterable[Piece | BadFile],
+    items: Iterable[Piece | Recording | BadFile],
     model: Checkpoint,
     progress: Callable[[int], None] = lambda done: None,
+    embed: Embed = embed_item,
 ) -> BuildReport:
     """Embed a library and write its index.
 
@@ -123,40 +126,48 @@ def build_index(
     ----------
     folder : Path
         The index; an mmid index there is replaced, anything else is left alone.
-    pieces : iterable of Piece or BadFile
-        The library; bad files are reported and skipped.
+    items : iterable of Piece, Recording or BadFile
+        The library, of one kind; bad files are reported and skipped.
     model : Checkpoint
     progress : callable
         Told the files done.
+    embed : callable
+        Gives the vectors and places of an item, as `embed_item` does.
 
     Raises
     ------
     LibraryIndexError
-        If the folder holds something else, or no piece could be read.
+        If the folder holds something else, no file could be read, or the library is of both kinds.
     """
     _refuse_foreign(folder)
     entries: list[Entry] = []
     vectors: list[np.ndarray] = []
     places: list[np.ndarray] = []
     bad: list[BadFile] = []
+    kinds: set[Kind] = set()
     first = 0
-    for done, piece in enumerate(pieces, 1):
-        if isinstance(piece, BadFile):
-            bad.append(piece)
+    for done, item in enumerate(items, 1):
+        if isinstance(item, BadFile):
+            bad.append(item)
         else:
-            embedded, where = embed_piece(piece, model)
-            midi = piece.midi
-            entry = Entry(piece.name, midi.title, midi.seconds, piece.digest, first, len(where))
+            query = as_query(item, model.encoders.config.features)
+            embedded, where = embed(item, model)
+            title = item.midi.title if isinstance(item, Piece) else None
+            entry = Entry(item.name, title, query.seconds, item.digest, first, len(where))
             entries.append(entry)
             vectors.append(embedded)
             places.append(where)
+            kinds.add(query.kind)
             first += len(where)
         progress(done)
     if not entries:
         fault = f"; the first fault: {bad[0].reason}" if bad else ""
-        raise LibraryIndexError(f"no piece to index{fault}")
-    _write(folder, entries, np.concatenate(vectors), np.concatenate(places), model)
-    return BuildReport(len(entries), first, sum(e.seconds for e in entries), tuple(bad))
+        raise LibraryIndexError(f"nothing to index{fault}")
+    if len(kinds) > 1:
+        raise LibraryIndexError("MIDI files and recordings: build an index of each")
+    (kind,) = kinds
+    _write(folder, kind, entries, np.concatenate(vectors), np.concatenate(places), model)
+    return BuildReport(kind, len(entries), first, sum(e.seconds for e in entries), tuple(bad))
 
 
 def _refuse_foreign(folder: Path) -> None:
@@ -175,13 +186,14 @@ def _data_folders(folder: Path) -> list[Path]:
 def _named(folder: Path) -> bool:
     """Tell whether a manifest, maybe damaged, is mmid's: many programs have a file so called."""
     try:
-        return FORMAT.encode() in (folder / "manifest.json").read_bytes()
+        return b"mmid-index-" in (folder / "manifest.json").read_bytes()
     except OSError:
         return False
 
 
 def _write(
     folder: Path,
+    kind: Kind,
     entries: Sequence[Entry],
     vectors: np.ndarray,
     places: np.ndarray,
@@ -195,16 +207,17 @@ def _write(
         np.save(data / VECTORS, vectors)
         np.save(data / PLACES, places)
         (data / PIECES).write_text(json.dumps([asdict(entry) for entry in entries]))
-        _build_graph(vectors).save_index(str(data / GRAPH))
+        build_graph(vectors).save_index(str(data / GRAPH))
         manifest = {
             "format": FORMAT,
+            "kind": kind,
             "mmid": __version__,
             "made": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "model": model.fingerprint,
             "features": model.encoders.config.features.to_dict(),
             "snippets": len(vectors),
             "data": data.name,
-            "files": {path.name: _sha256(path) for path in sorted(data.iterdir())},
+            "files": {path.name: file_digest(path) for path in sorted(data.iterdir())},
         }
         part.write_text(json.dumps(manifest, indent=1))
         part.replace(folder / "manifest.json")
@@ -217,15 +230,8 @@ def _write(
             shutil.rmtree(old, ignore_errors=True)
 
 
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def _build_graph(vectors: np.ndarray) -> Any:
+def build_graph(vectors: np.ndarray) -> Any:
+    """Build the HNSW graph of unit vectors ``[n, embedding]``, with all cores."""
     import hnswlib
 
     graph = hnswlib.Index(space="ip", dim=vectors.shape[1])
@@ -235,7 +241,7 @@ def _build_graph(vectors: np.ndarray) -> Any:
 
 
 class LibraryIndex:
-    """An index opened for queries.
+    """An index opened for queries; its ``kind`` tells whether it holds MIDI files or recordings.
 
     Parameters
     ----------
@@ -256,6 +262,7 @@ class LibraryIndex:
                 f"{folder}: built with another model; run mmid build-index again, or give the"
                 " --model it was built with"
             )
+        self.kind: Kind = manifest["kind"]
         self._data, self._hashes = folder / manifest["data"], manifest["files"]
         self.entries = [Entry(**e) for e in json.loads(self._checked(PIECES).read_text())]
         self.vectors = np.load(self._checked(VECTORS), mmap_mode="r", allow_pickle=False)
@@ -272,7 +279,7 @@ class LibraryIndex:
     def _checked(self, name: str) -> Path:
         path: Path = self._data / name
         try:
-            intact = _sha256(path) == self._hashes.get(name)
+            intact = file_digest(path) == self._hashes.get(name)
         except OSError as error:
             raise LibraryIndexError(
                 f"{path}: {error.strerror}; run mmid build-index again"
@@ -307,8 +314,6 @@ class LibraryIndex:
         return self._search_graph(queries, k)
 
     def _search_exact(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        import torch
-
         if self._exact is None:
             self._exact = torch.from_numpy(np.asarray(self.vectors, np.float32)).T.contiguous()
         found = [
@@ -334,7 +339,7 @@ class LibraryIndex:
         return labels.astype(np.int64), 1 - distance
 
     def locate(self, snippets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the piece and the first frame of snippets, both shaped like them."""
+        """Return the item and the first frame of snippets, both shaped like them."""
         pieces = np.searchsorted(self._firsts, snippets, side="right") - 1
         return pieces, np.asarray(self.places)[snippets].astype(np.int64)
 
@@ -345,12 +350,17 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         raise LibraryIndexError(f"{folder}: no index there; make one with mmid build-index FOLDER")
     try:
         manifest = json.loads(path.read_text())
+        if manifest["format"] == MIDI_FORMAT:
+            manifest |= {"format": FORMAT, "kind": "midi"}
         if manifest["format"] != FORMAT:
             raise LibraryIndexError(
                 f"{folder}: index format {manifest['format']!r}, this mmid reads {FORMAT}"
             )
         if not DATA_NAME.fullmatch(manifest["data"]) or not isinstance(manifest["files"], dict):
             raise ValueError
-        return {key: manifest[key] for key in ("model", "data", "files", "snippets", "features")}
+        if manifest["kind"] not in get_args(Kind):
+            raise ValueError
+        wanted = ("kind", "model", "data", "files", "snippets", "features")
+        return {key: manifest[key] for key in wanted}
     except (ValueError, KeyError, TypeError) as error:
         raise LibraryIndexError(f"{path}: damaged; run mmid build-index again") from error

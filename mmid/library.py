@@ -1,8 +1,8 @@
-"""A folder of MIDI files as pieces: found, read in parallel, grouped by music, split.
+"""A folder of MIDI files or of recordings: found, read in parallel, grouped by music, split.
 
-Conventions: a piece is named by its path relative to the library's folder (the common parent,
-where there are several), with forward slashes. Pieces that hold the same music share a group; a
-split never cuts a group.
+Conventions: a file is named by its path relative to the library's folder (the common parent,
+where there are several), with forward slashes, and known by its SHA-256. Pieces that hold the same
+music share a group; a split never cuts a group.
 """
 
 from __future__ import annotations
@@ -10,20 +10,27 @@ from __future__ import annotations
 import hashlib
 import os
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
+from functools import partial
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 
-from mmid.errors import MidiError, MmidError
+from mmid.choices import Kind, LibraryKind
+from mmid.errors import MidiError, MmidError, label
 from mmid.midi import Midi, read_midi
+from mmid.params import FeatureParams
 
-MIDI_SUFFIXES = frozenset({".mid", ".midi", ".kar"})
+MIDI_SUFFIXES = (".mid", ".midi", ".kar")
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".m4a", ".opus")
+
+QUIET = 0.25
+"""Compressed magnitude below which a frame is silent: 45 dB under the recording's loud parts."""
 
 SHINGLE = 8
 """Melody steps in a shingle; two tunes rarely share one by chance."""
@@ -63,6 +70,24 @@ class Piece:
     midi: Midi
 
 
+@dataclass(frozen=True, eq=False)
+class Recording:
+    """A readable recording of a library.
+
+    Parameters
+    ----------
+    name, path, digest
+        As of a `Piece`.
+    spectrogram : np.ndarray [bands, frames] float32
+        From `mmid.features`.
+    """
+
+    name: str
+    path: Path
+    digest: str
+    spectrogram: np.ndarray
+
+
 @dataclass(frozen=True)
 class BadFile:
     """A file that could not be read, and why."""
@@ -79,56 +104,130 @@ def find_midi(folder: Path) -> list[Path]:
     MmidError
         If the folder does not exist or holds no MIDI file.
     """
+    return _find(folder, MIDI_SUFFIXES)
+
+
+def _find(folder: Path, suffixes: Sequence[str]) -> list[Path]:
     if not folder.exists():
         raise MmidError(f"{folder}: no such folder")
-    if folder.is_file():
-        return [folder]
-    found = [
-        Path(root, name)
-        for root, _, names in os.walk(folder)
-        for name in names
-        if Path(name).suffix.lower() in MIDI_SUFFIXES
-    ]
+    found = [folder] if folder.is_file() else sorted(_walk(folder, suffixes))
     if not found:
-        raise MmidError(f"{folder}: no .mid, .midi or .kar file in it")
-    return sorted(found)
+        raise MmidError(f"{folder}: no {', '.join(suffixes[:-1])} or {suffixes[-1]} file in it")
+    return found
+
+
+def _walk(folder: Path, suffixes: Sequence[str]) -> Iterator[Path]:
+    for root, _, names in os.walk(folder):
+        yield from (Path(root, name) for name in names if Path(name).suffix.lower() in suffixes)
+
+
+def guess_kind(folders: Sequence[Path]) -> Kind:
+    """Tell what folders hold: recordings where there are any but no MIDI file, else MIDI files."""
+
+    def hold(suffixes: Sequence[str]) -> bool:
+        files = (path for path in folders if path.is_file() and path.suffix.lower() in suffixes)
+        return any(files) or any(path for f in folders for path in _walk(f, suffixes))
+
+    return "recordings" if hold(AUDIO_SUFFIXES) and not hold(MIDI_SUFFIXES) else "midi"
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file, hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _name(path: Path, folder: Path) -> str:
+    return Path(os.path.relpath(path, folder)).as_posix()
 
 
 def read_piece(path: Path, folder: Path) -> Piece | BadFile:
-    """Read one file of a library; a bad one is returned as such, not raised."""
+    """Read one MIDI file of a library; a bad one is returned as such, not raised."""
     try:
         midi = read_midi(path)
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        return Piece(_name(path, folder), path, file_digest(path), midi)
     except (MidiError, OSError) as error:
         return BadFile(path, str(error))
-    return Piece(Path(os.path.relpath(path, folder)).as_posix(), path, digest, midi)
 
 
-def _read_job(job: tuple[Path, Path]) -> Piece | BadFile:
-    return read_piece(*job)
+def read_recording(path: Path, folder: Path, params: FeatureParams) -> Recording | BadFile:
+    """Read one recording of a library; a bad or silent one is returned as such, not raised."""
+    import torch
+
+    from mmid.features import recording_spectrogram
+
+    if parent_process():  # a worker, one of many
+        torch.set_num_threads(1)
+    try:
+        bands = recording_spectrogram(path, params).numpy()
+        if not (bands > QUIET).any():
+            return BadFile(path, f"{label(path)}: silent from beginning to end")
+        return Recording(_name(path, folder), path, file_digest(path), bands)
+    except (MmidError, OSError) as error:
+        return BadFile(path, str(error))
+
+
+AHEAD = 4
+"""Batches a worker process has before it at most; bounds the results that wait."""
 
 
 def parallel(
-    function: Callable[[Item], Result], items: Sequence[Item], jobs: int | None = None
+    function: Callable[[Item], Result],
+    items: Sequence[Item],
+    jobs: int | None = None,
+    *,
+    batch: int = 32,
+    least: int = 16,
 ) -> Iterator[Result]:
-    """Map a function over items in worker processes, in order; few items stay in this one."""
-    jobs = min(jobs or os.cpu_count() or 1, max(1, len(items) // 16))
+    """Map a function over items in worker processes, in order; few items stay in this one.
+
+    Parameters
+    ----------
+    function : callable
+        Defined in a module, so that a worker process can import it.
+    items : sequence
+    jobs : int, optional
+        Worker processes; all cores by default.
+    batch : int
+        Items sent together, at most.
+    least : int
+        Items that a worker process is worth starting for.
+    """
+    jobs = min(jobs or os.cpu_count() or 1, max(1, len(items) // least))
     if jobs == 1:
         yield from map(function, items)
         return
-    chunk = max(1, min(32, len(items) // (4 * jobs)))
+    size = max(1, min(batch, len(items) // (AHEAD * jobs)))
+    waiting: deque[Future[list[Result]]] = deque()
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         try:
-            yield from pool.map(function, items, chunksize=chunk)
+            for first in range(0, len(items), size):
+                if len(waiting) == AHEAD * jobs:
+                    yield from waiting.popleft().result()
+                waiting.append(pool.submit(_map, function, items[first : first + size]))
+            while waiting:
+                yield from waiting.popleft().result()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def _map(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    return [function(item) for item in items]
 
 
 def library_root(folders: Sequence[Path]) -> Path:
     """Return the folder that piece names are relative to: the one given, or the common parent."""
     bases = [folder.parent if folder.is_file() else folder for folder in folders]
     return bases[0] if len(bases) == 1 else Path(os.path.commonpath([b.absolute() for b in bases]))
+
+
+def _find_all(folders: Sequence[Path], suffixes: Sequence[str]) -> list[Path]:
+    """List the files below folders, each once."""
+    return list(dict.fromkeys(path for folder in folders for path in _find(folder, suffixes)))
 
 
 def scan(folders: Sequence[Path], jobs: int | None = None) -> tuple[int, Iterator[Piece | BadFile]]:
@@ -144,9 +243,25 @@ def scan(folders: Sequence[Path], jobs: int | None = None) -> tuple[int, Iterato
     MmidError
         If a folder is missing or without MIDI files.
     """
-    files = list(dict.fromkeys(path for folder in folders for path in find_midi(folder)))
-    base = library_root(folders)
-    return len(files), parallel(_read_job, [(path, base) for path in files], jobs)
+    files = _find_all(folders, MIDI_SUFFIXES)
+    return len(files), parallel(partial(read_piece, folder=library_root(folders)), files, jobs)
+
+
+def scan_library(
+    folders: Sequence[Path],
+    kind: LibraryKind,
+    params: FeatureParams,
+    jobs: int | None = None,
+) -> tuple[int, Iterator[Piece | Recording | BadFile]]:
+    """Find the files of a kind below folders, as `scan` does; recordings on the grid of `params`.
+
+    ``auto`` means recordings where there are any but no MIDI file, else MIDI files.
+    """
+    if (guess_kind(folders) if kind == "auto" else kind) == "midi":
+        return scan(folders, jobs)
+    files = _find_all(folders, AUDIO_SUFFIXES)
+    read = partial(read_recording, folder=library_root(folders), params=params)
+    return len(files), parallel(read, files, jobs, batch=1, least=8)
 
 
 def read_library(

@@ -6,12 +6,18 @@ Conventions: times in seconds, frequencies in Hz, frame ``i`` is centred on seco
 
 from __future__ import annotations
 
-import hashlib
-import json
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from mmid.choices import RollRate, Scale
 from mmid.errors import MmidError
+
+FAMILIES = 16
+"""Instrument families of General MIDI, eight programs each."""
+
+ADAPTIVE_POINTS = ((150.0, 21.9), (20.0, 23.3))
+"""The 2020 report's fit: song length in seconds, roll frames a second."""
 
 
 @dataclass(frozen=True)
@@ -30,10 +36,16 @@ class FeatureParams:
         Lowest and highest band edge, Hz.
     compression : float
         ``c`` of the log compression ``log(1 + c x) / log(1 + c)``; 1000 keeps 60 dB.
+    scale : {"log", "mel"}
+        Spacing of the bands: 16 to the octave, or the 2020 report's mel scale.
     pitches : int
         MIDI pitches of the roll.
     onsets : bool
         Whether the roll has a second channel of note onsets.
+    unstacked : bool
+        Whether every instrument family has channels of its own.
+    roll_rate : {"exact", "adaptive"}
+        Frames of a roll a second: the spectrogram's, or the 2020 report's fit to song lengths.
     snippet : int
         Frames a snippet spans.
     """
@@ -45,8 +57,11 @@ class FeatureParams:
     low: float = 30.0
     high: float = 6_000.0
     compression: float = 1_000.0
+    scale: Scale = "log"
     pitches: int = 128
     onsets: bool = True
+    unstacked: bool = False
+    roll_rate: RollRate = "exact"
     snippet: int = 42
 
     @property
@@ -65,14 +80,34 @@ class FeatureParams:
         return self.window // 2 + 1
 
     @property
-    def roll_channels(self) -> int:
-        """Channels of the roll: sounding notes, and onsets where asked for."""
-        return 2 if self.onsets else 1
+    def layers(self) -> int:
+        """Channels of sounding notes: one for all instruments, or one an instrument family."""
+        return FAMILIES if self.unstacked else 1
 
     @property
-    def fingerprint(self) -> str:
-        """SHA-256 of the parameters, hexadecimal."""
-        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
+    def roll_channels(self) -> int:
+        """Channels of the roll: sounding notes, then as many of onsets where asked for."""
+        return self.layers * (2 if self.onsets else 1)
+
+    def roll_frame_rate(self, seconds: float) -> float:
+        """Return the frames a second of the roll of a piece that lasts so long.
+
+        Examples
+        --------
+        >>> round(FeatureParams(roll_rate="adaptive").roll_frame_rate(150.0), 3)
+        21.9
+        """
+        if self.roll_rate == "exact":
+            return self.frame_rate
+        (long, slow), (short, fast) = ADAPTIVE_POINTS
+        slope = (slow - fast) / math.log(long / short)
+        return slow + slope * math.log(max(seconds, 1.0) / long)
+
+    @property
+    def spectrogram_values(self) -> tuple[float | str, ...]:
+        """The parameters that shape a spectrogram, and nothing else."""
+        edges = (self.sample_rate, self.window, self.hop, self.bands, self.low, self.high)
+        return (*edges, self.compression, self.scale)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the parameters as JSON-ready names and values."""
@@ -82,13 +117,15 @@ class FeatureParams:
     def from_dict(cls, values: dict[str, Any]) -> FeatureParams:
         """Rebuild parameters that `to_dict` gave.
 
+        A name that an older file lacks has its default: what mmid did before it had the choice.
+
         Raises
         ------
         MmidError
-            If a name is unknown or missing, as in a file of another version.
+            If a name is unknown, as in a file of a later version.
         """
-        if set(values) != set(cls.__dataclass_fields__):
-            odd = sorted(set(values) ^ set(cls.__dataclass_fields__))
+        odd = sorted(set(values) - set(cls.__dataclass_fields__))
+        if odd:
             raise MmidError(f"feature parameters of another mmid version: {', '.join(odd)}")
         return cls(**values)
 

@@ -1,7 +1,7 @@
 """MIDI notes to sound with fluidsynth and a soundfont.
 
-Conventions: audio is mono float32 at full scale 1; times in seconds. Needs the ``train`` extra
-and the fluidsynth library (Debian: ``apt-get install fluidsynth``).
+Conventions: audio is float32 at full scale 1, mono unless stereo is asked for; times in seconds.
+Needs the ``train`` extra and the fluidsynth library (Debian: ``apt-get install fluidsynth``).
 """
 
 from __future__ import annotations
@@ -123,7 +123,9 @@ class Synthesizer:
     ) -> None:
         self.close()
 
-    def render(self, notes: np.ndarray, *, reverb: bool = False) -> np.ndarray:
+    def render(
+        self, notes: np.ndarray, *, reverb: bool = False, stereo: bool = False
+    ) -> np.ndarray:
         """Play a note array.
 
         Parameters
@@ -131,27 +133,30 @@ class Synthesizer:
         notes : np.ndarray [n] of mmid.midi.NOTE_DTYPE
         reverb : bool
             Whether fluidsynth adds its room.
+        stereo : bool
+            Whether to keep the two channels; their mean otherwise.
 
         Returns
         -------
-        np.ndarray [samples] float32
+        np.ndarray [samples] or [samples, 2] float32
             From second 0 to `RELEASE_SECONDS` after the last note.
         """
         self._synth.setting("synth.reverb.active", int(reverb))
         channels = self._assign_channels(notes)
         end = float(notes["offset"].max(initial=0)) + RELEASE_SECONDS
-        audio = np.zeros(int(end * self.sample_rate), np.float32)
+        samples = int(end * self.sample_rate)
+        audio = np.zeros((samples, 2) if stereo else samples, np.float32)
         done = 0
         for sample, sounding, note in _events(notes, self.sample_rate):
             if sample > done:
-                audio[done:sample] = self._play(sample - done)
+                audio[done:sample] = self._play(sample - done, stereo)
                 done = sample
             channel, pitch = channels[int(note["program"])], int(note["pitch"])
             if sounding:
                 self._synth.noteon(channel, pitch, max(1, int(note["velocity"])))
             else:
                 self._synth.noteoff(channel, pitch)
-        audio[done:] = self._play(len(audio) - done)
+        audio[done:] = self._play(samples - done, stereo)
         self._synth.system_reset()
         return audio
 
@@ -162,10 +167,10 @@ class Synthesizer:
             self._synth.program_select(channel, self._font, 0, program)
         return {program: channels.get(program, 0) for program in range(128)}
 
-    def _play(self, samples: int) -> np.ndarray:
-        stereo = np.asarray(self._synth.get_samples(samples), np.float32).reshape(-1, 2)
-        mono: np.ndarray = stereo.mean(1) / 32_768
-        return mono
+    def _play(self, samples: int, stereo: bool) -> np.ndarray:
+        played = np.asarray(self._synth.get_samples(samples), np.float32).reshape(-1, 2)
+        kept: np.ndarray = (played if stereo else played.mean(1)) / 32_768
+        return kept
 
 
 def _events(notes: np.ndarray, sample_rate: int) -> list[tuple[int, bool, np.void]]:

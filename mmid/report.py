@@ -15,10 +15,13 @@ if TYPE_CHECKING:
 
 def describe_epoch(epoch: Epoch) -> str:
     """Return an epoch's figures as one line."""
-    forth, back = epoch.audio_to_midi, epoch.midi_to_audio
+    forth, back = epoch.valid.audio_to_midi, epoch.valid.midi_to_audio
+    found = ""
+    if forth and back:
+        recall = f"{forth.recall[1]:.1%} / {back.recall[1]:.1%}"
+        found = f"  R@1 {recall}  MRR {forth.mrr:.1%} / {back.mrr:.1%}"
     return (
-        f"epoch {epoch.epoch:3d}  loss {epoch.loss:.3f}"
-        f"  R@1 {forth.recall[1]:.1%} / {back.recall[1]:.1%}  MRR {forth.mrr:.1%} / {back.mrr:.1%}"
+        f"epoch {epoch.epoch:3d}  loss {epoch.loss:.4f}  validation {epoch.valid.loss:.4f}{found}"
         f"  {epoch.pairs_per_second:.0f} pairs/s{'  best' if epoch.best else ''}"
     )
 
@@ -35,7 +38,7 @@ def clock(seconds: float | None) -> str:
 
 
 def answer_table(answer: Identification) -> Table:
-    """Return the matches of a recording, best first."""
+    """Return the matches of a recording or a MIDI file, best first."""
     verdict = "" if answer.matched else "  [yellow]not in this library, or not sure[/]"
     table = Table(
         title=f"{escape(answer.query)}  ({clock(answer.seconds)}){verdict}", title_justify="left"
@@ -70,7 +73,7 @@ def snippet_table(result: SnippetScores) -> Table:
 
 
 def clip_table(results: list[ClipScores]) -> Table:
-    """Return piece identification as a table, one row a clip length."""
+    """Return how clips were identified as a table, one row a clip length."""
     table = Table("clip", "clips", "top-1", "top-5", "MRR", "matched", "start error (median)")
     asked_absent = any(row.auroc is not None for row in results)
     if asked_absent:
@@ -91,10 +94,10 @@ def clip_table(results: list[ClipScores]) -> Table:
 
 
 def recording_table(results: list[ClipScores]) -> Table:
-    """Return the right answers of each recording, one column a clip length."""
+    """Return the right answers of each recording or score, one column a clip length."""
     names = list(dict.fromkeys(clip.source for row in results for clip in row.results))
     lengths = ["whole" if row.seconds is None else f"{row.seconds:g} s" for row in results]
-    table = Table("recording", *lengths, title="right first answers")
+    table = Table("asked about", *lengths, title="right first answers")
     for name in names:
         cells = []
         for row in results:

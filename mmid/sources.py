@@ -1,23 +1,40 @@
-"""Recordings whose pieces are known, to ask about: real ones with their scores, or renderings.
+"""Music whose match is known, to ask about: recordings with their scores, renderings, scores.
 
-Conventions: audio is mono float32 at the grid's rate; a piece is known by its file's SHA-256.
+Conventions: audio is mono float32 at the grid's rate, and places in scores too are counted in its
+samples; files are known by their SHA-256.
 """
 
 from __future__ import annotations
 
 import csv
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from mmid.audio import read_audio
+from mmid.choices import Direction, Kind
 from mmid.corpus import Recipe, performed
 from mmid.errors import MmidError
-from mmid.library import Piece, group_duplicates, read_library, read_piece, split_library
+from mmid.features import spectrogram
+from mmid.library import (
+    Piece,
+    file_digest,
+    group_duplicates,
+    read_library,
+    read_piece,
+    split_library,
+)
+from mmid.midi import Midi
 from mmid.params import FeatureParams
+from mmid.query import Query, Score, Sound
 from mmid.render import Synthesizer, find_soundfont
+
+ASKED_OF: dict[Direction, Kind] = {"recordings": "midi", "scores": "recordings"}
+"""What the index must hold."""
 
 
 def held_out(library: Path, side: str, seed: int, jobs: int | None = None) -> list[Piece]:
@@ -26,25 +43,77 @@ def held_out(library: Path, side: str, seed: int, jobs: int | None = None) -> li
     return pieces if side == "all" else split_library(pieces, seed)[side]
 
 
-@dataclass(frozen=True)
-class Source:
-    """A recording whose piece is known.
+@dataclass(frozen=True, eq=False)
+class Source(ABC):
+    """A recording or a score whose match is known.
 
     Parameters
     ----------
     name : str
-    samples : np.ndarray [n] float32
-        At the grid's rate.
     right : frozenset of str
-        SHA-256 of the MIDI files that hold its music.
+        SHA-256 of the MIDI files or recordings that hold its music.
     tempo_ratio : float or None
-        Its speed against the score where it is constant and known.
+        Its speed against them where it is constant and known.
     """
 
     name: str
-    samples: np.ndarray
     right: frozenset[str]
     tempo_ratio: float | None
+
+    @abstractmethod
+    def size(self, params: FeatureParams) -> int:
+        """Return its length, samples."""
+
+    @abstractmethod
+    def clip(self, first: int, count: int, params: FeatureParams) -> Query:
+        """Return a span of it to ask about, given in samples."""
+
+
+@dataclass(frozen=True, eq=False)
+class RecordedSource(Source):
+    """A recording whose scores are known; a clip of it is levelled by itself.
+
+    Parameters
+    ----------
+    name, right, tempo_ratio
+        As of every `Source`.
+    samples : np.ndarray [n] float32
+        At the grid's rate.
+    """
+
+    samples: np.ndarray
+
+    def size(self, params: FeatureParams) -> int:
+        """Return its length, samples."""
+        return len(self.samples)
+
+    def clip(self, first: int, count: int, params: FeatureParams) -> Query:
+        """Return a span of it to ask about, given in samples."""
+        heard = torch.from_numpy(self.samples[first : first + count])
+        return Sound(spectrogram(heard, params), params)
+
+
+@dataclass(frozen=True, eq=False)
+class ScoreSource(Source):
+    """A score whose recordings are known.
+
+    Parameters
+    ----------
+    name, right, tempo_ratio
+        As of every `Source`.
+    midi : Midi
+    """
+
+    midi: Midi
+
+    def size(self, params: FeatureParams) -> int:
+        """Return its length, samples."""
+        return int(self.midi.seconds * params.sample_rate)
+
+    def clip(self, first: int, count: int, params: FeatureParams) -> Query:
+        """Return a span of it to ask about, given in samples."""
+        score = Score(self.midi.notes, self.midi.seconds, params)
+        return score.span(first / params.sample_rate, count / params.sample_rate)
 
 
 def rendered_sources(
@@ -55,7 +124,7 @@ def rendered_sources(
     *,
     tempo: tuple[float, float] = (1.0, 1.0),
     seed: int = 0,
-) -> Iterator[Source]:
+) -> Iterator[RecordedSource]:
     """Render each piece at a tempo drawn from a range, log-uniformly (benchmark B2).
 
     Parameters
@@ -75,7 +144,8 @@ def rendered_sources(
         for piece in pieces:
             ratio = float(np.exp(rng.uniform(*np.log(tempo))))
             _, played = performed(piece.midi.notes, Recipe(str(soundfont), tempo=ratio, seed=seed))
-            yield Source(piece.name, synthesizer.render(played), right[piece.digest], ratio)
+            samples = synthesizer.render(played)
+            yield RecordedSource(piece.name, right[piece.digest], ratio, samples)
 
 
 def _same_music(pieces: Sequence[Piece]) -> dict[str, frozenset[str]]:
@@ -86,33 +156,84 @@ def _same_music(pieces: Sequence[Piece]) -> dict[str, frozenset[str]]:
     return {p.digest: frozenset(members[int(x)]) for p, x in zip(pieces, labels, strict=True)}
 
 
-def recorded_sources(folder: Path, params: FeatureParams) -> Iterator[Source]:
-    """Read the recordings that a folder's ``pairs.csv`` lists (columns id, audio, midi).
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """A recording and its score.
+
+    Parameters
+    ----------
+    name, piece : str
+        Rows of one piece are right answers for each other.
+    audio : Path
+    score : Piece
+    """
+
+    name: str
+    piece: str
+    audio: Path
+    score: Piece
+
+
+def read_pairs(folder: Path) -> list[Pair]:
+    """Read the list ``pairs.csv`` of a folder (columns id, audio, midi), and its scores.
 
     Rows that name the same ``piece``, an optional column, are right answers for each other.
 
     Raises
     ------
     MmidError
-        If the list or one of its files is missing or unreadable.
+        If the list or one of its scores is missing or unreadable.
     """
-    rows = _read_pairs(folder / "pairs.csv")
-    pieces = []
-    for row in rows:
-        piece = read_piece(folder / row["midi"], folder)
-        if not isinstance(piece, Piece):
-            raise MmidError(piece.reason)
-        pieces.append(piece)
-    right = _same_music(pieces)
-    for row, piece in zip(rows, pieces, strict=True):
-        alike = (p for r, p in zip(rows, pieces, strict=True) if _name(r) == _name(row))
-        digests = right[piece.digest].union(*(right[other.digest] for other in alike))
-        samples = read_audio(folder / row["audio"], params.sample_rate)
-        yield Source(row["id"], samples, digests, None)
+    pairs = []
+    for row in _read_pairs(folder / "pairs.csv"):
+        score = read_piece(folder / row["midi"], folder)
+        if not isinstance(score, Piece):
+            raise MmidError(score.reason)
+        name = row["id"]
+        pairs.append(Pair(name, row.get("piece") or name, folder / row["audio"], score))
+    return pairs
 
 
-def _name(row: dict[str, str]) -> str:
-    return row.get("piece") or row["id"]
+def _right_scores(pairs: Sequence[Pair]) -> list[frozenset[str]]:
+    """Return the SHA-256 of the scores that are right for each pair."""
+    same = _same_music([pair.score for pair in pairs])
+    pieces: dict[str, frozenset[str]] = {}
+    for pair in pairs:
+        pieces[pair.piece] = pieces.get(pair.piece, frozenset()) | same[pair.score.digest]
+    return [pieces[pair.piece] for pair in pairs]
+
+
+def recorded_sources(pairs: Sequence[Pair], params: FeatureParams) -> Iterator[RecordedSource]:
+    """Read the recordings of pairs, to ask for their scores.
+
+    Raises
+    ------
+    AudioError
+        If one cannot be read.
+    """
+    for pair, right in zip(pairs, _right_scores(pairs), strict=True):
+        samples = read_audio(pair.audio, params.sample_rate)
+        yield RecordedSource(pair.name, right, None, samples)
+
+
+def score_sources(pairs: Sequence[Pair]) -> list[ScoreSource]:
+    """Return the scores of pairs, each once, to ask for their recordings.
+
+    Raises
+    ------
+    MmidError
+        If a recording is missing.
+    """
+    try:
+        recordings = [(file_digest(pair.audio), pair.score.digest) for pair in pairs]
+    except OSError as error:
+        raise MmidError(f"{error.filename}: {error.strerror}") from error
+    right: dict[str, frozenset[str]] = {}
+    for pair, scores in zip(pairs, _right_scores(pairs), strict=True):
+        found = frozenset(recording for recording, score in recordings if score in scores)
+        right[pair.score.digest] = right.get(pair.score.digest, frozenset()) | found
+    pieces = {pair.score.digest: pair.score for pair in pairs}
+    return [ScoreSource(pieces[d].name, found, None, pieces[d].midi) for d, found in right.items()]
 
 
 def open_sources(
@@ -123,8 +244,13 @@ def open_sources(
     side: str,
     seed: int,
     jobs: int | None = None,
+    *,
+    direction: Direction = "recordings",
 ) -> tuple[int, Iterator[Source]]:
-    """Return the recordings of a folder: those its ``pairs.csv`` lists, or renderings of its MIDI.
+    """Return what a folder has to ask about.
+
+    These are the recordings that its ``pairs.csv`` lists or, with a soundfont, renderings of its
+    MIDI files; in the other direction they are the scores that the list pairs with recordings.
 
     Returns
     -------
@@ -134,15 +260,21 @@ def open_sources(
     Raises
     ------
     MmidError
-        If the folder has no ``pairs.csv`` and no soundfont is given.
+        If the list is needed but missing or unreadable, or a soundfont is given for scores.
     """
-    if soundfont is None:
-        return len(_read_pairs(folder / "pairs.csv")), recorded_sources(folder, params)
-    everything = held_out(folder, "all", seed, jobs)
-    pieces = everything if side == "all" else split_library(everything, seed)[side]
-    font = find_soundfont(soundfont)
-    rendered = rendered_sources(pieces, everything, font, params, tempo=tempo, seed=seed)
-    return len(pieces), rendered
+    if soundfont is not None:
+        if direction == "scores":
+            raise MmidError("scores are asked about as they are written: leave out the soundfont")
+        everything = held_out(folder, "all", seed, jobs)
+        pieces = everything if side == "all" else split_library(everything, seed)[side]
+        font = find_soundfont(soundfont)
+        rendered = rendered_sources(pieces, everything, font, params, tempo=tempo, seed=seed)
+        return len(pieces), rendered
+    pairs = read_pairs(folder)
+    if direction == "recordings":
+        return len(pairs), recorded_sources(pairs, params)
+    scores = score_sources(pairs)
+    return len(scores), iter(scores)
 
 
 def _read_pairs(path: Path) -> list[dict[str, str]]:

@@ -1,4 +1,4 @@
-"""Training both pathways on matching snippets: a plain torch loop that can be interrupted.
+"""Training on snippets: a plain torch loop that can be interrupted.
 
 Conventions: an epoch is a fixed number of pairs, drawn anew; every draw depends on the seed and the
 epoch alone, so a resumed run goes on as if it had never stopped.
@@ -8,62 +8,25 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from mmid.augment import Augmentation
-from mmid.checkpoint import load_checkpoint, load_tensors, save_checkpoint, save_tensors
+from mmid.checkpoint import load_tensors, save_tensors
 from mmid.corpus import Corpus, Progress
-from mmid.data import PairSource
-from mmid.encoders import Encoders, ModelConfig, fast_autocast
+from mmid.data import Batch, PairSource
 from mmid.errors import ModelError
-from mmid.losses import info_nce
-from mmid.metrics import Retrieval, ranks, summarize
+from mmid.experiment import Experiment
+from mmid.tasks import Task, Verdict, make_task
 
 BEST_NAME, STATE_NAME, LOG_NAME = "best.safetensors", "state.safetensors", "logs"
-MAX_SCALE = 100.0
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """How to train.
-
-    Parameters
-    ----------
-    epochs, epoch_pairs : int
-        Length of the run: epochs of so many pairs.
-    batch : int
-        Pairs a step.
-    learning_rate : float
-        Peak rate of AdamW, reached after `warmup` of the run, then falling linearly to zero.
-    weight_decay, warmup : float
-    patience : int
-        Epochs without a better validation MRR before the run stops.
-    validation_pairs : int
-        Size of the validation pool.
-    seed : int
-    """
-
-    epochs: int = 40
-    epoch_pairs: int = 50_000
-    batch: int = 512
-    learning_rate: float = 2e-3
-    weight_decay: float = 1e-4
-    warmup: float = 0.02
-    patience: int = 10
-    validation_pairs: int = 1_000
-    seed: int = 0
-
-    @property
-    def steps(self) -> int:
-        """Steps an epoch."""
-        return max(1, self.epoch_pairs // self.batch)
+WARMUP = 0.02
+"""Part of the run in which the learning rate rises, where it is not constant."""
 
 
 @dataclass(frozen=True)
@@ -79,42 +42,18 @@ class Step:
 
 @dataclass(frozen=True)
 class Epoch:
-    """What an epoch gave; both retrieval directions are on the validation pool."""
+    """What an epoch gave."""
 
     epoch: int
     loss: float
-    audio_to_midi: Retrieval
-    midi_to_audio: Retrieval
+    valid: Verdict
     pairs_per_second: float
     best: bool
 
-    @property
-    def mrr(self) -> float:
-        """Mean of both directions; the best epoch has the highest."""
-        return (self.audio_to_midi.mrr + self.midi_to_audio.mrr) / 2
-
     def scalars(self) -> dict[str, float]:
         """Return the figures by the names TensorBoard shows."""
-        return {
-            "loss/train": self.loss,
-            "mrr/audio to midi": self.audio_to_midi.mrr,
-            "mrr/midi to audio": self.midi_to_audio.mrr,
-            "recall@1/audio to midi": self.audio_to_midi.recall[1],
-            "recall@1/midi to audio": self.midi_to_audio.recall[1],
-            "speed/pairs per second": self.pairs_per_second,
-        }
-
-
-@torch.inference_mode()
-def validate(encoders: Encoders, source: PairSource, pairs: int) -> tuple[Retrieval, Retrieval]:
-    """Rank a fixed pool of plain pairs in both directions: audio to MIDI, MIDI to audio."""
-    encoders.eval()
-    audio, roll = [], []
-    for batch in source.batches(min(pairs, 250), -(-pairs // 250), seed=0):
-        audio.append(encoders.audio(batch.audio.to(encoders.device))[:, 0])
-        roll.append(encoders.roll(batch.rolls.to(encoders.device))[:, 0])
-    scores = torch.cat(audio) @ torch.cat(roll).T
-    return summarize(ranks(scores)), summarize(ranks(scores.T))
+        speed = {"speed/pairs per second": self.pairs_per_second}
+        return {"loss/train": self.loss, **self.valid.scalars(), **speed}
 
 
 class Trainer:
@@ -125,11 +64,11 @@ class Trainer:
     folder : Path
         Where the run lives; a run found there goes on if its settings are the same, but for its
         length.
-    model : ModelConfig
-    config : TrainConfig
+    task : Task
+        With the weights to begin with.
+    experiment : Experiment
     facts : dict
         JSON-ready facts of the data, kept in the checkpoint.
-    device : torch.device
 
     Raises
     ------
@@ -138,23 +77,19 @@ class Trainer:
     """
 
     def __init__(
-        self,
-        folder: Path,
-        model: ModelConfig,
-        config: TrainConfig,
-        facts: dict[str, Any],
-        device: torch.device,
+        self, folder: Path, task: Task, experiment: Experiment, facts: dict[str, Any]
     ) -> None:
-        self.folder, self.config, self.facts = folder, config, facts
-        torch.manual_seed(config.seed)
-        self.encoders = Encoders(model).to(device)
-        self.optimizer = torch.optim.AdamW(
-            self.encoders.parameters(), config.learning_rate, weight_decay=config.weight_decay
+        self.folder, self.task, self.experiment, self.facts = folder, task, experiment, facts
+        kind = torch.optim.Adam if experiment.optimizer == "adam" else torch.optim.AdamW
+        self.optimizer = kind(
+            task.network.parameters(),
+            experiment.learning_rate,
+            weight_decay=experiment.weight_decay,
         )
-        self.epoch, self.best_epoch, self.best_mrr = 0, 0, 0.0
+        self.epoch, self.best_epoch, self.best_score = 0, 0, float("-inf")
         folder.mkdir(parents=True, exist_ok=True)
-        fixed = {k: v for k, v in asdict(config).items() if k not in ("epochs", "patience")}
-        self._settings = {"model": model.to_dict(), "train": fixed, "facts": facts}
+        fixed = {k: v for k, v in asdict(experiment).items() if k not in ("epochs", "patience")}
+        self._settings = {"experiment": fixed, "facts": facts}
         if (folder / STATE_NAME).exists():
             self._resume()
 
@@ -172,8 +107,8 @@ class Trainer:
             After its state is on disk.
         """
         with _scalars(self.folder / LOG_NAME) as log:
-            while self.epoch < self.config.epochs:
-                if self.epoch - self.best_epoch >= self.config.patience:
+            while self.epoch < self.experiment.epochs:
+                if self.epoch - self.best_epoch >= self.experiment.patience:
                     return
                 report = self._one_epoch(train, valid, on_step)
                 log(report)
@@ -182,48 +117,46 @@ class Trainer:
     def _one_epoch(
         self, train: PairSource, valid: PairSource, on_step: Callable[[Step], None]
     ) -> Epoch:
-        config, started, total = self.config, time.perf_counter(), 0.0
-        self.encoders.train()
-        seed = [config.seed, self.epoch]
-        for done, batch in enumerate(train.batches(config.batch, config.steps, seed), 1):
-            loss = self._step(batch.audio, batch.rolls, batch.repeats(), done)
-            total += loss
-            speed = done * config.batch / (time.perf_counter() - started)
-            on_step(Step(self.epoch, done, config.steps, total / done, speed))
-        both = validate(self.encoders, valid, config.validation_pairs)
+        experiment, started, total = self.experiment, time.perf_counter(), 0.0
+        self.task.network.train()
+        steps = max(1, (experiment.epoch_pairs or train.labels) // experiment.batch)
+        batches = train.batches(experiment.batch, steps, [experiment.seed, self.epoch])
+        for done, batch in enumerate(batches, 1):
+            self._set_rate((self.epoch + done / steps) / experiment.epochs)
+            total += self._step(batch)
+            speed = done * experiment.batch / (time.perf_counter() - started)
+            on_step(Step(self.epoch, done, steps, total / done, speed))
+        verdict = self.task.judge(valid)
         self.epoch += 1
-        mrr = (both[0].mrr + both[1].mrr) / 2
-        best = mrr > self.best_mrr
+        best = verdict.score > self.best_score
         if best:
-            self.best_mrr, self.best_epoch = mrr, self.epoch
-            figures = {"epoch": self.epoch, "validation_mrr": mrr}
-            save_checkpoint(self.folder / BEST_NAME, self.encoders, self.facts | figures)
+            self.best_score, self.best_epoch = verdict.score, self.epoch
+            figures = {"epoch": self.epoch, "validation_score": verdict.score}
+            self.task.save(self.folder / BEST_NAME, self.facts | figures)
         self._save_state()
-        return Epoch(self.epoch, total / config.steps, *both, speed, best)
+        return Epoch(self.epoch, total / steps, verdict, speed, best)
 
-    def _step(self, audio: Tensor, rolls: Tensor, repeats: Tensor, done: int) -> float:
-        device = self.encoders.device
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.config.learning_rate * self._schedule(done)
-        with fast_autocast(device):
-            heard = self.encoders.audio(audio.to(device))[:, 0]
-            read = self.encoders.roll(rolls.to(device))[:, 0]
-        scale = self.encoders.log_scale.exp().clamp_max(MAX_SCALE)
-        loss = info_nce(heard, read, scale, repeats.to(device))
+    def _step(self, batch: Batch) -> float:
+        loss = self.task.loss(batch)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         return loss.item()
 
-    def _schedule(self, done: int) -> float:
-        progress = (self.epoch + done / self.config.steps) / self.config.epochs
-        return min(progress / self.config.warmup, (1 - progress) / (1 - self.config.warmup)) + 1e-4
+    def _set_rate(self, progress: float) -> None:
+        """Set the learning rate for a place in the run, 0 to 1."""
+        share = 1.0
+        if self.experiment.schedule == "decay":
+            share = min(progress / WARMUP, (1 - progress) / (1 - WARMUP)) + 1e-4
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.experiment.learning_rate * share
 
     def _save_state(self) -> None:
-        tensors = {f"model.{name}": t for name, t in self.encoders.state_dict().items()}
+        tensors = {f"model.{name}": t for name, t in self.task.network.state_dict().items()}
         for index, moments in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{name}": t for name, t in moments.items()}
-        progress = {"epoch": self.epoch, "best_epoch": self.best_epoch, "best_mrr": self.best_mrr}
+        progress: dict[str, Any] = {"epoch": self.epoch, "best_epoch": self.best_epoch}
+        progress["best_score"] = self.best_score
         save_tensors(self.folder / STATE_NAME, tensors, progress | {"settings": self._settings})
 
     def _resume(self) -> None:
@@ -233,9 +166,9 @@ class Trainer:
                 f"{self.folder}: holds a run with other settings; give another --out, or delete it"
             )
         self.epoch, self.best_epoch = header["epoch"], header["best_epoch"]
-        self.best_mrr = header["best_mrr"]
+        self.best_score = header["best_score"]
         prefix = "model."
-        self.encoders.load_state_dict(
+        self.task.network.load_state_dict(
             {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
         )
         state = self.optimizer.state_dict()
@@ -246,23 +179,36 @@ class Trainer:
                 state["state"].setdefault(int(index), {})[moment] = tensor
         self.optimizer.load_state_dict(state)
 
-    def best(self) -> Encoders:
-        """Load the best epoch's weights."""
-        return load_checkpoint(self.folder / BEST_NAME, self.encoders.device).encoders
-
 
 def start_run(
     folder: Path,
     corpus: Corpus,
-    model: ModelConfig,
-    config: TrainConfig,
+    experiment: Experiment,
     device: torch.device,
     tell: Progress,
+    init: Sequence[Path] = (),
 ) -> Iterator[Epoch]:
-    """Train on a corpus with the default augmentation; yields every epoch."""
-    train = PairSource(corpus.train, model.features, Augmentation())
-    valid = PairSource(corpus.valid, model.features, None)
-    trainer = Trainer(folder, model, config, corpus.facts, device)
+    """Train on a corpus; yields every epoch.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the run lives.
+    corpus : Corpus
+        Made with the experiment's features.
+    experiment : Experiment
+    device : torch.device
+    tell : callable
+        Told ``(what, done, total)``.
+    init : sequence of Path
+        Checkpoints to begin with.
+    """
+    x = experiment
+    draw = partial(PairSource, sampling=x.sampling, contrast=x.negatives == "sampled")
+    train = draw(corpus.train, x.features, x.augmentation, x.neighbours)
+    valid = draw(corpus.valid, x.features, None)
+    facts = corpus.facts | ({"init": [path.name for path in init]} if init else {})
+    trainer = Trainer(folder, make_task(x, device, init), x, facts)
     yield from trainer.run(
         train, valid, lambda step: tell(f"Epoch {step.epoch + 1}", step.done, step.steps)
     )

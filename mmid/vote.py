@@ -7,11 +7,10 @@ the votes of all its query snippets; a share is a piece's part of all the votes 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
-Vote = Literal["consistent", "majority"]
+from mmid.choices import Vote
 
 
 @dataclass(frozen=True, eq=False)

@@ -101,3 +101,10 @@ def test_noise_fills_the_gaps_and_shares_are_kept(batch):
         (roughen(many, replace(OFF, noise=0.3), DEFAULT, generator()) - many).abs().amax((1, 2))
     )
     assert 0.2 < (touched > 1e-4).float().mean() < 0.4
+
+
+def test_effects_are_switched_on_by_name():
+    assert Augmentation.only(augment.EFFECTS) == Augmentation()
+    only = Augmentation.only(["noise", "mismatch"])
+    on = {name for name in augment.EFFECTS if getattr(only, name)}
+    assert on == {"noise", "mismatch"} and only.noise == Augmentation().noise

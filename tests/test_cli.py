@@ -43,7 +43,9 @@ def test_version():
     assert invoke("--version").stdout.strip() == f"mmid {__version__}"
 
 
-@pytest.mark.parametrize("command", [[], ["query"], ["build-index"], ["train"], ["demo"]])
+@pytest.mark.parametrize(
+    "command", [[], ["query"], ["build-index"], ["train"], ["render"], ["demo"]]
+)
 def test_every_command_has_help_with_an_example(command):
     result = invoke(*command, "--help")
     assert result.exit_code == 0
@@ -117,6 +119,64 @@ def test_bad_midi_is_reported_and_left_out(tmp_path, midi_folder, model):
     assert (tmp_path / "i" / "manifest.json").exists()
     assert "left out: " in result.stderr and "broken.mid" in result.stderr
     assert "1 of " in result.stderr
+
+
+@pytest.fixture
+def recorded(tmp_path, pieces, play, write_wav, model) -> Path:
+    """Return an index of recordings of three pieces."""
+    (tmp_path / "audio").mkdir()
+    for number, piece in enumerate(pieces[:3]):
+        write_wav(tmp_path / "audio" / f"{number}.wav", play(piece.midi.notes, 8.0))
+    folder = tmp_path / "recorded"
+    result = invoke("build-index", tmp_path / "audio", "--index", folder, "--model", model)
+    assert result.exit_code == 0 and "3 recordings" in result.stderr
+    return folder
+
+
+def test_a_score_is_asked_of_an_index_of_recordings(recorded, model, midi_folder, recording):
+    queries = [midi_folder / "piece 0.mid", recording]
+    options = ["--index", recorded, "--model", model, "--duration", 5]
+    result = invoke("query", *queries, *options, "--json")
+    assert result.exit_code == 0 and result.stderr == ""
+    for query, line in zip(queries, result.stdout.splitlines(), strict=True):
+        answer = json.loads(line)
+        assert answer["query"] == str(query) and answer["error"] is None
+        assert {match["piece"] for match in answer["matches"]} <= {"0.wav", "1.wav", "2.wav"}
+
+
+def test_what_to_index_can_be_told(tmp_path, midi_folder, recording, model):
+    recording.rename(midi_folder / "sound.wav")
+    options = ["--index", tmp_path / "both", "--model", model]
+    assert "6 pieces" in invoke("build-index", midi_folder, *options).stderr
+    told = invoke("build-index", midi_folder, *options, "--kind", "recordings")
+    assert told.exit_code == 0 and "1 recordings" in told.stderr
+    assert invoke("build-index", midi_folder, *options, "--kind", "scans").exit_code == 2
+
+
+def test_bad_recordings_are_reported_and_left_out(tmp_path, recorded, model):
+    (tmp_path / "audio" / "broken.wav").write_bytes(b"RIFF")
+    result = invoke("build-index", tmp_path / "audio", "--index", recorded, "--model", model)
+    assert result.exit_code == 1
+    assert "left out: " in result.stderr and "broken.wav" in result.stderr
+    assert "3 recordings" in result.stderr and "1 of 4 files" in result.stderr
+
+
+def test_eval_pieces_asks_scores_of_recordings(tmp_path, recorded, index, model, midi_folder):
+    rows = [f"r{n},{tmp_path}/audio/{n}.wav,piece {n}.mid" for n in range(3)]
+    (midi_folder / "pairs.csv").write_text("\n".join(["id,audio,midi", *rows]))
+    out = tmp_path / "results.json"
+    arguments = [midi_folder, "--model", model, "--clips", "3,whole", "--out", out]
+    scores = [*arguments, "--direction", "scores"]
+    result = invoke("eval", "pieces", *scores, "--index", recorded, "--absent")
+    assert result.exit_code == 0, result.output
+    short, whole = json.loads(out.read_text())
+    assert short["clips"] == 9 and whole["clips"] == 3
+    assert [clip["source"] for clip in whole["results"]] == [f"piece {n}.mid" for n in range(3)]
+    assert 0 <= whole["auroc"] <= 1
+    for options in ([*scores, "--index", index], [*arguments, "--index", recorded]):
+        refused = invoke("eval", "pieces", *options)
+        assert isinstance(refused.exception, MmidError)
+        assert "asks an index built with --kind" in str(refused.exception)
 
 
 def test_lengths_and_ranges():

@@ -38,6 +38,7 @@ OTHER = {
     "tempo": 1.1,
     "transpose": 1,
     "programs": 1,
+    "dynamics": 3.0,
     "start": 1.0,
     "seconds": 9.0,
     "looseness": 0.01,
@@ -45,6 +46,11 @@ OTHER = {
     "reverb": True,
     "seed": 1,
 }
+
+
+def how(excerpt: float) -> dict:
+    """Return how to plan the jobs of a test."""
+    return {"performance": "varied", "excerpt": excerpt, "seed": 0}
 
 
 def listed(path: Path) -> list[str]:
@@ -166,6 +172,7 @@ def test_a_cache_file_holds_the_sound_and_its_notes(tmp_path, draw_notes, hummed
     assert LEVELS * 0.9 < arrays["spectrogram"].max() <= 255
     np.testing.assert_allclose(arrays["times"][:, 0], notes["onset"] / 1.1, rtol=1e-5)
     assert np.array_equal(arrays["pitches"], notes["pitch"])
+    assert np.array_equal(arrays["programs"], notes["program"])
     assert listed(tmp_path) == ["x.safetensors"]
 
 
@@ -211,7 +218,13 @@ def test_what_the_cache_holds_is_not_made_again(tmp_path, pieces, hummed):
 
     def plan():
         return plan_jobs(
-            [(piece, 2) for piece in pieces], [SOUNDFONT], cache, DEFAULT, excerpt=9, seed=0
+            [(piece, 2) for piece in pieces],
+            [SOUNDFONT],
+            cache,
+            DEFAULT,
+            performance="varied",
+            excerpt=9,
+            seed=0,
         )
 
     told = []
@@ -235,7 +248,15 @@ def test_a_recording_beside_its_midi_is_used(midi_folder, tmp_path, write_wav, p
     assert recording_beside(piece) is None
     path = write_wav(midi_folder / "piece 2.wav", play(piece.midi.notes))
     assert recording_beside(piece) == path
-    jobs = plan_jobs([(p, 1) for p in pieces], [], tmp_path / "c", DEFAULT, excerpt=90, seed=0)
+    jobs = plan_jobs(
+        [(p, 1) for p in pieces],
+        [],
+        tmp_path / "c",
+        DEFAULT,
+        performance="varied",
+        excerpt=90,
+        seed=0,
+    )
     assert [job.source for job in jobs] == [path]
     assert fill_cache(jobs, 1) == []
     arrays = load_file(jobs[0].target)
@@ -268,12 +289,40 @@ def test_an_unreadable_recording_is_reported_and_the_rest_goes_on(
     (midi_folder / "piece 0.ogg").write_bytes(b"no sound in here")
     pieces, _ = read_library([midi_folder], jobs=1)
     jobs = plan_jobs(
-        [(piece, 1) for piece in pieces], [SOUNDFONT], tmp_path / "c", DEFAULT, excerpt=90, seed=0
+        [(piece, 1) for piece in pieces],
+        [SOUNDFONT],
+        tmp_path / "c",
+        DEFAULT,
+        performance="varied",
+        excerpt=90,
+        seed=0,
     )
     assert len(jobs) == 7
     faults = fill_cache(jobs, 1)
     assert len(faults) == 1 and "piece 0.ogg" in faults[0]
     assert len(listed(tmp_path / "c")) == 6
+
+
+def test_plain_performances_are_as_written(pieces, tmp_path):
+    fonts = [Path("a.sf2"), Path("b.sf2")]
+    plan = plan_jobs(
+        [(p, 2) for p in pieces], fonts, tmp_path, DEFAULT, performance="plain", excerpt=90, seed=0
+    )
+    for job in plan:
+        written, played = performed(job.notes, job.source)
+        assert np.array_equal(written, job.notes)
+        assert np.array_equal(played["velocity"], job.notes["velocity"])
+        np.testing.assert_allclose(played["onset"], job.notes["onset"])
+    used = [job.source.soundfont for job in plan]
+    assert all({*pair} == {"a.sf2", "b.sf2"} for pair in zip(used[::2], used[1::2], strict=True))
+
+
+def test_parameters_of_the_roll_share_the_cache(pieces):
+    recipe = Recipe("font.sf2")
+    key = cache_key(pieces[0], recipe, DEFAULT)
+    for other in (FeatureParams(snippet=21), FeatureParams(unstacked=True, roll_rate="adaptive")):
+        assert cache_key(pieces[0], recipe, other) == key
+    assert cache_key(pieces[0], recipe, FeatureParams(scale="mel")) != key
 
 
 # ---- a corpus

@@ -40,7 +40,7 @@ def notes_of(path: Path) -> np.ndarray:
     arrays = load_file(path)
     notes = np.zeros(len(arrays["pitches"]), NOTE_DTYPE)
     notes["onset"], notes["offset"] = arrays["times"].T
-    notes["pitch"] = arrays["pitches"]
+    notes["pitch"], notes["program"] = arrays["pitches"], arrays["programs"]
     return notes
 
 
@@ -151,3 +151,88 @@ def test_hours_and_other_grids(paths):
     params = FeatureParams(onsets=False, snippet=20)
     batch = next(PairSource(paths, params, None).batches(4, 1, 0))
     assert batch.rolls.shape == (4, 1, 128, 20) and batch.audio.shape == (4, 1, 92, 20)
+
+
+def test_unstacked_pairs_show_each_family_in_its_channels(paths):
+    params = FeatureParams(unstacked=True)
+    source = PairSource(paths[:1], params, None)
+    rolls = next(source.batches(8, 1, 0)).rolls
+    notes = notes_of(paths[0])
+    assert rolls.shape == (8, 32, 128, 42)
+    families = set((notes["program"] // 8).tolist())
+    assert set(rolls.sum((0, 2, 3)).nonzero()[:, 0].tolist()) <= {
+        channel for family in families for channel in (family, 16 + family)
+    }
+    stacked = next(PairSource(paths[:1], DEFAULT, None).batches(8, 1, 0)).rolls
+    torch.testing.assert_close(rolls[:, :16].sum(1).clamp_max(1), stacked[:, 0])
+
+
+def test_an_adaptive_rate_moves_rolls_against_the_sound(paths, monkeypatch):
+    params = FeatureParams(roll_rate="adaptive")
+    source = PairSource(paths[:1], params, None)
+    monkeypatch.setattr(source, "_place", lambda *_: 200.0)
+    batch = next(source.batches(1, 1, 0))
+    notes = notes_of(paths[0])
+    expected = piano_roll(notes, 42, params, first=200)
+    torch.testing.assert_close(batch.rolls[0], expected, atol=1e-4, rtol=0)
+    cached = load_file(paths[0])["spectrogram"].astype(np.float32).T / LEVELS
+    np.testing.assert_allclose(batch.audio[0, 0], cached[:, 200:242], atol=1e-6)
+    rate = params.roll_frame_rate(float(notes["offset"].max()))
+    there = piano_roll(notes, 42, first=round(200 * DEFAULT.frame_rate / rate))
+    here = piano_roll(notes, 42, first=200)
+    assert (expected - there).abs().mean() < (expected - here).abs().mean()
+
+
+# ---- the report's grid of snippets
+
+
+def identities(rolls: torch.Tensor) -> list[bytes]:
+    return [roll.numpy().tobytes() for roll in rolls]
+
+
+def test_a_sweep_shows_every_snippet_of_the_grid_once(paths):
+    source = PairSource(paths, DEFAULT, None, sampling="grid")
+    frames = int(21 * DEFAULT.frame_rate) + 1
+    assert 4 * (frames // 42) - 8 <= source.labels <= 4 * (frames // 42)
+    size = 6
+    batches = list(source.batches(size, source.labels // size, 0))
+    seen = [name for batch in batches for name in identities(batch.audio)]
+    assert len(set(seen)) == len(seen) == source.labels // size * size
+    first = {identities(batch.audio)[0] for batch in batches}
+    again = [identities(b.audio)[0] for b in source.batches(size, source.labels // size, 1)]
+    assert set(again) != first, "another seed, another order"
+
+
+def test_contrastive_snippets_lie_outside_their_batch(paths):
+    source = PairSource(paths, DEFAULT, None, sampling="grid", contrast=True)
+    for batch in source.batches(8, 10, 0):
+        assert batch.contrast is not None and batch.contrast.audio.shape == batch.audio.shape
+        assert not set(identities(batch.audio)) & set(identities(batch.contrast.audio))
+        assert len(set(identities(batch.contrast.audio))) == 8
+
+
+def test_a_small_set_is_swept_for_contrast(paths):
+    source = PairSource(paths[:1], DEFAULT, None, sampling="grid", contrast=True)
+    size = source.labels // 2
+    for batch in source.batches(size, 3, 0):
+        pairs = zip(identities(batch.audio), identities(batch.contrast.audio), strict=True)
+        assert all(one != other for one, other in pairs)
+
+
+def test_contrast_from_anywhere_does_not_overlap_the_batch(paths):
+    source = PairSource(paths, DEFAULT, None, 1, contrast=True)
+    rng = np.random.default_rng(0)
+    for places, others in source._anywhere(4, 20, rng):
+        assert len(others) == 4
+        for rendering, first in zip(others.rendering, others.first, strict=True):
+            near = np.abs(places.first - first) < DEFAULT.snippet
+            assert not (near & (places.rendering == rendering)).any()
+
+
+def test_a_grid_needs_two_snippets(tmp_path, monkeypatch):
+    notes = np.zeros(3, NOTE_DTYPE)
+    notes["onset"], notes["offset"], notes["pitch"] = [0, 0.5, 1], [0.4, 0.9, 1.4], 60
+    monkeypatch.setattr(corpus, "_sound", lambda job: (job.notes, torch.zeros(92, 80)))
+    make_features(Job(tmp_path / "x", notes, Recipe("font.sf2"), DEFAULT))
+    with pytest.raises(MmidError, match="too few snippets"):
+        PairSource([tmp_path / "x"], DEFAULT, None, sampling="grid")

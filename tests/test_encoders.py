@@ -10,12 +10,15 @@ import torch
 
 from mmid import encoders as module
 from mmid.encoders import (
+    DorferConfig,
     EncoderConfig,
     Encoders,
     ModelConfig,
     Pathway,
+    build_pathway,
     embed_frames,
     fast_autocast,
+    fit_config,
     pick_device,
     snippet_count,
 )
@@ -72,6 +75,37 @@ def test_blocks_leave_no_seam(side, block, full, drawn, monkeypatch):
     whole = densely(pathway, config, part)
     monkeypatch.setattr(module, "BLOCK", block)
     torch.testing.assert_close(densely(pathway, config, part), whole, atol=1e-4, rtol=0)
+
+
+def test_dorfers_pathway_cuts_a_recording_into_snippets(shake, drawn):
+    config = DorferConfig(blocks=(4, 8, 8, 8), stride=7)
+    torch.manual_seed(0)
+    full = shake(Encoders(ModelConfig(DEFAULT, config, config)))
+    for side in ("audio", "roll"):
+        pathway, part = getattr(full, side), drawn[side][..., :200]
+        dense, alone = densely(pathway, config, part), one_by_one(pathway, part, 7)
+        assert dense.shape == alone.shape == ((200 - 42) // 7 + 1, 32)
+        torch.testing.assert_close(dense, alone, atol=1e-5, rtol=0)
+        assert dense.std(0).max() > 1e-3
+
+
+def test_dorfers_pathway_is_the_papers():
+    pathway = build_pathway(1, 92, 42, DorferConfig())
+    shapes = [m.weight.shape for m in pathway.modules() if isinstance(m, torch.nn.Conv2d)]
+    assert [shape[0] for shape in shapes] == [24, 24, 48, 48, 96, 96, 96, 96, 32]
+    assert all(shape[2:] == (3, 3) for shape in shapes[:-1]) and shapes[-1][2:] == (1, 1)
+    assert pathway.trunk(torch.zeros(1, 1, 92, 42)).shape == (1, 32, 5, 2), "320 values"
+
+
+@pytest.mark.parametrize("snippet", [10, 21, 42, 84])
+def test_pathways_fit_short_and_long_snippets(snippet):
+    params = FeatureParams(snippet=snippet)
+    config = fit_config(snippet)
+    network = Encoders(ModelConfig(params, config, config)).eval()
+    with torch.inference_mode():
+        assert network.audio(torch.rand(2, 1, 92, snippet)).shape == (2, 1, 32)
+        longer = network.roll(torch.rand(2, 2, 128, snippet + 3 * config.stride))
+    assert longer.shape == (2, 4, 32)
 
 
 def test_every_frame_of_a_snippet_and_none_beyond_it_matters(full):

@@ -9,10 +9,17 @@ from mmid.errors import MmidError
 from mmid.evaluate import calibrate, evaluate_pieces, evaluate_snippets
 from mmid.identify import Identifier, confidence, fit_confidence
 from mmid.index import LibraryIndex, build_index
-from mmid.library import read_library
+from mmid.library import Piece, file_digest, read_library, scan_library
 from mmid.params import DEFAULT
 from mmid.pretrained import load_model
-from mmid.sources import open_sources, recorded_sources, rendered_sources
+from mmid.render import Synthesizer
+from mmid.sources import (
+    open_sources,
+    read_pairs,
+    recorded_sources,
+    rendered_sources,
+    score_sources,
+)
 
 
 @pytest.fixture(scope="module")
@@ -30,9 +37,14 @@ def opened(tmp_path_factory, tunes):
     return model, LibraryIndex(folder, model)
 
 
+def rendered(piece: Piece) -> np.ndarray:
+    with Synthesizer(SOUNDFONT, DEFAULT.sample_rate) as synthesizer:
+        return synthesizer.render(piece.midi.notes)
+
+
 @needs_fluidsynth
 def test_the_packaged_model_retrieves_snippets_of_unseen_tunes(tunes):
-    result = evaluate_snippets(tunes[:16], SOUNDFONT, load_model(), pool=300)
+    result = evaluate_snippets(tunes[:16], rendered, load_model(), pool=300)
     assert result.pool == 300 and result.pieces == 16
     for name in ("audio to MIDI", "MIDI to audio"):
         strict, lenient = result.scores[name], result.scores[f"{name}, repeats right"]
@@ -57,9 +69,30 @@ def test_the_packaged_model_identifies_clips_of_unseen_tunes(tunes, opened):
 
 
 @needs_fluidsynth
+def test_the_packaged_model_finds_the_recordings_of_scores(tmp_path, tunes, write_wav):
+    rows = ["id,audio,midi"]
+    for number, tune in enumerate(tunes[:10]):
+        write_wav(tmp_path / f"{number}.wav", rendered(tune))
+        rows.append(f"{number},{number}.wav,{tune.path}")
+    (tmp_path / "pairs.csv").write_text("\n".join(rows))
+    model = load_model()
+    count, recordings = scan_library([tmp_path], "auto", DEFAULT, jobs=1)
+    assert count == 10
+    build_index(tmp_path / "index", recordings, model)
+    index = LibraryIndex(tmp_path / "index", model)
+    digests = [entry.digest for entry in index.entries]
+    count, sources = open_sources(tmp_path, None, DEFAULT, (1, 1), "all", 0, direction="scores")
+    assert count == 10
+    (scores,) = evaluate_pieces(
+        sources, Identifier(model, index), digests, lengths=[10.0], clips=2, absent=True
+    )
+    assert scores.clips == 20 and scores.top1 > 0.9 and scores.matched > 0.9
+    assert scores.auroc > 0.95 and scores.median_position_error is None
+
+
 def test_a_pool_larger_than_the_pieces_is_refused(tunes):
     with pytest.raises(MmidError, match=r"1 pieces hold \d+ snippets, fewer than --pool 100000"):
-        evaluate_snippets(tunes[:1], SOUNDFONT, load_model(), pool=100_000)
+        evaluate_snippets(tunes[:1], rendered, load_model(), pool=100_000)
 
 
 def test_calibration_gives_back_the_probabilities_it_was_drawn_from():
@@ -95,9 +128,52 @@ def test_rows_of_one_piece_are_right_for_each_other(midi_folder, recording):
     names = sorted(path.relative_to(midi_folder) for path in midi_folder.rglob("*.mid"))[:3]
     rows = [f"r{i},{recording},{name},{'x' if i else 'y'}" for i, name in enumerate(names)]
     (midi_folder / "pairs.csv").write_text("\n".join(["id,audio,midi,piece", *rows]))
-    first, second, third = recorded_sources(midi_folder, DEFAULT)
+    first, second, third = recorded_sources(read_pairs(midi_folder), DEFAULT)
     assert second.right == third.right and len(second.right) == 2
     assert not first.right & second.right
+
+
+@pytest.fixture
+def paired(midi_folder, recording, write_wav):
+    """Return pairs of four recordings: two of one score, two of scores that are one piece."""
+    rows = ["id,audio,midi,piece"]
+    names = ["piece 0.mid", "piece 0.mid", "piece 1.mid", "piece 2.mid"]
+    for number, (name, piece) in enumerate(zip(names, ["", "", "x", "x"], strict=True)):
+        write_wav(midi_folder / f"{number}.wav", np.full(22_050, number / 10))
+        rows.append(f"r{number},{number}.wav,{name},{piece}")
+    (midi_folder / "pairs.csv").write_text("\n".join(rows))
+    return read_pairs(midi_folder)
+
+
+def test_the_recordings_of_a_score_are_right_for_it(paired, midi_folder):
+    digests = [file_digest(midi_folder / f"{number}.wav") for number in range(4)]
+    first, *others = score_sources(paired)
+    assert first.name == "piece 0.mid" and first.right == set(digests[:2])
+    assert [source.name for source in others] == ["piece 1.mid", "piece 2.mid"]
+    assert all(source.right == set(digests[2:]) for source in others)
+    assert len(list(recorded_sources(paired, DEFAULT))) == 4, "each recording is asked about"
+
+
+def test_a_clip_is_a_span_of_its_source(paired):
+    recorded, score = next(recorded_sources(paired, DEFAULT)), score_sources(paired)[0]
+    assert recorded.size(DEFAULT) == 22_050
+    assert score.size(DEFAULT) == int(paired[0].score.midi.seconds * 22_050)
+    heard, read = (source.clip(5_000, 11_025, DEFAULT) for source in (recorded, score))
+    assert heard.kind == "recordings" and heard.seconds == pytest.approx(0.5, abs=0.1)
+    assert read.kind == "midi" and read.seconds == pytest.approx(0.5)
+    whole = score.clip(0, score.size(DEFAULT), DEFAULT)
+    assert whole.seconds == pytest.approx(paired[0].score.midi.seconds, abs=1e-3)
+
+
+def test_a_missing_recording_is_named(paired, midi_folder):
+    (midi_folder / "2.wav").unlink()
+    with pytest.raises(MmidError, match=r"2\.wav: No such file"):
+        score_sources(paired)
+
+
+def test_scores_need_no_soundfont(midi_folder):
+    with pytest.raises(MmidError, match="leave out the soundfont"):
+        open_sources(midi_folder, "x.sf2", DEFAULT, (1, 1), "all", 0, direction="scores")
 
 
 @pytest.mark.parametrize("text", ["", "id,audio\n1,2\n", "id,audio,midi\n"])

@@ -22,6 +22,7 @@ from mmid.features import (
     piano_roll,
     recording_spectrogram,
     resample_frames,
+    roll_frame_count,
     spectrogram,
 )
 from mmid.midi import NOTE_DTYPE
@@ -265,3 +266,46 @@ def test_onsets_of_sound_and_roll_fall_on_the_same_frames_for_a_minute():
         read = int(roll[1, 81, span].argmax()) + span.start
         worst = max(worst, abs(heard - read))
     assert worst <= 1
+
+
+# ---- variants
+
+
+def test_mel_bands_rise_evenly_on_the_mel_scale():
+    params = FeatureParams(scale="mel")
+    weights = design_filterbank(params)
+    assert weights.shape == (92, 1_025) and weights.dtype == np.float32 and weights.min() >= 0
+    centres = weights.argmax(1) * params.sample_rate / params.window
+    mels = 2_595 * np.log10(1 + centres / 700)
+    steps = np.diff(mels)
+    assert centres[0] >= 30 and centres[-1] <= 6_000
+    assert np.all(steps > 0) and np.std(np.diff(mels[20:])) < 0.3 * steps.mean()
+    assert torch.equal(filterbank(params), torch.from_numpy(weights))
+    assert torch.equal(filterbank(FeatureParams(snippet=21)), filterbank()), "frozen all the same"
+
+
+def test_an_unstacked_roll_adds_up_to_the_stacked_one(draw_notes):
+    notes = draw_notes(0)
+    notes["program"] = np.arange(len(notes)) * 3 % 128
+    unstacked = piano_roll(notes, 400, FeatureParams(unstacked=True))
+    stacked = piano_roll(notes, 400)
+    assert unstacked.shape == (32, 128, 400)
+    torch.testing.assert_close(unstacked[:16].sum(0).clamp_max(1), stacked[0])
+    torch.testing.assert_close(unstacked[16:].sum(0).clamp_max(1), stacked[1])
+    for family in range(16):
+        alone = piano_roll(notes[notes["program"] // 8 == family], 400, FeatureParams())
+        torch.testing.assert_close(unstacked[family], alone[0])
+
+
+def test_an_adaptive_roll_is_the_exact_one_at_another_rate(draw_notes):
+    notes, params = draw_notes(0), FeatureParams(roll_rate="adaptive")
+    rate = params.roll_frame_rate(float(notes["offset"].max()))
+    moved = notes.copy()
+    for side in ("onset", "offset"):
+        moved[side] = notes[side] * rate / params.frame_rate
+    torch.testing.assert_close(
+        piano_roll(notes, 500, params), piano_roll(moved, 500), atol=1e-3, rtol=0
+    )
+    seconds = float(notes["offset"].max())
+    assert roll_frame_count(seconds, params) == int(seconds * rate) + 1 > frame_count(seconds)
+    assert roll_frame_count(seconds) == frame_count(seconds)

@@ -16,13 +16,14 @@ MODULES = sorted(FOLDER.glob("*.py"))
 
 # The line from a file to an answer, then the side branch that trains, then what uses both.
 ORDER = [
-    *("__init__", "errors", "params", "console"),
+    *("__init__", "errors", "choices", "params", "console"),
     *("_torchaudio", "audio", "smf", "midi", "tune", "abc"),
     *("features", "encoders", "checkpoint", "pretrained"),
-    *("library", "index", "vote", "align", "identify"),
-    *("losses", "metrics", "render", "augment", "corpus", "data", "train"),
-    *("sources", "evaluate", "report", "demo"),
-    *("cli_options", "cli_eval", "cli"),
+    *("library", "query", "index", "vote", "align", "identify"),
+    *("losses", "metrics", "render", "renderings", "augment", "corpus", "data", "copies"),
+    *("figures", "autoencoders", "experiment", "tasks", "train"),
+    *("sources", "evaluate", "space", "lengths", "neighbours", "report", "demo", "ablation"),
+    *("cli_options", "cli_eval", "cli_figures", "cli_train", "cli"),
 ]
 """A module imports only modules before it in this list."""
 

@@ -1,4 +1,4 @@
-"""`mmid.identify`: a recording to an answer, whatever the recording."""
+"""`mmid.identify`: a recording or a score to an answer, whatever is in it."""
 
 from __future__ import annotations
 
@@ -10,19 +10,10 @@ import pytest
 import torch
 
 from mmid.errors import AudioError
-from mmid.features import spectrogram
-from mmid.identify import (
-    EXCERPT_SECONDS,
-    EXCERPTS,
-    MAX_SNIPPETS,
-    TEMPO_RATIOS,
-    Identification,
-    Identifier,
-    Match,
-    embed_query,
-)
+from mmid.identify import TEMPO_RATIOS, Identification, Identifier, Match
 from mmid.index import LibraryIndex, build_index
 from mmid.params import DEFAULT
+from mmid.query import Score, Sound
 
 
 @pytest.fixture
@@ -123,27 +114,31 @@ def test_min_confidence_decides(tmp_path, identifier, tiny_model, recording):
     assert sure.matched and not never.matched and sure.matches == never.matches
 
 
-@pytest.mark.parametrize("ratio", [0.5, 1.0, 2.0])
-def test_a_query_is_embedded_at_the_scores_speed(tiny_model, draw_notes, play, ratio):
-    bands = spectrogram(torch.from_numpy(play(draw_notes(0), 10.0)))
-    vectors, frames = embed_query(bands, tiny_model, ratio)
-    assert len(vectors) == len(frames) <= MAX_SNIPPETS
-    assert np.all(np.diff(frames) > 0)
-    np.testing.assert_allclose(np.diff(np.sort(frames))[:20], 2 / ratio)
-    assert frames[-1] + DEFAULT.snippet / ratio <= bands.shape[1] + 1
-    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-4)
-
-
-def test_a_long_recording_is_heard_in_excerpts_spread_over_it(tiny_model):
-    seconds = 3 * EXCERPTS * EXCERPT_SECONDS
-    bands = torch.rand(DEFAULT.bands, int(seconds * DEFAULT.frame_rate))
-    vectors, frames = embed_query(bands, tiny_model)
-    assert len(vectors) <= MAX_SNIPPETS
-    assert frames[0] < 5 and frames[-1] > bands.shape[1] - 60
-    assert np.diff(frames).max() < bands.shape[1] / (EXCERPTS - 1)
-
-
-def test_silence_casts_no_vote(identifier, tiny_model):
-    assert len(embed_query(torch.zeros(DEFAULT.bands, 200), tiny_model)[0]) == 0
-    answer = identifier.identify(torch.zeros(DEFAULT.bands, 200))
+def test_silence_casts_no_vote(identifier):
+    answer = identifier.identify(Sound(torch.zeros(DEFAULT.bands, 200)))
     assert answer.matches == () and not answer.matched
+
+
+def test_a_score_without_an_onset_casts_no_vote(identifier, draw_notes):
+    held = draw_notes(0, 3)
+    held["onset"], held["offset"] = -1.0, 30.0
+    for notes in (held, held[:0]):
+        answer = identifier.identify(Score(notes, 10.0))
+        assert answer.matches == () and not answer.matched and answer.seconds == 10.0
+
+
+@pytest.mark.parametrize("seconds", [0.02, 0.5, 3.0])
+def test_a_very_short_score_has_an_answer(identifier, draw_notes, seconds):
+    answer = identifier.identify(Score(draw_notes(0, 2, 0.02), seconds), "x.mid")
+    assert answer.query == "x.mid" and answer.matches and answer.seconds == seconds
+    json.dumps(answer.to_dict(), allow_nan=False)
+
+
+def test_recordings_and_scores_are_asked_alike(identifier, recording, midi_folder):
+    score = midi_folder / "piece 0.mid"
+    heard, read = identifier.identify_files([recording, score], start=1.0, duration=5.0)
+    assert (heard.query, read.query) == (str(recording), str(score))
+    assert heard.seconds == pytest.approx(5, abs=0.1) and read.seconds == pytest.approx(5)
+    assert heard.error is None and read.error is None and read.matches
+    late = list(identifier.identify_files([score], start=100.0))
+    assert "no music in the span asked for" in (late[0].error or "")

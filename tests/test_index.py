@@ -1,4 +1,4 @@
-"""`mmid.index`: built whole, checked when opened, searched exactly or by graph."""
+"""`mmid.index`: of scores or recordings, built whole, checked when opened, searched both ways."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 
 from mmid import index as module
 from mmid.errors import LibraryIndexError
-from mmid.features import frame_count, piano_roll
+from mmid.features import frame_count, piano_roll, spectrogram
 from mmid.index import (
     GRAPH,
     PIECES,
@@ -20,10 +20,11 @@ from mmid.index import (
     VECTORS,
     LibraryIndex,
     build_index,
-    embed_piece,
+    embed_whole,
 )
-from mmid.library import BadFile
+from mmid.library import BadFile, Recording, read_recording
 from mmid.params import DEFAULT
+from mmid.query import Sound, as_query
 
 
 @pytest.fixture
@@ -37,12 +38,12 @@ def random_vectors(monkeypatch):
     """Embed each piece as 500 random unit vectors, far apart unlike a random network's."""
     rng = np.random.default_rng(0)
 
-    def embed(_piece, _model):
+    def embed(_query, _model):
         vectors = rng.normal(size=(500, 16))
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         return vectors.astype(np.float16), np.arange(500, dtype=np.uint32) * 4
 
-    monkeypatch.setattr(module, "embed_piece", embed)
+    monkeypatch.setattr(module, "embed_whole", embed)
     queries = rng.normal(size=(200, 16))
     return (queries / np.linalg.norm(queries, axis=1, keepdims=True)).astype(np.float32)
 
@@ -71,7 +72,7 @@ def snapshot(folder: Path) -> dict[str, bytes]:
 
 def test_a_piece_is_embedded_snippet_by_snippet(pieces, tiny_model):
     piece = pieces[0]
-    vectors, places = embed_piece(piece, tiny_model)
+    vectors, places = embed_whole(as_query(piece, DEFAULT), tiny_model)
     assert vectors.dtype == np.float16 and places.dtype == np.uint32
     assert len(vectors) == len(places) > 50 and (places % 4 == 0).all()
     np.testing.assert_allclose(np.linalg.norm(vectors.astype(float), axis=1), 1, atol=1e-2)
@@ -90,7 +91,7 @@ def test_snippets_without_an_onset_are_left_out(pieces, tiny_model):
     notes["offset"][20:] += 30
     gap = slice(notes["offset"][:20].max(), notes["onset"][20])
     object.__setattr__(piece.midi, "seconds", float(notes["offset"].max()))
-    _, places = embed_piece(piece, tiny_model)
+    _, places = embed_whole(as_query(piece, DEFAULT), tiny_model)
     begins, ends = places / DEFAULT.frame_rate, (places + 42) / DEFAULT.frame_rate
     assert not ((begins > gap.start) & (ends < gap.stop)).any()
     assert len(places) > 50
@@ -100,7 +101,7 @@ def test_a_piece_shorter_than_a_snippet_has_one(pieces, tiny_model):
     piece = pieces[0]
     object.__setattr__(piece.midi, "notes", piece.midi.notes[:1])
     object.__setattr__(piece.midi, "seconds", 0.5)
-    vectors, places = embed_piece(piece, tiny_model)
+    vectors, places = embed_whole(as_query(piece, DEFAULT), tiny_model)
     assert len(vectors) == 1 and places.tolist() == [0]
 
 
@@ -109,7 +110,12 @@ def test_a_build_says_what_it_did(tmp_path, pieces, tiny_model):
     bad = BadFile(Path("broken.mid"), "broken.mid: empty file")
     mixed = [pieces[0], bad, *pieces[1:]]
     report = build_index(tmp_path / "index", mixed, tiny_model, told.append)
-    assert report.pieces == 6 and report.bad == (bad,) and told == list(range(1, 8))
+    assert (
+        report.kind == "midi"
+        and report.items == 6
+        and report.bad == (bad,)
+        and told == list(range(1, 8))
+    )
     assert report.seconds_of_music == pytest.approx(sum(p.midi.seconds for p in pieces))
     index = LibraryIndex(tmp_path / "index", tiny_model)
     assert len(index) == 6 and len(index.vectors) == report.snippets
@@ -122,7 +128,7 @@ def test_nothing_to_index(tmp_path, tiny_model):
     bad = BadFile(Path("a.mid"), "a.mid: empty file")
     with pytest.raises(LibraryIndexError, match=r"the first fault: a\.mid: empty file"):
         build_index(tmp_path / "index", [bad], tiny_model)
-    with pytest.raises(LibraryIndexError, match=r"no piece to index$"):
+    with pytest.raises(LibraryIndexError, match=r"nothing to index$"):
         build_index(tmp_path / "index", [], tiny_model)
     assert not (tmp_path / "index").exists()
 
@@ -146,7 +152,7 @@ def test_a_reader_keeps_its_index_while_it_is_replaced(built, pieces, tiny_model
     assert snippets.shape == (5, 3)
 
 
-@pytest.mark.parametrize("step", ["numpy.save", "mmid.index._build_graph", "mmid.index._sha256"])
+@pytest.mark.parametrize("step", ["numpy.save", "mmid.index.build_graph", "mmid.index.file_digest"])
 def test_a_failed_build_leaves_the_old_index_whole(built, pieces, tiny_model, monkeypatch, step):
     before, calls = snapshot(built), []
 
@@ -211,6 +217,85 @@ def test_a_damaged_or_interrupted_index_can_be_built_again(built, pieces, tiny_m
     assert len(LibraryIndex(built, tiny_model)) == 6
 
 
+# ---- recordings
+
+
+@pytest.fixture
+def recorded(pieces, play, write_wav, tmp_path) -> list[Recording]:
+    folder = tmp_path / "audio"
+    folder.mkdir()
+    paths = [
+        write_wav(folder / f"{n}.wav", play(piece.midi.notes, 6.0 + n))
+        for n, piece in enumerate(pieces[:3])
+    ]
+    return [read_recording(path, folder, DEFAULT) for path in paths]
+
+
+def test_an_index_of_recordings(tmp_path, recorded, tiny_model):
+    bad = BadFile(Path("x.wav"), "x.wav: silent")
+    report = build_index(tmp_path / "index", [*recorded, bad], tiny_model)
+    assert (report.kind, report.items, report.bad) == ("recordings", 3, (bad,))
+    assert report.seconds_of_music == pytest.approx(21, abs=0.1)
+    index = LibraryIndex(tmp_path / "index", tiny_model)
+    assert index.kind == "recordings"
+    assert [(e.name, e.title) for e in index.entries] == [(f"{n}.wav", None) for n in range(3)]
+    assert [entry.seconds for entry in index.entries] == pytest.approx([6, 7, 8], abs=0.05)
+    assert [entry.digest for entry in index.entries] == [item.digest for item in recorded]
+
+
+def test_a_recording_is_embedded_snippet_by_snippet(recorded, tiny_model):
+    bands = torch.from_numpy(recorded[0].spectrogram)
+    vectors, places = embed_whole(as_query(recorded[0], DEFAULT), tiny_model)
+    assert vectors.dtype == np.float16 and places.dtype == np.uint32
+    assert places.tolist() == list(range(0, bands.shape[1] - DEFAULT.snippet + 1, 4))
+    for number in (0, 7, len(places) - 1):
+        alone = bands[None, None, :, places[number] : places[number] + DEFAULT.snippet]
+        with torch.inference_mode():
+            alone = tiny_model.encoders.audio(alone)[0, 0].numpy()
+        assert vectors[number].astype(float) @ alone > 0.999
+
+
+def test_silent_snippets_are_left_out(tiny_model, draw_notes, play):
+    samples = play(draw_notes(0), 20.0)
+    samples[8 * 22_050 : 15 * 22_050] = 0
+    bands = spectrogram(torch.from_numpy(samples))
+    _, places = embed_whole(Sound(bands), tiny_model)
+    begins, ends = places / DEFAULT.frame_rate, (places + DEFAULT.snippet) / DEFAULT.frame_rate
+    assert not ((begins > 8.1) & (ends < 14.9)).any()
+    assert (begins < 6).sum() > 25 and (begins > 15).sum() > 10
+
+
+def test_a_recording_shorter_than_a_snippet_has_one(tiny_model, draw_notes, play):
+    bands = spectrogram(torch.from_numpy(play(draw_notes(0, seconds=0.5), 0.8)))
+    vectors, places = embed_whole(Sound(bands), tiny_model)
+    assert len(vectors) == 1 and places.tolist() == [0]
+
+
+def test_scores_and_recordings_do_not_share_an_index(tmp_path, pieces, recorded, tiny_model):
+    with pytest.raises(LibraryIndexError, match="build an index of each"):
+        build_index(tmp_path / "index", [*pieces, *recorded], tiny_model)
+    assert not (tmp_path / "index").exists()
+
+
+def test_an_index_from_before_recordings_is_of_midi(built, tiny_model):
+    path = built / "manifest.json"
+    manifest = json.loads(path.read_text()) | {"format": "mmid-index-1"}
+    del manifest["kind"]
+    path.write_text(json.dumps(manifest))
+    assert LibraryIndex(built, tiny_model).kind == "midi"
+    path.write_text(json.dumps(manifest | {"format": "mmid-index-2"}))
+    with pytest.raises(LibraryIndexError, match=r"manifest\.json: damaged"):
+        LibraryIndex(built, tiny_model)
+
+
+def test_an_index_from_before_recordings_is_replaced(built, pieces, tiny_model):
+    path = built / "manifest.json"
+    path.write_text(path.read_text().replace("mmid-index-2", "mmid-index-1"))
+    shutil.rmtree(data_folder(built))
+    build_index(built, pieces[:2], tiny_model)
+    assert len(LibraryIndex(built, tiny_model)) == 2
+
+
 # ---- opening
 
 
@@ -227,7 +312,7 @@ def test_another_model_is_refused(built, make_model):
 def test_another_format_is_refused(built, tiny_model):
     manifest = json.loads((built / "manifest.json").read_text())
     (built / "manifest.json").write_text(json.dumps(manifest | {"format": "mmid-index-9"}))
-    with pytest.raises(LibraryIndexError, match="'mmid-index-9', this mmid reads mmid-index-1"):
+    with pytest.raises(LibraryIndexError, match="'mmid-index-9', this mmid reads mmid-index-2"):
         LibraryIndex(built, tiny_model)
 
 
@@ -265,7 +350,7 @@ def test_no_damage_to_the_manifest_does_anything_but_a_clear_error(built, tiny_m
             index = LibraryIndex(built, tiny_model)
         except LibraryIndexError:
             continue
-        assert np.array_equal(index.vectors, expected), place
+        assert np.array_equal(index.vectors, expected) and index.kind == "midi", place
 
 
 @pytest.mark.parametrize(
@@ -278,6 +363,8 @@ def test_no_damage_to_the_manifest_does_anything_but_a_clear_error(built, tiny_m
         {"files": {}},
         {"snippets": 7},
         {"model": None},
+        {"kind": "sheet music"},
+        {"kind": []},
     ],
 )
 def test_a_manifest_of_the_wrong_kind(built, tiny_model, change):

@@ -3,27 +3,36 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from mmid.errors import MmidError
+from mmid.features import recording_spectrogram
 from mmid.library import (
+    AHEAD,
     BadFile,
     Piece,
+    Recording,
     drop_duplicates,
+    file_digest,
     find_midi,
     group_duplicates,
+    guess_kind,
     library_root,
     melody_shingles,
     parallel,
     read_library,
     read_piece,
+    read_recording,
+    scan_library,
     split_groups,
     split_library,
 )
 from mmid.midi import NOTE_DTYPE, Midi, write_midi
+from mmid.params import DEFAULT
 
 
 def tune(seed: int, count: int = 60) -> np.ndarray:
@@ -151,6 +160,88 @@ def test_many_files_are_read_in_worker_processes_in_order(tmp_path):
 
 def test_few_items_stay_in_this_process():
     assert list(parallel(lambda x: x + 1, [1, 2, 3], jobs=4)) == [2, 3, 4]  # no lambda is sent
+
+
+def test_results_come_in_order_and_few_of_them_wait(monkeypatch):
+    sent = []
+
+    class Threads(ThreadPoolExecutor):
+        def __init__(self, jobs, mp_context):
+            super().__init__(jobs)
+
+        def submit(self, function, *arguments):
+            sent.append(arguments)
+            return super().submit(function, *arguments)
+
+    monkeypatch.setattr("mmid.library.ProcessPoolExecutor", Threads)
+    done = parallel(abs, range(300), jobs=2, batch=1, least=8)
+    for number in range(100):
+        assert next(done) == number and len(sent) <= number + 2 * AHEAD
+    assert list(done) == list(range(100, 300))
+
+
+# ---- recordings
+
+
+@pytest.fixture
+def recordings(tmp_path, write_wav, play) -> Path:
+    folder = tmp_path / "audio"
+    (folder / "live").mkdir(parents=True)
+    for name in ("b.wav", "live/a.WAV", "c.flac"):
+        write_wav(folder / name, play(tune(len(name), 5)))
+    (folder / "notes.txt").touch()
+    return folder
+
+
+def test_recordings_are_found_and_read(recordings):
+    count, found = scan_library([recordings], "recordings", DEFAULT, jobs=1)
+    found = list(found)
+    assert count == 3 and [item.name for item in found] == ["b.wav", "c.flac", "live/a.WAV"]
+    for item in found:
+        assert isinstance(item, Recording) and item.path == recordings / item.name
+        assert item.digest == file_digest(item.path)
+        expected = recording_spectrogram(item.path).numpy()
+        assert np.array_equal(item.spectrogram, expected)
+
+
+def test_bad_and_silent_recordings_are_reported(recordings, write_wav):
+    (recordings / "broken.mp3").write_bytes(b"no sound")
+    write_wav(recordings / "silent.wav", np.zeros(50_000))
+    _, found = scan_library([recordings], "recordings", DEFAULT, jobs=1)
+    bad = {item.path.name: item.reason for item in found if isinstance(item, BadFile)}
+    assert sorted(bad) == ["broken.mp3", "silent.wav"]
+    assert "broken.mp3: not an audio file" in bad["broken.mp3"]
+    assert bad["silent.wav"].endswith("silent.wav: silent from beginning to end")
+    assert isinstance(read_recording(recordings / "gone.wav", recordings, DEFAULT), BadFile)
+
+
+def test_many_recordings_are_read_in_worker_processes_in_order(tmp_path, write_wav, play):
+    for number in range(16):
+        write_wav(tmp_path / f"{number:02}.wav", play(tune(number, 3)))
+    _, found = scan_library([tmp_path], "recordings", DEFAULT, jobs=2)
+    found = list(found)
+    assert [item.name for item in found] == [f"{number:02}.wav" for number in range(16)]
+    assert np.array_equal(found[15].spectrogram, recording_spectrogram(tmp_path / "15.wav").numpy())
+
+
+def test_midi_files_come_before_recordings(recordings, midi_folder, tmp_path):
+    assert guess_kind([recordings]) == "recordings"
+    assert guess_kind([recordings / "b.wav"]) == "recordings"
+    assert guess_kind([recordings, midi_folder]) == "midi"
+    assert guess_kind([midi_folder / "piece 0.mid", recordings / "b.wav"]) == "midi"
+    write_midi(tune(0), recordings / "live" / "tune.mid")
+    assert guess_kind([recordings]) == "midi"
+    (tmp_path / "empty").mkdir()
+    assert guess_kind([tmp_path / "empty"]) == guess_kind([tmp_path / "nowhere"]) == "midi"
+
+
+def test_a_kind_that_is_not_there_is_an_error(recordings, midi_folder):
+    with pytest.raises(MmidError, match=r"library: no \.wav, .* or \.opus file in it"):
+        scan_library([midi_folder], "recordings", DEFAULT)
+    with pytest.raises(MmidError, match=r"audio: no \.mid, \.midi or \.kar file in it"):
+        scan_library([recordings], "midi", DEFAULT)
+    count, found = scan_library([midi_folder], "auto", DEFAULT, jobs=1)
+    assert count == 6 and all(isinstance(item, Piece) for item in found)
 
 
 # ---- the same music

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from mmid.losses import info_nce
+from mmid.losses import info_nce, pairwise_ranking, triplet_ranking
 
 
 def unit(seed: int, count: int = 7, size: int = 5) -> torch.Tensor:
@@ -56,3 +56,47 @@ def test_a_step_down_the_gradient_lowers_it():
     ]
     assert info_nce(*moved) < before
     assert all(torch.isfinite(part).all() for part in moved)
+
+
+# ---- pairwise ranking
+
+
+def ranking_reference(anchor, match, margin, ignore=None):
+    """Compute the mean hinge of every anchor and every other match, one pair at a time."""
+    hinges = [
+        max(0.0, margin - float(anchor[i] @ match[i]) + float(anchor[i] @ match[j]))
+        for i in range(len(anchor))
+        for j in range(len(match))
+        if i != j and (ignore is None or not ignore[i, j])
+    ]
+    return np.mean(hinges)
+
+
+def test_ranking_equals_the_reference():
+    anchor, match = unit(0), unit(1)
+    expected = ranking_reference(anchor, match, 0.7)
+    np.testing.assert_allclose(pairwise_ranking(anchor, match, 0.7), expected, 1e-5)
+    ignore = torch.rand(7, 7, generator=torch.Generator().manual_seed(2)) > 0.6
+    expected = ranking_reference(anchor, match, 0.7, ignore)
+    np.testing.assert_allclose(pairwise_ranking(anchor, match, 0.7, ignore), expected, 1e-5)
+
+
+def test_ranking_looks_from_the_anchors_side():
+    anchor, match = unit(0), unit(1)
+    assert pairwise_ranking(anchor, match, 0.7) != pairwise_ranking(match, anchor, 0.7)
+
+
+def test_ranking_costs_the_margin_where_all_are_alike_and_nothing_beyond_it():
+    alike = torch.ones(4, 2) / 2**0.5
+    np.testing.assert_allclose(pairwise_ranking(alike, alike, 0.7), 0.7, 1e-6)
+    assert pairwise_ranking(torch.eye(4), torch.eye(4), 0.7) == 0
+    np.testing.assert_allclose(pairwise_ranking(torch.eye(4), torch.eye(4), 1.5), 0.5, 1e-6)
+
+
+def test_triplets_compare_each_anchor_with_its_own_other():
+    anchor, match, other = unit(0), unit(1), unit(2)
+    hinges = [
+        max(0.0, 0.7 - float(a @ m) + float(a @ o))
+        for a, m, o in zip(anchor, match, other, strict=True)
+    ]
+    np.testing.assert_allclose(triplet_ranking(anchor, match, other, 0.7), np.mean(hinges), 1e-5)

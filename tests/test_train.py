@@ -15,22 +15,20 @@ from mmid.checkpoint import load_checkpoint
 from mmid.corpus import LEVELS, Corpus
 from mmid.data import PairSource
 from mmid.errors import ModelError
+from mmid.experiment import Experiment
 from mmid.features import piano_roll
-from mmid.metrics import summarize
 from mmid.params import DEFAULT
-from mmid.train import (
-    BEST_NAME,
-    LOG_NAME,
-    STATE_NAME,
-    Epoch,
-    TrainConfig,
-    Trainer,
-    start_run,
-    validate,
-)
+from mmid.tasks import Matching, Verdict, make_task
+from mmid.train import BEST_NAME, LOG_NAME, STATE_NAME, Epoch, Trainer, start_run
 
-CONFIG = TrainConfig(
-    epochs=3, epoch_pairs=32 * 12, batch=32, learning_rate=5e-3, validation_pairs=100
+CONFIG = Experiment(
+    epochs=3,
+    epoch_pairs=32 * 12,
+    batch=32,
+    learning_rate=5e-3,
+    validation_pairs=100,
+    augment=(),
+    neighbours=4,
 )
 CPU = torch.device("cpu")
 
@@ -48,6 +46,7 @@ def corpus(tmp_path_factory, draw_notes) -> Corpus:
             "spectrogram": np.ascontiguousarray((bands.T * LEVELS).byte().numpy()),
             "times": np.stack([notes["onset"], notes["offset"]], 1).astype(np.float32),
             "pitches": np.ascontiguousarray(notes["pitch"]),
+            "programs": np.ascontiguousarray(notes["program"]),
         }
         save_file(arrays, folder / f"{seed}.safetensors")
     paths = [folder / f"{seed}.safetensors" for seed in range(20)]
@@ -63,10 +62,17 @@ def sources(corpus) -> tuple[PairSource, PairSource]:
 def trainer(tmp_path, tiny_config):
     """Return a function that opens a run in a folder of this test."""
 
-    def open_run(name: str = "run", config: TrainConfig = CONFIG, facts=None) -> Trainer:
-        return Trainer(tmp_path / name, tiny_config, config, facts or {"data": 1}, CPU)
+    def open_run(name: str = "run", config: Experiment = CONFIG, facts=None) -> Trainer:
+        task = make_task(config, CPU)
+        return Trainer(tmp_path / name, task, config, facts or {"data": 1})
 
     return open_run
+
+
+@pytest.fixture(autouse=True)
+def tiny(monkeypatch, tiny_config):
+    """Make every experiment's networks tiny."""
+    monkeypatch.setattr(Experiment, "model", tiny_config)
 
 
 @pytest.fixture(autouse=True)
@@ -81,7 +87,7 @@ def _no_scalars(folder: Path):
 
 
 def weights(run: Trainer) -> dict[str, torch.Tensor]:
-    return {name: tensor.clone() for name, tensor in run.encoders.state_dict().items()}
+    return {name: tensor.clone() for name, tensor in run.task.network.state_dict().items()}
 
 
 def test_a_run_learns_and_keeps_its_best(trainer, sources, tmp_path):
@@ -90,16 +96,16 @@ def test_a_run_learns_and_keeps_its_best(trainer, sources, tmp_path):
     assert [report.epoch for report in reports] == [1, 2, 3]
     assert reports[-1].loss < 0.6 * steps[0].loss
     assert reports[-1].loss < np.log(32)  # chance
-    assert reports[-1].mrr > 4 * guessed_mrr(100)
+    assert reports[-1].valid.score > 4 * guessed_mrr(100)
     assert len(steps) == 3 * 40 and steps[-1].done == steps[-1].steps == 40
-    best = max(reports, key=lambda report: report.mrr)
+    best = max(reports, key=lambda report: report.valid.score)
     assert best.best
     model = load_checkpoint(tmp_path / "run" / BEST_NAME)
     assert model.facts["epoch"] == best.epoch and model.facts["data"] == 1
-    assert model.facts["validation_mrr"] == pytest.approx(best.mrr)
-    again = validate(model.encoders, sources[1], CONFIG.validation_pairs)
-    assert (again[0].mrr + again[1].mrr) / 2 == pytest.approx(best.mrr, abs=1e-6)
-    assert run.best().config == model.encoders.config
+    assert model.facts["validation_score"] == pytest.approx(best.valid.score)
+    again = make_task(CONFIG, CPU, [tmp_path / "run" / BEST_NAME]).judge(sources[1])
+    assert again.score == pytest.approx(best.valid.score, abs=1e-6)
+    assert again.loss == pytest.approx(best.valid.loss, abs=1e-5)
 
 
 def guessed_mrr(pool: int) -> float:
@@ -126,7 +132,9 @@ def test_an_interrupted_run_goes_on_as_if_it_had_not_been(trainer, sources):
     rest = list(resumed.run(*sources))
     for one, other in zip(reports, [first, *rest], strict=True):
         assert one.loss == pytest.approx(other.loss, abs=1e-6)
-        assert one.mrr == pytest.approx(other.mrr, abs=1e-6) and one.best == other.best
+        assert (
+            one.valid.score == pytest.approx(other.valid.score, abs=1e-6) and one.best == other.best
+        )
     for name, tensor in weights(whole).items():
         torch.testing.assert_close(weights(resumed)[name], tensor, atol=1e-6, rtol=1e-5)
 
@@ -163,13 +171,8 @@ def test_a_damaged_state_is_one_clear_error(trainer, sources, tmp_path):
 
 
 def test_patience_ends_a_run_that_stops_improving(trainer, sources, monkeypatch, tmp_path):
-    mrrs = iter([1, 2, 10, 9, 8, 1, 1, 1])  # ranks: the second half of the run is worse
-
-    def pretend(*_args):
-        pool = summarize(torch.full((4,), 12 - next(mrrs)))
-        return pool, pool
-
-    monkeypatch.setattr(module, "validate", pretend)
+    scores = iter([1, 2, 10, 9, 8, 1, 1, 1])
+    monkeypatch.setattr(Matching, "judge", lambda *_: Verdict(next(scores), 0.0))
     config = replace(CONFIG, epochs=8, epoch_pairs=32, patience=2)
     reports = list(trainer(config=config).run(*sources))
     assert [report.best for report in reports] == [True, True, True, False, False]
@@ -177,30 +180,43 @@ def test_patience_ends_a_run_that_stops_improving(trainer, sources, monkeypatch,
     assert list(trainer(config=config).run(*sources)) == [], "nor does it go on when opened again"
 
 
+def rates(run: Trainer) -> np.ndarray:
+    found = []
+    for progress in np.linspace(0.01, 1, 100):
+        run._set_rate(float(progress))
+        found.append(run.optimizer.param_groups[0]["lr"])
+    return np.array(found) / run.experiment.learning_rate
+
+
 def test_the_rate_rises_and_falls_to_nearly_nothing(trainer):
-    run = trainer(config=replace(CONFIG, warmup=0.25, epochs=4, epoch_pairs=320))
-    rates = []
-    for run.epoch in range(4):
-        rates += [run._schedule(done) for done in range(1, 11)]
-    assert np.argmax(rates) == 9 and rates[9] == pytest.approx(1, abs=1e-3)
-    assert np.all(np.diff(rates[:10]) > 0) and np.all(np.diff(rates[9:]) < 0)
-    assert 0 < rates[-1] < 1e-3
+    found = rates(trainer())
+    assert np.argmax(found) == 1 and found[1] == pytest.approx(1, abs=1e-3)
+    assert np.all(np.diff(found[1:]) < 0) and 0 < found[-1] < 1e-3
 
 
-def test_validation_is_the_same_every_time_and_leaves_weights_alone(trainer, sources):
-    run = trainer()
-    before = weights(run)
-    first, second = (validate(run.encoders, sources[1], 120) for _ in range(2))
-    assert first == second and first[0].queries == 120
-    assert all(torch.equal(before[name], tensor) for name, tensor in weights(run).items())
+def test_the_rate_can_stay_as_it_is(trainer):
+    np.testing.assert_allclose(rates(trainer(config=replace(CONFIG, schedule="constant"))), 1)
 
 
-def test_a_corpus_is_trained_on_with_progress(corpus, tiny_config, tmp_path):
+@pytest.mark.parametrize("name", ["adam", "adamw"])
+def test_the_optimizer_is_the_experiments(trainer, name):
+    run = trainer(config=replace(CONFIG, optimizer=name, weight_decay=0.3))
+    assert type(run.optimizer).__name__.lower() == name
+    assert run.optimizer.param_groups[0]["weight_decay"] == 0.3
+
+
+def test_an_epoch_can_be_a_sweep_of_the_grid(trainer, corpus):
+    config = replace(CONFIG, sampling="grid", epoch_pairs=0, epochs=1)
+    train, valid = (PairSource(s, DEFAULT, None, 1, "grid") for s in (corpus.train, corpus.valid))
+    steps = []
+    list(trainer(config=config).run(train, valid, steps.append))
+    assert len(steps) == train.labels // 32 > 1
+
+
+def test_a_corpus_is_trained_on_with_progress(corpus, tmp_path):
     told = []
     config = replace(CONFIG, epochs=1, epoch_pairs=96)
-    reports = list(
-        start_run(tmp_path / "r", corpus, tiny_config, config, CPU, lambda *p: told.append(p))
-    )
+    reports = list(start_run(tmp_path / "r", corpus, config, CPU, lambda *p: told.append(p)))
     assert len(reports) == 1 and isinstance(reports[0], Epoch)
     assert told == [("Epoch 1", 1, 3), ("Epoch 1", 2, 3), ("Epoch 1", 3, 3)]
     assert load_checkpoint(tmp_path / "r" / BEST_NAME).facts["train_pieces"] == 16
@@ -210,4 +226,6 @@ def test_figures_are_logged_for_tensorboard(trainer, sources, tmp_path):
     pytest.importorskip("tensorboard", reason="needs tensorboard: pip install 'mmid[train]'")
     next(trainer(config=replace(CONFIG, epochs=1, epoch_pairs=32)).run(*sources))
     logged = list((tmp_path / "run" / LOG_NAME).iterdir())
-    assert len(logged) == 1 and b"mrr/audio to midi" in logged[0].read_bytes()
+    assert len(logged) == 1
+    for name in (b"mrr/audio to midi", b"loss/train", b"loss/valid"):
+        assert name in logged[0].read_bytes()

@@ -1,0 +1,59 @@
+"""The names that options take, in one place that is quick to import.
+
+Conventions: the first name of each is what mmid does by default.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Scale = Literal["log", "mel"]
+"""Spacing of a spectrogram's bands: 16 to the octave, or the 2020 report's mel scale."""
+
+RollRate = Literal["exact", "adaptive"]
+"""Frames of a roll a second: the spectrogram's, or the 2020 report's fit to song lengths."""
+
+Task = Literal["retrieval", "audio-autoencoder", "midi-autoencoder"]
+"""What a run learns: both pathways together, or one modality by itself."""
+
+Encoder = Literal["conv", "dorfer"]
+"""The pathways: mmid's, or those of Dorfer et al. 2017."""
+
+Performance = Literal["varied", "plain"]
+"""Renderings as varied as performances are, or just as the file is written."""
+
+Sampling = Literal["random", "grid"]
+"""Where snippets begin: anywhere, or end to end."""
+
+Loss = Literal["info-nce", "ranking", "ranking-both"]
+"""Symmetric InfoNCE, or pairwise ranking from MIDI to audio alone or both ways."""
+
+Negatives = Literal["batch", "sampled"]
+"""What a match is told from: the rest of its batch, or as many snippets from outside it."""
+
+Preset = Literal["default", "report-2020"]
+"""Ways to train that have a name."""
+
+Collapse = Literal["none", "kmeans"]
+"""What becomes of snippets with one label: all are kept, or their centroid."""
+
+Search = Literal["auto", "exact", "hnsw"]
+"""How the nearest snippets are found: by size, every vector compared, or by the graph."""
+
+Vote = Literal["consistent", "majority"]
+"""Which votes count: those that agree on the place, or all."""
+
+Kind = Literal["midi", "recordings"]
+"""What a library holds, or what a question is: scores, or performances."""
+
+LibraryKind = Literal["auto", "midi", "recordings"]
+"""What to index; auto is MIDI files where there are any, else recordings."""
+
+Direction = Literal["recordings", "scores"]
+"""What an evaluation asks about."""
+
+Side = Literal["test", "valid", "train", "all"]
+"""Parts of a split."""
+
+AudioFormat = Literal["wav", "flac"]
+"""Files that renderings are written as."""

@@ -1,0 +1,311 @@
+"""Figures in one plain style, and the loss curves of a training run.
+
+Conventions: a figure is a row of panels, a panel holds series of points. matplotlib is loaded only
+to draw, through its object interface: no display, no global state but the style while it draws. The
+suffix of the path, .png or .svg, says the format; a file is written whole or not at all.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from mmid.errors import MmidError
+
+SUFFIXES = (".png", ".svg")
+PANEL_INCHES = (5.2, 4.4)
+DOTS_PER_INCH = 150
+
+WIDE = 300.0
+"""A logarithmic axis that spans more than this ratio has ticks at the powers of ten only."""
+
+STYLE: Any = {  # names that matplotlib knows
+    "font.size": 10.0,
+    "axes.titlesize": 10.0,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#dddddd",
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "lines.linewidth": 1.5,
+    "lines.markersize": 4.0,
+    "svg.hashsalt": "mmid",
+}
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#222222", "#cc79a7")
+"""Told apart by colour-blind eyes too (Okabe and Ito); a panel's series take them in turn."""
+
+MARKS = {"line": ("-", ""), "points": ("", "o"), "both": ("-", "o"), "star": ("", "*")}
+
+LOG_NAME = "logs"
+TRAIN_LOSS, VALID_LOSS = "loss/train", "loss/valid"
+
+
+@contextmanager
+def train_extra(purpose: str) -> Iterator[None]:
+    """Turn a missing package of the ``train`` extra into an error that says how to get it.
+
+    Raises
+    ------
+    MmidError
+        If an import inside fails.
+    """
+    try:
+        yield
+    except ImportError as error:
+        missing = error.name or "a package"
+        raise MmidError(f"{purpose} needs {missing}: pip install 'mmid[train]'") from error
+
+
+@dataclass(frozen=True, eq=False)
+class Series:
+    """Points of a panel that belong together.
+
+    Parameters
+    ----------
+    name : str
+        For the legend.
+    x, y : sequence of float
+        As many of each, in the units of the panel's axes.
+    mark : {"line", "points", "both", "star"}
+        ``points`` are half transparent, to show how densely they lie.
+    """
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float]
+    mark: Literal["line", "points", "both", "star"] = "line"
+
+
+Scale = Literal["linear", "log", "symlog"]
+
+
+@dataclass(frozen=True, eq=False)
+class Panel:
+    """One pair of axes.
+
+    Parameters
+    ----------
+    title, x_label, y_label : str
+        Labels with the unit.
+    series : sequence of Series
+    x_scale, y_scale : {"linear", "log", "symlog"}
+        ``symlog`` is logarithmic from `least` on and shows 0 as well.
+    least : float
+        Where a ``symlog`` scale turns linear.
+    """
+
+    title: str
+    x_label: str
+    y_label: str
+    series: Sequence[Series]
+    x_scale: Scale = "linear"
+    y_scale: Scale = "linear"
+    least: float = 1e-3
+
+
+def check_target(path: Path) -> Path:
+    """Make sure, before work begins, that a figure can be drawn and has a place.
+
+    Returns
+    -------
+    Path
+        The path given.
+
+    Raises
+    ------
+    MmidError
+        If the suffix is not .png or .svg, the folder is missing, or matplotlib is.
+    """
+    if path.suffix.lower() not in SUFFIXES:
+        raise MmidError(f"{path}: a figure is a {' or '.join(SUFFIXES)} file; give such a name")
+    if not path.parent.is_dir():
+        raise MmidError(f"{path}: no folder {path.parent}; make it first")
+    with train_extra("drawing"):
+        import matplotlib  # noqa: F401
+    return path
+
+
+def save_figure(panels: Sequence[Panel], path: Path) -> None:
+    """Draw panels side by side.
+
+    Parameters
+    ----------
+    panels : sequence of Panel
+        At least one.
+    path : Path
+        The .png or .svg file to write.
+
+    Raises
+    ------
+    MmidError
+        As `check_target`, or if the file cannot be written.
+    """
+    check_target(path)
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    width, height = PANEL_INCHES
+    with rc_context(STYLE):
+        figure = Figure((width * len(panels), height), dpi=DOTS_PER_INCH, layout="constrained")
+        rows = figure.subplots(1, len(panels), squeeze=False)
+        for axes, panel in zip(rows[0], panels, strict=True):
+            _draw_panel(axes, panel)
+        _save_whole(figure, path)
+
+
+def _draw_panel(axes: Any, panel: Panel) -> None:
+    for name, scale in (("x", panel.x_scale), ("y", panel.y_scale)):
+        options = {"linthresh": panel.least} if scale == "symlog" else {}
+        getattr(axes, f"set_{name}scale")(scale, **options)
+    for series, colour in zip(panel.series, _endless(COLOURS), strict=False):
+        line, marker = MARKS[series.mark]
+        size = {"markersize": 14} if series.mark == "star" else {}
+        alpha = 0.6 if series.mark == "points" else 1.0
+        style = {"linestyle": line, "marker": marker, "color": colour, "alpha": alpha, **size}
+        axes.plot(series.x, series.y, label=series.name, markeredgewidth=0, **style)
+    if panel.y_scale == "symlog" and min(min(series.y) for series in panel.series) >= 0:
+        axes.set_ylim(bottom=-panel.least / 5)
+    _set_ticks(axes.xaxis, panel.x_scale, *axes.get_xlim())
+    _set_ticks(axes.yaxis, panel.y_scale, *axes.get_ylim())
+    axes.set(title=panel.title, xlabel=panel.x_label, ylabel=panel.y_label)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)
+
+
+def _set_ticks(axis: Any, scale: Scale, low: float, high: float) -> None:
+    """Give a logarithmic axis plain numbers at its ticks, not powers."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    if scale == "log":
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < WIDE * low else (1,)))
+    if scale != "linear":
+        axis.set_major_formatter(FuncFormatter(lambda value, _: _plain(value)))
+        axis.set_minor_formatter(NullFormatter())
+
+
+def _plain(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1 else f"{value:g}"
+
+
+def _endless(colours: Sequence[str]) -> Iterator[str]:
+    while True:
+        yield from colours
+
+
+def _save_whole(figure: Any, path: Path) -> None:
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    kind = path.suffix.lower().removeprefix(".")
+    try:
+        figure.savefig(part, format=kind, metadata={"Date": None} if kind == "svg" else None)
+        part.replace(path)
+    except OSError as error:
+        raise MmidError(f"{path}: cannot be written ({error.strerror})") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class LossCurves:
+    """The losses of a training run.
+
+    Parameters
+    ----------
+    epochs : tuple of int
+        Those with both losses, ascending.
+    train, valid : tuple of float
+        Loss of each on the training pairs and on the validation pairs.
+    best : int
+        Place in `epochs` of the lowest validation loss, the first of equals.
+    """
+
+    epochs: tuple[int, ...]
+    train: tuple[float, ...]
+    valid: tuple[float, ...]
+    best: int
+
+    @property
+    def best_epoch(self) -> int:
+        """The epoch with the lowest validation loss."""
+        return self.epochs[self.best]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the curves as JSON-ready names and values."""
+        return asdict(self) | {"best_epoch": self.best_epoch}
+
+
+def loss_curves(run: Path, out: Path) -> LossCurves:
+    """Draw the losses of a training run against its epochs and mark the best one.
+
+    Parameters
+    ----------
+    run : Path
+        Folder of ``mmid train``.
+    out : Path
+        The .png or .svg file to write.
+
+    Raises
+    ------
+    MmidError
+        If the run has logged no losses, or the figure cannot be drawn.
+    """
+    check_target(out)
+    curves = read_losses(run)
+    best = Series(
+        f"best epoch: {curves.best_epoch}", [curves.best_epoch], [curves.valid[curves.best]], "star"
+    )
+    lines = [
+        Series("training", curves.epochs, curves.train),
+        Series("validation", curves.epochs, curves.valid),
+    ]
+    save_figure([Panel(run.resolve().name, "epoch", "loss", [*lines, best])], out)
+    return curves
+
+
+def read_losses(run: Path) -> LossCurves:
+    """Read the losses that a training run left for TensorBoard.
+
+    Epochs that a run trained twice, as one that was cut off and went on, count as they were last.
+
+    Parameters
+    ----------
+    run : Path
+        Folder of ``mmid train``.
+
+    Raises
+    ------
+    MmidError
+        If there are none, or no validation loss is a number.
+    """
+    train, valid = _read_scalars(run / LOG_NAME, (TRAIN_LOSS, VALID_LOSS))
+    epochs = tuple(sorted(train.keys() & valid.keys()))
+    finite = [place for place, epoch in enumerate(epochs) if math.isfinite(valid[epoch])]
+    if not finite:
+        raise MmidError(
+            f"{run}: no training and validation loss in its logs; runs of older mmid versions lack"
+            " the latter, so train again"
+        )
+    heard = tuple(valid[epoch] for epoch in epochs)
+    return LossCurves(
+        epochs, tuple(train[epoch] for epoch in epochs), heard, min(finite, key=heard.__getitem__)
+    )
+
+
+def _read_scalars(folder: Path, names: Sequence[str]) -> list[dict[int, float]]:
+    """Read scalars of TensorBoard's event files: value by step, empty where never written."""
+    with train_extra("reading a run's logs"):
+        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    if not folder.is_dir():
+        raise MmidError(f"{folder}: no logs of a training run there; give the --out of mmid train")
+    events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
+    known = events.Tags()["scalars"]
+    found = []
+    for name in names:
+        points = sorted(events.Scalars(name), key=lambda p: p.wall_time) if name in known else []
+        found.append({int(point.step): float(point.value) for point in points})
+    return found

@@ -1,0 +1,261 @@
+"""Music to embed: a recording's sound or a score's notes, drawn at any tempo and asked about alike.
+
+Conventions: times in seconds. A tempo ratio is this music's speed against what it is compared with:
+at ratio 2 it is drawn twice as long, as slow as the other. Frames are those of `mmid.features`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mmid.checkpoint import Checkpoint
+from mmid.choices import Kind
+from mmid.encoders import Encoders, PathwayConfig, fast_autocast
+from mmid.errors import MidiError, label
+from mmid.features import piano_roll, recording_spectrogram, resample_frames
+from mmid.library import MIDI_SUFFIXES, QUIET, Piece, Recording
+from mmid.midi import read_midi
+from mmid.params import DEFAULT, FeatureParams
+
+MAX_SNIPPETS = 200
+"""Query snippets that vote at each tempo, spread evenly over longer music."""
+
+EXCERPTS, EXCERPT_SECONDS = 8, 10.0
+"""Music longer than these together is heard in so many excerpts."""
+
+PHASES = 2
+"""Query snippets for each stride of the index."""
+
+
+@dataclass(frozen=True, eq=False)
+class Drawing:
+    """Music as a pathway sees it, at one tempo.
+
+    Parameters
+    ----------
+    frames : int
+        At least a snippet.
+    rate : float
+        Frames a second.
+    heard : np.ndarray [frames] bool
+        Where there is something to recognise: sound in a recording, an onset in a score.
+    draw : callable
+        ``draw(first, count)`` gives frames ``first`` to ``first + count`` as ``[channels, rows,
+        count]``.
+    """
+
+    frames: int
+    rate: float
+    heard: np.ndarray
+    draw: Callable[[int, int], Tensor]
+
+    def heard_from(self, places: np.ndarray, snippet: int) -> np.ndarray:
+        """Tell which snippets, by their first frames, hold something to recognise."""
+        held = np.lib.stride_tricks.sliding_window_view(self.heard, snippet)[places]
+        return np.asarray(held.any(1))
+
+
+class Query(Protocol):
+    """What can be asked about, and what an index is made of."""
+
+    kind: ClassVar[Kind]
+
+    @property
+    def seconds(self) -> float:
+        """Length, seconds."""
+
+    def pathway(self, encoders: Encoders) -> tuple[nn.Module, PathwayConfig]:
+        """Return the encoder that takes its drawings, and its shape."""
+
+    def at(self, tempo_ratio: float, device: torch.device | str = "cpu") -> Drawing:
+        """Draw it at a tempo."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sound:
+    """A recording, or a span of one.
+
+    Parameters
+    ----------
+    spectrogram : Tensor [bands, frames] float32
+        From `mmid.features`.
+    params : FeatureParams
+        Its grid.
+    """
+
+    spectrogram: Tensor
+    params: FeatureParams = DEFAULT
+    kind: ClassVar[Kind] = "recordings"
+
+    @property
+    def seconds(self) -> float:
+        """Length, seconds."""
+        return self.spectrogram.shape[1] / self.params.frame_rate
+
+    def pathway(self, encoders: Encoders) -> tuple[nn.Module, PathwayConfig]:
+        """Return the encoder of spectrograms, and its shape."""
+        return encoders.audio, encoders.config.audio
+
+    def at(self, tempo_ratio: float, device: torch.device | str = "cpu") -> Drawing:
+        """Read its frames at another step; a frame is heard if it is louder than `QUIET`."""
+        played = self.spectrogram[None].to(device)
+        frames = max(int((played.shape[2] - 1) * tempo_ratio) + 1, self.params.snippet)
+        origin = torch.zeros(1, device=device)
+        bands = resample_frames(played, origin, origin + 1 / tempo_ratio, frames)
+        heard = (bands[0].amax(0) > QUIET).cpu().numpy()
+        return Drawing(frames, self.params.frame_rate, heard, lambda i, n: bands[..., i : i + n])
+
+
+@dataclass(frozen=True, eq=False)
+class Score:
+    """The notes of a MIDI file, or of a span of it.
+
+    Parameters
+    ----------
+    notes : np.ndarray [n] of mmid.midi.NOTE_DTYPE
+        Times in seconds; a note may have begun before the span.
+    seconds : float
+        Length.
+    params : FeatureParams
+        The grid to draw on.
+    """
+
+    notes: np.ndarray
+    seconds: float
+    params: FeatureParams = DEFAULT
+    kind: ClassVar[Kind] = "midi"
+
+    def span(self, start: float, seconds: float) -> Score:
+        """Return what sounds from a time on for so long, seconds; cut where the score ends."""
+        end = min(self.seconds, start + seconds)
+        sounding = (self.notes["offset"] > start) & (self.notes["onset"] < end)
+        return replace(self, notes=_moved(self.notes[sounding], -start), seconds=end - start)
+
+    def pathway(self, encoders: Encoders) -> tuple[nn.Module, PathwayConfig]:
+        """Return the encoder of piano rolls, and its shape."""
+        return encoders.roll, encoders.config.roll
+
+    def at(self, tempo_ratio: float, device: torch.device | str = "cpu") -> Drawing:
+        """Draw its notes with their times scaled; a frame is heard if a note begins in it."""
+        notes = _moved(self.notes, 0.0, tempo_ratio)
+        rate = self.params.roll_frame_rate(float(notes["offset"].max(initial=0)))
+        frames = max(int(self.seconds * tempo_ratio * rate) + 1, self.params.snippet)
+        begins = np.floor(notes["onset"] * rate).astype(int)
+        heard = np.zeros(frames, bool)
+        heard[begins[(begins >= 0) & (begins < frames)]] = True
+
+        def draw(first: int, count: int) -> Tensor:
+            return piano_roll(notes, count, self.params, first=first, device=device)
+
+        return Drawing(frames, rate, heard, draw)
+
+
+def _moved(notes: np.ndarray, seconds: float, stretch: float = 1.0) -> np.ndarray:
+    moved = notes.copy()
+    for side in ("onset", "offset"):
+        moved[side] = (moved[side] + seconds) * stretch
+    return moved
+
+
+def as_query(item: Piece | Recording, params: FeatureParams) -> Query:
+    """Return what a file of a library holds as something to embed."""
+    if isinstance(item, Piece):
+        return Score(item.midi.notes, item.midi.seconds, params)
+    return Sound(torch.from_numpy(item.spectrogram), params)
+
+
+def open_query(
+    path: str | os.PathLike[str],
+    params: FeatureParams,
+    start: float = 0.0,
+    duration: float | None = None,
+    device: torch.device | str = "cpu",
+) -> Query:
+    """Read a MIDI file, by its suffix, or else a recording; or a span of it.
+
+    Parameters
+    ----------
+    path : path
+    params : FeatureParams
+        The model's grid.
+    start, duration : float
+        The span, seconds; to the end by default.
+
+    Raises
+    ------
+    AudioError
+        If the recording cannot be decoded.
+    MidiError
+        If the MIDI file cannot be read.
+    MmidError
+        If the file holds nothing in the span.
+    """
+    if Path(path).suffix.lower() not in MIDI_SUFFIXES:
+        bands = recording_spectrogram(path, params, start=start, duration=duration, device=device)
+        return Sound(bands, params)
+    midi = read_midi(path)
+    length = midi.seconds if duration is None else duration
+    if not (0 <= start < midi.seconds and length > 0):
+        raise MidiError(
+            f"{label(path)}: no music in the span asked for, it lasts {midi.seconds:.1f} s"
+        )
+    return Score(midi.notes, midi.seconds, params).span(start, length)
+
+
+@torch.inference_mode()
+def embed_query(
+    query: Query, model: Checkpoint, tempo_ratio: float = 1.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Embed music as if it were played at the library's speed.
+
+    Snippets lie closer than in the index, so that one of them falls near each of the index's.
+
+    Parameters
+    ----------
+    query : Query
+    model : Checkpoint
+    tempo_ratio : float
+        The query's assumed speed against the library.
+
+    Returns
+    -------
+    vectors : np.ndarray [n, embedding] float32
+        Those of at most `MAX_SNIPPETS` snippets with something to recognise in them.
+    frames : np.ndarray [n] float64
+        Where each begins, in frames of the grid and at the query's own speed.
+    """
+    params, device = model.encoders.config.features, model.encoders.device
+    drawing = query.at(tempo_ratio, device)
+    pathway, shape = query.pathway(model.encoders)
+    vectors, begins = [], []
+    with fast_autocast(device):
+        for first, last in _excerpts(drawing.frames, drawing.rate):
+            excerpt = drawing.draw(first, last - first)
+            for phase in range(0, shape.stride, max(1, shape.stride // PHASES)):
+                if last - first - phase >= params.snippet:
+                    embedded = pathway(excerpt[None, ..., phase:])[0].cpu().numpy()
+                    vectors.append(embedded)
+                    begins.append(first + phase + np.arange(len(embedded)) * shape.stride)
+    places = np.concatenate(begins)
+    order = np.argsort(places, kind="stable")
+    kept = order[drawing.heard_from(places[order], params.snippet)]
+    kept = kept[np.linspace(0, len(kept) - 1, min(len(kept), MAX_SNIPPETS)).astype(int)]
+    step = params.frame_rate / drawing.rate / tempo_ratio
+    return np.concatenate(vectors)[kept], places[kept] * step
+
+
+def _excerpts(frames: int, rate: float) -> list[tuple[int, int]]:
+    """Cut long music down to excerpts spread evenly over it."""
+    length = int(EXCERPT_SECONDS * rate)
+    if frames <= EXCERPTS * length:
+        return [(0, frames)]
+    firsts = np.linspace(0, frames - length, EXCERPTS).astype(int)
+    return [(int(first), int(first) + length) for first in firsts]

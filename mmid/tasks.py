@@ -1,0 +1,226 @@
+"""What a run learns: to bring matching snippets together, or to give snippets back.
+
+Conventions: a task owns its network, says the loss of a batch, and judges the network on
+validation snippets; a higher score is better.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from mmid.autoencoders import Autoencoder, AutoencoderConfig, Side, draw_reconstructions
+from mmid.checkpoint import load_tensors, save_checkpoint, save_tensors
+from mmid.data import Batch, PairSource
+from mmid.encoders import Encoders, fast_autocast
+from mmid.errors import ModelError
+from mmid.experiment import Experiment
+from mmid.losses import info_nce, pairwise_ranking, triplet_ranking
+from mmid.metrics import Retrieval, ranks, summarize
+
+MAX_SCALE = 100.0
+PICTURE_NAME, PICTURED = "reconstructions.png", 12
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A network's figures on validation snippets.
+
+    Parameters
+    ----------
+    score : float
+        The best epoch has the highest.
+    loss : float
+    audio_to_midi, midi_to_audio : Retrieval or None
+        Of the snippets in a fixed pool, where they are retrieved.
+    """
+
+    score: float
+    loss: float
+    audio_to_midi: Retrieval | None = None
+    midi_to_audio: Retrieval | None = None
+
+    def scalars(self) -> dict[str, float]:
+        """Return the figures by the names TensorBoard shows."""
+        figures = {"loss/valid": self.loss}
+        for name, way in (
+            ("audio to midi", self.audio_to_midi),
+            ("midi to audio", self.midi_to_audio),
+        ):
+            if way:
+                figures |= {f"mrr/{name}": way.mrr, f"recall@1/{name}": way.recall[1]}
+        return figures
+
+
+class Task(Protocol):
+    """What the training loop asks of a task."""
+
+    @property
+    def network(self) -> nn.Module:
+        """The network to train."""
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Return the loss of a batch."""
+
+    def judge(self, source: PairSource) -> Verdict:
+        """Return the figures on validation snippets, the same ones every time."""
+
+    def save(self, path: Path, facts: dict[str, Any]) -> None:
+        """Write the weights, and what else shows how good they are."""
+
+
+class Matching:
+    """Both pathways, trained to put matching snippets side by side.
+
+    Parameters
+    ----------
+    experiment : Experiment
+    device : torch.device
+    """
+
+    def __init__(self, experiment: Experiment, device: torch.device) -> None:
+        self._experiment = experiment
+        self.network = Encoders(experiment.model).to(device)
+
+    def _embed(self, pathway: nn.Module, snippets: Tensor) -> Tensor:
+        with fast_autocast(self.network.device):
+            embedded: Tensor = pathway(snippets.to(self.network.device))[:, 0]
+        return embedded
+
+    def _embed_both(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        network = self.network
+        return self._embed(network.audio, batch.audio), self._embed(network.roll, batch.rolls)
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Return the loss of a batch."""
+        return self._loss(batch, *self._embed_both(batch))
+
+    def _loss(self, batch: Batch, heard: Tensor, read: Tensor) -> Tensor:
+        if self._experiment.loss == "info-nce":
+            scale = self.network.log_scale.exp().clamp_max(MAX_SCALE)
+            return info_nce(heard, read, scale, batch.repeats().to(heard.device))
+        loss = self._ranking(batch, read, heard, "audio")
+        if self._experiment.loss == "ranking":
+            return loss
+        return (loss + self._ranking(batch, heard, read, "roll")) / 2
+
+    def _ranking(self, batch: Batch, anchor: Tensor, match: Tensor, side: Side) -> Tensor:
+        """Rank the snippets of one side for each anchor of the other."""
+        margin, contrast = self._experiment.margin, batch.contrast
+        if contrast is None:
+            return pairwise_ranking(anchor, match, margin, batch.repeats().to(anchor.device))
+        if side == "audio":
+            other = self._embed(self.network.audio, contrast.audio)
+        else:
+            other = self._embed(self.network.roll, contrast.rolls)
+        return triplet_ranking(anchor, match, other, margin)
+
+    @torch.inference_mode()
+    def judge(self, source: PairSource) -> Verdict:
+        """Rank a fixed pool of plain pairs in both directions: audio to MIDI, MIDI to audio."""
+        self.network.eval()
+        pairs = self._experiment.validation_pairs
+        heard, read, losses = [], [], []
+        for batch in validation_batches(source, self._experiment):
+            sides = self._embed_both(batch)
+            losses.append(self._loss(batch, *sides).item())
+            heard.append(sides[0])
+            read.append(sides[1])
+        scores = torch.cat(heard)[:pairs] @ torch.cat(read)[:pairs].T
+        ways = summarize(ranks(scores)), summarize(ranks(scores.T))
+        return Verdict((ways[0].mrr + ways[1].mrr) / 2, sum(losses) / len(losses), *ways)
+
+    def save(self, path: Path, facts: dict[str, Any]) -> None:
+        """Write the weights as a checkpoint."""
+        save_checkpoint(path, self.network, facts)
+
+
+def validation_batches(source: PairSource, experiment: Experiment) -> list[Batch]:
+    """Return the same plain batches every time: the validation pool, or the grid if it is less."""
+    pairs = min(experiment.validation_pairs, source.labels or experiment.validation_pairs)
+    count = -(-pairs // experiment.batch)
+    return list(source.batches(-(-pairs // count), count, seed=0))
+
+
+class Reconstruction:
+    """One modality's autoencoder.
+
+    Parameters
+    ----------
+    experiment : Experiment
+    device : torch.device
+    """
+
+    def __init__(self, experiment: Experiment, device: torch.device) -> None:
+        self._experiment = experiment
+        audio = experiment.task == "audio-autoencoder"
+        config = AutoencoderConfig("audio" if audio else "roll", experiment.features)
+        self.network = Autoencoder(config).to(device)
+        self._pictured: tuple[Tensor, Tensor] | None = None
+
+    def _run(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        device, audio = self.network.device, self.network.config.side == "audio"
+        snippets = (batch.audio if audio else batch.rolls).to(device)
+        with fast_autocast(device):
+            return snippets, self.network(snippets).float()
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Return the mean squared error of a batch."""
+        return nn.functional.mse_loss(*self._run(batch))
+
+    @torch.inference_mode()
+    def judge(self, source: PairSource) -> Verdict:
+        """Return the mean squared error of the validation snippets."""
+        self.network.eval()
+        losses = []
+        for batch in validation_batches(source, self._experiment):
+            snippets, outputs = self._run(batch)
+            losses.append(nn.functional.mse_loss(snippets, outputs).item())
+        self._pictured = snippets[:PICTURED], outputs[:PICTURED]
+        loss = sum(losses) / len(losses)
+        return Verdict(-loss, loss)
+
+    def save(self, path: Path, facts: dict[str, Any]) -> None:
+        """Write the weights, and a picture of snippets and their reconstructions beside them."""
+        header = {"config": self.network.config.to_dict(), "facts": facts}
+        save_tensors(path, self.network.state_dict(), header)
+        if self._pictured:
+            draw_reconstructions(path.with_name(PICTURE_NAME), *self._pictured)
+
+
+def make_task(experiment: Experiment, device: torch.device, init: Sequence[Path] = ()) -> Task:
+    """Make the task of an experiment, with fresh weights drawn by its seed.
+
+    Parameters
+    ----------
+    experiment : Experiment
+    device : torch.device
+    init : sequence of Path
+        Checkpoints, also of autoencoders, whose weights of the same name and shape are taken.
+
+    Raises
+    ------
+    ModelError
+        If a checkpoint cannot be read, or nothing in it fits.
+    """
+    torch.manual_seed(experiment.seed)
+    retrieval = experiment.task == "retrieval"
+    task: Task = (Matching if retrieval else Reconstruction)(experiment, device)
+    for path in init:
+        start_from(task.network, path)
+    return task
+
+
+def start_from(network: nn.Module, path: Path) -> int:
+    """Take over the weights of a checkpoint that fit; return how many tensors those are."""
+    known, tensors = network.state_dict(), load_tensors(path)[0]
+    fitting = {n: t for n, t in tensors.items() if n in known and known[n].shape == t.shape}
+    if not any(tensor.ndim > 1 for tensor in fitting.values()):
+        raise ModelError(f"{path}: none of its weights fit; was it trained with the same encoder?")
+    network.load_state_dict(known | fitting)
+    return len(fitting)

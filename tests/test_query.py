@@ -1,0 +1,277 @@
+"""`mmid.query`: recordings and scores drawn at any tempo, and what the packaged model finds."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+from synth import SOUNDFONT, needs_fluidsynth
+
+from mmid.checkpoint import Checkpoint
+from mmid.corpus import Recipe, performed
+from mmid.demo import write_library
+from mmid.encoders import Encoders
+from mmid.errors import AudioError, MidiError
+from mmid.features import piano_roll, spectrogram
+from mmid.identify import Identifier
+from mmid.index import LibraryIndex, build_index
+from mmid.library import Recording, read_library
+from mmid.midi import write_midi
+from mmid.params import DEFAULT
+from mmid.pretrained import load_model
+from mmid.query import (
+    EXCERPT_SECONDS,
+    EXCERPTS,
+    MAX_SNIPPETS,
+    QUIET,
+    Score,
+    Sound,
+    as_query,
+    embed_query,
+    open_query,
+)
+from mmid.render import Synthesizer
+
+
+@pytest.fixture
+def asked(draw_notes, play) -> dict[str, Sound | Score]:
+    notes = draw_notes(0)
+    return {
+        "sound": Sound(spectrogram(torch.from_numpy(play(notes, 10.0)))),
+        "score": Score(notes, 20.0).span(0.0, 10.0),
+    }
+
+
+# ---- embedded
+
+
+@pytest.mark.parametrize(("what", "ratio"), list(product(["sound", "score"], [0.5, 1.0, 2.0])))
+def test_a_query_is_embedded_at_the_librarys_speed(tiny_model, asked, what, ratio):
+    query = asked[what]
+    vectors, frames = embed_query(query, tiny_model, ratio)
+    assert 25 < len(vectors) == len(frames) <= MAX_SNIPPETS
+    assert np.all(np.diff(frames) > 0)
+    np.testing.assert_allclose(np.diff(frames)[:20], 2 / ratio)
+    length = query.seconds * DEFAULT.frame_rate
+    assert length - 6 / ratio <= frames[-1] + DEFAULT.snippet / ratio <= length + 1
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-4)
+
+
+def test_a_long_recording_is_heard_in_excerpts_spread_over_it(tiny_model):
+    seconds = 3 * EXCERPTS * EXCERPT_SECONDS
+    bands = torch.rand(DEFAULT.bands, int(seconds * DEFAULT.frame_rate))
+    vectors, frames = embed_query(Sound(bands), tiny_model)
+    assert len(vectors) <= MAX_SNIPPETS
+    assert frames[0] < 5 and frames[-1] > bands.shape[1] - 60
+    assert np.diff(frames).max() < bands.shape[1] / (EXCERPTS - 1)
+
+
+def test_a_long_score_is_read_in_excerpts_spread_over_it(tiny_model, draw_notes):
+    seconds = 3 * EXCERPTS * EXCERPT_SECONDS
+    vectors, frames = embed_query(Score(draw_notes(0, 800, seconds), seconds), tiny_model)
+    assert len(vectors) <= MAX_SNIPPETS
+    assert frames[0] < 5 and frames[-1] > seconds * DEFAULT.frame_rate - 60
+    assert np.diff(frames).max() < seconds * DEFAULT.frame_rate / (EXCERPTS - 1)
+
+
+def test_a_score_faster_than_the_library_is_the_slower_score(tiny_model, draw_notes):
+    slow = draw_notes(0)
+    fast = slow.copy()
+    fast["onset"] /= 1.5
+    fast["offset"] /= 1.5
+    vectors, frames = embed_query(Score(fast, 20 / 1.5), tiny_model, 1.5)
+    others, places = embed_query(Score(slow, 20.0), tiny_model)
+    np.testing.assert_allclose(frames * 1.5, places)
+    np.testing.assert_allclose((vectors * others).sum(1), 1, atol=1e-3)
+
+
+def test_silence_casts_no_vote(tiny_model):
+    assert len(embed_query(Sound(torch.zeros(DEFAULT.bands, 200)), tiny_model)[0]) == 0
+
+
+def test_snippets_without_an_onset_cast_no_vote(tiny_model, draw_notes):
+    notes = draw_notes(0, 10, 2.0)
+    notes["onset"][5:] += 10
+    notes["offset"][:] = 14.0  # every note rings on: only the onsets are missing
+    _, frames = embed_query(Score(notes, 14.0), tiny_model)
+    begins, ends = frames / DEFAULT.frame_rate, (frames + DEFAULT.snippet) / DEFAULT.frame_rate
+    assert not ((begins > 2.1) & (ends < 9.9)).any()
+    assert (begins < 2).any() and (ends > 10).any()
+
+
+# ---- drawn
+
+
+def test_a_drawing_of_a_score_is_its_roll(draw_notes):
+    notes = draw_notes(1)
+    drawing = Score(notes, 20.0).at(1.0)
+    assert drawing.frames == len(drawing.heard) == int(20 * DEFAULT.frame_rate) + 1
+    torch.testing.assert_close(drawing.draw(100, 50), piano_roll(notes, 50, first=100))
+    onsets = (notes["onset"] * DEFAULT.frame_rate).astype(int)
+    assert set(np.flatnonzero(drawing.heard)) == set(onsets.tolist())
+
+
+def test_frames_of_another_rate_are_told_in_those_of_the_grid(tiny_config, shake, draw_notes):
+    params = replace(DEFAULT, roll_rate="adaptive")
+    encoders = shake(Encoders(replace(tiny_config, features=params)))
+    score = Score(draw_notes(0), 20.0, params)
+    drawing = score.at(1.0)
+    assert drawing.rate > 1.05 * DEFAULT.frame_rate
+    _, frames = embed_query(score, Checkpoint(encoders, {}, "", ""))
+    step = 2 * DEFAULT.frame_rate / drawing.rate
+    assert np.median(np.diff(frames)) == pytest.approx(step)
+
+
+def test_a_drawing_of_a_recording_is_its_spectrogram(asked):
+    bands = asked["sound"].spectrogram
+    drawing = asked["sound"].at(1.0)
+    torch.testing.assert_close(drawing.draw(10, 60), bands[None, :, 10:70])
+    assert np.array_equal(drawing.heard, (bands.amax(0) > QUIET).numpy())
+
+
+@pytest.mark.parametrize("what", ["sound", "score"])
+def test_a_drawing_is_at_least_a_snippet(asked, what):
+    short = Sound(asked["sound"].spectrogram[:, :10]), asked["score"].span(0.0, 0.4)
+    drawing = short[what == "score"].at(0.5)
+    assert drawing.frames == DEFAULT.snippet
+    assert drawing.draw(0, DEFAULT.snippet).shape[-1] == DEFAULT.snippet
+
+
+def test_a_span_of_a_score_holds_what_sounds_in_it(draw_notes):
+    notes = draw_notes(0, 4)
+    notes["onset"], notes["offset"] = [0, 2, 4, 6], [1, 5, 7, 8]
+    span = Score(notes, 8.0).span(3.0, 2.0)
+    assert span.seconds == 2.0
+    assert span.notes["onset"].tolist() == [-1, 1] and span.notes["offset"].tolist() == [2, 4]
+    assert np.flatnonzero(span.at(1.0).heard).tolist() == [21], "one held on from before"
+    assert Score(notes, 8.0).span(7.0, 5.0).seconds == 1.0
+    assert notes["onset"].tolist() == [0, 2, 4, 6], "the score stays as it is"
+
+
+# ---- opened
+
+
+def test_a_file_is_opened_by_its_suffix(tmp_path, recording, midi_folder):
+    heard = open_query(recording, DEFAULT, start=2.0, duration=3.0)
+    assert heard.kind == "recordings" and heard.seconds == pytest.approx(3, abs=0.1)
+    (midi_folder / "piece 0.mid").rename(midi_folder / "PIECE.MID")
+    read = open_query(midi_folder / "PIECE.MID", DEFAULT, start=2.0, duration=3.0)
+    assert read.kind == "midi" and read.seconds == pytest.approx(3)
+    whole = open_query(midi_folder / "PIECE.MID", DEFAULT)
+    rest = open_query(midi_folder / "PIECE.MID", DEFAULT, start=2.0)
+    assert rest.seconds == pytest.approx(whole.seconds - 2)
+
+
+@pytest.mark.parametrize(
+    "span",
+    [{"start": 100.0}, {"start": -1.0}, {"duration": 0.0}, {"duration": -3.0}, {"start": np.nan}],
+)
+def test_a_span_without_music_is_refused(midi_folder, span):
+    with pytest.raises(MidiError, match=r"piece 0\.mid: no music in the span asked for, it lasts"):
+        open_query(midi_folder / "piece 0.mid", DEFAULT, **span)
+
+
+def test_what_cannot_be_opened_says_so(tmp_path):
+    (tmp_path / "broken.mid").write_bytes(b"RIFF")
+    with pytest.raises(MidiError, match=r"broken\.mid"):
+        open_query(tmp_path / "broken.mid", DEFAULT)
+    with pytest.raises(AudioError, match=r"gone\.wav"):
+        open_query(tmp_path / "gone.wav", DEFAULT)
+
+
+def test_files_of_a_library_are_queries(pieces):
+    score = as_query(pieces[0], DEFAULT)
+    assert score.kind == "midi" and score.seconds == pieces[0].midi.seconds
+    bands = np.zeros((DEFAULT.bands, 43), np.float32)
+    sound = as_query(Recording("x", pieces[0].path, "0" * 64, bands), DEFAULT)
+    assert sound.kind == "recordings" and sound.seconds == 43 / DEFAULT.frame_rate
+
+
+# ---- found
+
+
+TEMPO = 0.8
+
+
+@pytest.fixture(scope="module")
+def tunes(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tunes")
+    write_library(folder)
+    return read_library([folder], jobs=1)[0][:10]
+
+
+@pytest.fixture(scope="module")
+def recordings(tunes):
+    made = []
+    with Synthesizer(SOUNDFONT, DEFAULT.sample_rate) as synthesizer:
+        for tune in tunes:
+            _, played = performed(tune.midi.notes, Recipe(str(SOUNDFONT), tempo=TEMPO))
+            bands = spectrogram(torch.from_numpy(synthesizer.render(played))).numpy()
+            made.append(Recording(f"{tune.name}.wav", tune.path, tune.digest, bands))
+    return made
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory, tunes, request):
+    """Return an identifier over the tunes, or over recordings of them."""
+
+    def over(items):
+        model, folder = load_model(), tmp_path_factory.mktemp("index")
+        build_index(folder / "index", items, model)
+        return Identifier(model, LibraryIndex(folder / "index", model))
+
+    return over
+
+
+def check(identifier, query, name, *, start, end, ratio) -> bool:
+    """Hold an answer to its name, by a margin, and its tempo; return whether it tells the place."""
+    first, second, *_ = identifier.identify(query).matches
+    assert first.piece == name
+    assert first.votes > 1.3 * second.votes and first.confidence > 0.8
+    assert first.tempo_ratio == pytest.approx(ratio, rel=0.07)
+    return abs(first.start - start) < 1 and abs(first.end - end) < 1.5
+
+
+@needs_fluidsynth
+def test_scores_find_their_recordings(tunes, recordings, opened):
+    identifier, placed = opened(recordings), 0
+    for tune in tunes:
+        score, name = as_query(tune, DEFAULT).span(4.0, 10.0), f"{tune.name}.wav"
+        placed += check(identifier, score, name, start=4 / TEMPO, end=14 / TEMPO, ratio=TEMPO)
+    assert placed >= 7, "in seconds of the recording, but for repeats of the tune"
+
+
+@needs_fluidsynth
+def test_recordings_find_their_scores(tunes, recordings, opened):
+    identifier, placed = opened(tunes), 0
+    for tune, recording in zip(tunes, recordings, strict=True):
+        sound = Sound(torch.from_numpy(recording.spectrogram[:, 108 : 108 + 269]))  # 12.5 s from 5
+        placed += check(identifier, sound, tune.name, start=4, end=14, ratio=TEMPO)
+    assert placed >= 7, "in seconds of the score, but for repeats of the tune"
+
+
+@needs_fluidsynth
+def test_scores_find_scores_and_recordings_find_recordings(tunes, recordings, opened):
+    scores, sounds = opened(tunes), opened(recordings)
+    for tune, recording in zip(tunes[:4], recordings[:4], strict=True):
+        notes = tune.midi.notes.copy()
+        notes["onset"] /= 1.25
+        notes["offset"] /= 1.25
+        quick = Score(notes, tune.midi.seconds / 1.25).span(4.0, 8.0)
+        check(scores, quick, tune.name, start=5, end=15, ratio=1.25)
+        with Synthesizer(SOUNDFONT, DEFAULT.sample_rate) as synthesizer:
+            heard = torch.from_numpy(synthesizer.render(notes)[22_050 * 4 : 22_050 * 12])
+        sound = Sound(spectrogram(heard))
+        place = {"start": 5 / TEMPO, "end": 15 / TEMPO}
+        check(sounds, sound, recording.name, **place, ratio=1.25 / TEMPO)
+
+
+@needs_fluidsynth
+def test_a_score_is_found_by_the_path_of_its_file(tmp_path, tunes, recordings, opened):
+    write_midi(tunes[1].midi.notes, tmp_path / "score.mid")
+    answer = opened(recordings).identify_file(tmp_path / "score.mid", start=4.0, duration=10.0)
+    assert answer.query == str(tmp_path / "score.mid") and answer.matched
+    assert answer.matches[0].piece == recordings[1].name
