@@ -10,6 +10,7 @@ says. Pieces are named among the test tunes, at the score's tempo, which is not 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -174,7 +175,7 @@ class Bench:
 
     def folder(self, name: str) -> Path:
         """Return where a row's run lives."""
-        return self.out / name.replace(" ", "-").replace(",", "").replace("'", "")
+        return self.out / re.sub(r"[^\w+]+", "-", name)
 
     @cached_property
     def _corpora(self) -> dict[Any, Corpus]:
@@ -200,10 +201,10 @@ class Bench:
         return self._corpora[key]
 
     def train(self, row: Row, tell: Tell) -> None:
-        """Spend the budget; a run that was cut off goes on."""
-        experiment = replace(
-            row.experiment, epochs=EPOCHS, patience=EPOCHS, epoch_pairs=self.pairs // EPOCHS
-        )
+        """Spend the budget, half of it on an autoencoder; a run that was cut off goes on."""
+        share = 1 if row.experiment.task == "retrieval" else 2
+        pairs = self.pairs // share // EPOCHS
+        experiment = replace(row.experiment, epochs=EPOCHS, patience=EPOCHS, epoch_pairs=pairs)
         init = [self.folder(name) / BEST_NAME for name in row.init]
         corpus, device = self.corpus(row, tell), pick_device()
         for epoch in start_run(self.folder(row.name), corpus, experiment, device, tell, init):
