@@ -89,6 +89,10 @@ def train(
         Negatives | None, _option("loss", "What a match is told from, in a ranking.")
     ] = None,
     margin: Annotated[float | None, _option("loss", "Of the ranking loss.", min=0, max=2)] = None,
+    cca: Annotated[
+        bool | None,
+        _option("loss", "Project the best embeddings by CCA in the end.", "--cca/--no-cca"),
+    ] = None,
     batch: Annotated[int | None, _option("loss", "Pairs a step.", min=2)] = None,
     learning_rate: Annotated[float | None, _option("loss", "Peak learning rate.", min=0)] = None,
     epochs: Annotated[int | None, _option("length", "Epochs at most.", min=1)] = None,

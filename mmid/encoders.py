@@ -226,6 +226,27 @@ class DorferPathway(nn.Module):
         return nn.functional.normalize(pooled, dim=-1)
 
 
+class Projected(nn.Module):
+    """A pathway whose embeddings are mapped linearly afterwards; the identity until it is fitted.
+
+    Parameters
+    ----------
+    pathway : nn.Module
+    size : int
+        Dimensions of its embeddings.
+    """
+
+    def __init__(self, pathway: nn.Module, size: int) -> None:
+        super().__init__()
+        self.pathway = pathway
+        self.register_buffer("mean", torch.zeros(size))
+        self.register_buffer("matrix", torch.eye(size))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Embed every snippet of the input, like `Pathway.forward`."""
+        return nn.functional.normalize((self.pathway(x) - self.mean) @ self.matrix, dim=-1)
+
+
 def build_pathway(channels: int, rows: int, snippet: int, config: PathwayConfig) -> nn.Module:
     """Build the encoder of a modality that has so many channels and rows."""
     if isinstance(config, DorferConfig):
@@ -240,11 +261,12 @@ def _pathway_config(values: dict[str, Any]) -> PathwayConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Everything that shapes the weights: the grid and both pathways."""
+    """Everything that shapes the weights: the grid, both pathways, and a projection after them."""
 
     features: FeatureParams = field(default_factory=FeatureParams)
     audio: PathwayConfig = field(default_factory=EncoderConfig)
     roll: PathwayConfig = field(default_factory=EncoderConfig)
+    cca: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Return the configuration as JSON-ready names and values."""
@@ -252,6 +274,7 @@ class ModelConfig:
             "features": self.features.to_dict(),
             "audio": self.audio.to_dict(),
             "roll": self.roll.to_dict(),
+            "cca": self.cca,
         }
 
     @classmethod
@@ -261,6 +284,7 @@ class ModelConfig:
             FeatureParams.from_dict(values["features"]),
             _pathway_config(values["audio"]),
             _pathway_config(values["roll"]),
+            values.get("cca", False),
         )
 
 
@@ -275,6 +299,9 @@ class Encoders(nn.Module):
         self.roll = build_pathway(
             params.roll_channels, params.pitches, params.snippet, self.config.roll
         )
+        if self.config.cca:
+            self.audio = Projected(self.audio, self.config.audio.embedding)
+            self.roll = Projected(self.roll, self.config.roll.embedding)
         self.log_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 

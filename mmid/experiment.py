@@ -59,6 +59,8 @@ class Experiment:
         What a match is told from: the rest of the batch, or as many snippets from outside it.
     margin : float
         Of the ranking loss.
+    cca : bool
+        Whether the best embeddings are projected by canonical correlation analysis.
     optimizer : {"adamw", "adam"}
     learning_rate, weight_decay : float
     schedule : {"decay", "constant"}
@@ -95,6 +97,7 @@ class Experiment:
     loss: Loss = "info-nce"
     negatives: Negatives = "batch"
     margin: float = 0.7
+    cca: bool = False
     optimizer: Literal["adamw", "adam"] = "adamw"
     learning_rate: float = 2e-3
     weight_decay: float = 1e-4
@@ -132,7 +135,7 @@ class Experiment:
     def model(self) -> ModelConfig:
         """The grid and both pathways."""
         pathway = DorferConfig() if self.encoder == "dorfer" else fit_config(self.snippet)
-        return ModelConfig(self.features, pathway, pathway)
+        return ModelConfig(self.features, pathway, pathway, self.cca)
 
     @property
     def augmentation(self) -> Augmentation:

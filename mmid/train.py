@@ -17,7 +17,8 @@ from typing import Any
 
 import torch
 
-from mmid.checkpoint import load_tensors, save_tensors
+from mmid.cca import fit_projection
+from mmid.checkpoint import load_checkpoint, load_tensors, save_checkpoint, save_tensors
 from mmid.corpus import Corpus, Progress
 from mmid.data import Batch, PairSource
 from mmid.errors import ModelError
@@ -212,6 +213,15 @@ def start_run(
     yield from trainer.run(
         train, valid, lambda step: tell(f"Epoch {step.epoch + 1}", step.done, step.steps)
     )
+    if x.cca and x.task == "retrieval":
+        _project(folder / BEST_NAME, draw(corpus.train, x.features, None), device)
+
+
+def _project(path: Path, train: PairSource, device: torch.device) -> None:
+    """Fit the projection of the best weights, once the run is over."""
+    best = load_checkpoint(path, device)
+    fit_projection(best.encoders, train)
+    save_checkpoint(path, best.encoders, best.facts)
 
 
 @contextmanager

@@ -20,8 +20,8 @@ ORDER = [
     *("_torchaudio", "audio", "smf", "midi", "tune", "abc"),
     *("features", "encoders", "checkpoint", "pretrained"),
     *("library", "query", "index", "vote", "align", "identify"),
-    *("losses", "metrics", "render", "renderings", "augment", "corpus", "data", "copies"),
-    *("figures", "autoencoders", "experiment", "tasks", "train"),
+    *("losses", "metrics", "render", "renderings", "augment", "corpus", "data", "cca"),
+    *("copies", "figures", "autoencoders", "experiment", "tasks", "train"),
     *("sources", "evaluate", "space", "lengths", "neighbours", "report", "demo", "ablation"),
     *("cli_options", "cli_eval", "cli_figures", "cli_train", "cli"),
 ]
