@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, TypeAlias
 
 import torch
@@ -54,6 +54,13 @@ class EncoderConfig:
             frames = (frames - kernel) // stride + 1
         return frames
 
+    def seen(self, frames: int) -> int:
+        """Return how many of a snippet's frames its embedding depends on."""
+        reach, step = 1, 1
+        for kernel, stride in zip(self.times, self.strides, strict=True):
+            reach, step = reach + (kernel - 1) * step, step * stride
+        return reach + (self.remaining(frames) - 1) * step
+
     @property
     def stride(self) -> int:
         """Frames between neighbouring embeddings of a recording."""
@@ -71,16 +78,20 @@ SHORT_SNIPPET = 42
 def fit_config(snippet: int) -> EncoderConfig:
     """Return the default pathway, with smaller kernels and strides for short snippets.
 
+    The first kernel is as long as it takes for an embedding to see its whole snippet.
+
     Examples
     --------
     >>> fit_config(42) == EncoderConfig()
     True
-    >>> fit_config(21).remaining(21)
-    6
+    >>> fit_config(21).times
+    (5, 2, 2, 2, 1, 1)
     """
-    if snippet >= SHORT_SNIPPET:
-        return EncoderConfig()
-    return EncoderConfig(times=(4, 2, 2, 2, 1, 1), strides=(2, 1, 1, 1, 1, 1))
+    config = EncoderConfig()
+    if snippet < SHORT_SNIPPET:
+        config = replace(config, times=(4, 2, 2, 2, 1, 1), strides=(2, 1, 1, 1, 1, 1))
+    unseen = snippet - config.seen(snippet)
+    return replace(config, times=(config.times[0] + unseen, *config.times[1:]))
 
 
 class Pathway(nn.Module):

@@ -97,6 +97,15 @@ def test_dorfers_pathway_is_the_papers():
     assert pathway.trunk(torch.zeros(1, 1, 92, 42)).shape == (1, 32, 5, 2), "320 values"
 
 
+@pytest.mark.parametrize("snippet", range(10, 101))
+def test_an_embedding_sees_its_whole_snippet_and_no_more(snippet):
+    config = fit_config(snippet)
+    assert config.seen(snippet) == snippet
+    for frames in range(snippet, snippet + 9):
+        windows = config.remaining(frames) - config.remaining(snippet) + 1
+        assert windows == snippet_count(frames, FeatureParams(snippet=snippet), config)
+
+
 @pytest.mark.parametrize("snippet", [10, 21, 42, 84])
 def test_pathways_fit_short_and_long_snippets(snippet):
     params = FeatureParams(snippet=snippet)
