@@ -255,7 +255,9 @@ class Projected(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Embed every snippet of the input, like `Pathway.forward`."""
-        return nn.functional.normalize((self.pathway(x) - self.mean) @ self.matrix, dim=-1)
+        embedded = self.pathway(x)
+        with torch.autocast(x.device.type, enabled=False):
+            return nn.functional.normalize((embedded - self.mean) @ self.matrix, dim=-1)
 
 
 def build_pathway(channels: int, rows: int, snippet: int, config: PathwayConfig) -> nn.Module:

@@ -64,6 +64,8 @@ def test_a_model_is_the_same_until_it_is_fitted_and_keeps_its_projection(
         fitted = encoders.audio(x)
         assert not torch.allclose(fitted, encoders.audio.pathway(x), atol=1e-2)
         torch.testing.assert_close(fitted.norm(dim=-1), torch.ones(3, 1))
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert encoders.audio(x).dtype == torch.float32
         save_checkpoint(tmp_path / "x.safetensors", encoders, {})
         again = load_checkpoint(tmp_path / "x.safetensors").encoders
         torch.testing.assert_close(again.audio(x), fitted)
