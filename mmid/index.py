@@ -235,7 +235,7 @@ def build_graph(vectors: np.ndarray) -> Any:
     import hnswlib
 
     graph = hnswlib.Index(space="ip", dim=vectors.shape[1])
-    graph.init_index(len(vectors), BUILD_BREADTH, GRAPH_LINKS, random_seed=0)
+    graph.init_index(len(vectors), M=GRAPH_LINKS, ef_construction=BUILD_BREADTH, random_seed=0)
     graph.add_items(vectors.astype(np.float32))
     return graph
 

@@ -439,3 +439,9 @@ def test_a_score_finds_itself(built, pieces, tiny_model):
             (own * np.asarray(index.vectors, np.float32)[snippets[:, 0]]).sum(1), 1, atol=1e-2
         )
         assert number == index.locate(np.array([entry.first]))[0][0]
+
+
+def test_the_graph_has_the_links_and_breadth_it_is_meant_to_have():
+    vectors = np.random.default_rng(0).normal(size=(300, 8)).astype(np.float32)
+    graph = module.build_graph(vectors)
+    assert (graph.M, graph.ef_construction) == (module.GRAPH_LINKS, module.BUILD_BREADTH)
