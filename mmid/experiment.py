@@ -97,7 +97,7 @@ class Experiment:
     loss: Loss = "info-nce"
     negatives: Negatives = "batch"
     margin: float = 0.7
-    cca: bool = False
+    cca: bool = True
     optimizer: Literal["adamw", "adam"] = "adamw"
     learning_rate: float = 2e-3
     weight_decay: float = 1e-4
@@ -157,6 +157,7 @@ PRESETS: dict[Preset, Experiment] = {
         neighbours=1,
         loss="ranking",
         negatives="sampled",
+        cca=False,
         optimizer="adam",
         weight_decay=1e-5,
         schedule="constant",

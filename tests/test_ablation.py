@@ -46,7 +46,7 @@ def test_the_ladder_leads_from_the_report_to_the_default_step_by_step():
 
 def test_other_rows_change_one_thing():
     rows = {row.name: row for row in all_rows()}
-    base = rows["+ neighbours, batch of 128: mmid"]
+    base = rows["+ neighbours, batch of 128"]
     for name, row in rows.items():
         if name.startswith("mmid, "):
             assert len(changed(base, row)) == 1, name
@@ -74,7 +74,7 @@ def test_a_row_is_trained_and_measured_once(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "EXCERPT", 6.0)
     monkeypatch.setattr(module, "POOL", 50)
     bench = Bench(tmp_path / "tunes", (SOUNDFONT,), SOUNDFONT, tmp_path / "out", 5 * 256, 1)
-    row = Row("small", Experiment(batch=64, copies=1, validation_pairs=50), 1)
+    row = Row("small", Experiment(batch=64, copies=1, validation_pairs=50, cca=False), 1)
     bench.run(row)
     result = bench.folder("small") / "result.json"
     figures = json.loads(result.read_text())
