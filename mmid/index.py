@@ -42,7 +42,7 @@ GRAPH_LINKS = 16
 BUILD_BREADTH = 120
 SEARCH_BREADTH = 96
 EXACT_BELOW = 200_000
-"""``auto`` searches exactly up to so many snippets: as fast as the graph there, and never wrong."""
+"""``auto`` searches exactly up to so many snippets: fast enough there, and never wrong."""
 
 
 @dataclass(frozen=True)
