@@ -22,6 +22,10 @@ stdout = Console(highlight=False, width=None if os.isatty(1) else 120)
 Tell = Callable[[str, int, int], None]
 
 
+def quiet(what: str, done: int, total: int) -> None:
+    """Show no progress."""
+
+
 def note(text: str) -> None:
     """Print a line to stderr as it is."""
     stderr.print(text, markup=False)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from mmid.checkpoint import Checkpoint
+from mmid.console import Tell, quiet
 from mmid.encoders import fast_autocast
 from mmid.errors import MmidError
 from mmid.features import frame_count, piano_roll, spectrogram
@@ -31,12 +32,6 @@ SAME_ROLL = 0.95
 
 NO_MATCH = Match("", 0.0, 0.0, None, None, 1.0, 0)
 """Stands for the first match of an answer without any, as for silence."""
-
-Progress = Callable[[str, int, int], None]
-
-
-def _quiet(what: str, done: int, total: int) -> None:
-    pass
 
 
 @dataclass(frozen=True)
@@ -69,7 +64,7 @@ def evaluate_snippets(
     *,
     pool: int = 2_000,
     seed: int = 0,
-    progress: Progress = _quiet,
+    progress: Tell = quiet,
 ) -> SnippetScores:
     """Retrieve the snippets of played pieces in both directions, exactly (benchmark B1).
 

@@ -18,12 +18,13 @@ from typing import Any
 
 import numpy as np
 
+from mmid.console import Tell, quiet
 from mmid.errors import MmidError
 from mmid.features import piano_roll
 from mmid.figures import Panel, Series, save_figure
 from mmid.params import DEFAULT, FeatureParams
 from mmid.sources import Pair
-from mmid.space import Progress, aligned_spectrogram, quiet
+from mmid.space import aligned_spectrogram
 
 FIXED_RATES = (21.43, 23.43)
 """The two ends of the report's range, Hz."""
@@ -115,7 +116,7 @@ class LengthReport:
         return asdict(self)
 
 
-def compare_lengths(recordings: Sequence[Pair], progress: Progress = quiet) -> LengthReport:
+def compare_lengths(recordings: Sequence[Pair], progress: Tell = quiet) -> LengthReport:
     """Measure songs at every rate.
 
     Parameters

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from mmid.console import Tell, quiet
 from mmid.errors import MmidError
 from mmid.figures import Panel, Series, save_figure
 from mmid.identify import NEIGHBOURS
@@ -36,12 +37,6 @@ LEAST_RUNS, LEAST_SECONDS = 3, 0.2
 
 SAME = 1e-5
 """Cosines that differ by less are equal: rounding in 32-bit sums."""
-
-Progress = Callable[[str, int, int], None]
-
-
-def _quiet(what: str, done: int, total: int) -> None:
-    pass
 
 
 @dataclass(frozen=True)
@@ -128,7 +123,7 @@ def compare_search(
     neighbours: int = NEIGHBOURS,
     jitter: float = 0.0,
     seed: int = 0,
-    progress: Progress = _quiet,
+    progress: Tell = quiet,
 ) -> SearchReport:
     """Search ever more vectors of an index, exactly and by the graph mmid builds.
 

@@ -7,7 +7,7 @@ vectors ``[snippets, embedding]``, row ``i`` of both modalities from the same mu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from mmid.checkpoint import Checkpoint
+from mmid.console import Tell, quiet
 from mmid.corpus import ALIGNED_WITHIN
 from mmid.encoders import fast_autocast
 from mmid.errors import MmidError, label
@@ -38,12 +39,6 @@ SHEET = 8_192
 
 MODALITIES = ("audio", "MIDI")
 FIGURE_NAME = "space.png"
-
-Progress = Callable[[str, int, int], None]
-
-
-def quiet(what: str, done: int, total: int) -> None:
-    """Show no progress."""
 
 
 def aligned_spectrogram(recording: Pair, params: FeatureParams) -> Tensor:
@@ -99,7 +94,7 @@ def draw_snippets(
     count: int,
     *,
     seed: int = 0,
-    progress: Progress = quiet,
+    progress: Tell = quiet,
 ) -> SnippetPairs:
     """Draw matching snippets with at least one onset at random, and embed both sides.
 
