@@ -4,7 +4,8 @@ Conventions: an index is a folder. ``manifest.json`` names a data folder beside 
 of every file there; it is replaced in one step, so a reader sees the old index or the new one,
 whole. An item is a MIDI file or a recording, and one index holds only one kind. Vectors are float16
 unit vectors ``[snippets, embedding]``, grouped by item; a snippet's place is the frame of the item
-it begins at. The graph is a cache of the vectors and is read only after its hash.
+it begins at. The notes of MIDI files are kept as well, to align a query with. The graph is a cache
+of the vectors and is read only after its hash.
 """
 
 from __future__ import annotations
@@ -29,14 +30,14 @@ from mmid.choices import Kind, Search
 from mmid.encoders import embed_frames, fast_autocast, snippet_count
 from mmid.errors import LibraryIndexError
 from mmid.library import BadFile, Piece, Recording, file_digest
+from mmid.midi import NOTE_DTYPE
 from mmid.query import Query, as_query
 
-FORMAT = "mmid-index-2"
-MIDI_FORMAT = "mmid-index-1"
-"""Indexes were of MIDI files only, and did not say so."""
+FORMAT = "mmid-index-3"
 
 DATA_NAME = re.compile(r"data-[0-9a-f]{12}")
-VECTORS, PLACES, PIECES, GRAPH = "vectors.npy", "places.npy", "pieces.json", "graph.bin"
+VECTORS, PLACES, NOTES = "vectors.npy", "places.npy", "notes.npy"
+PIECES, GRAPH = "pieces.json", "graph.bin"
 
 GRAPH_LINKS = 16
 BUILD_BREADTH = 120
@@ -60,6 +61,8 @@ class Entry:
         SHA-256 of the file.
     first, count : int
         Its vectors.
+    first_note, notes : int
+        Its notes; none of a recording.
     """
 
     name: str
@@ -68,6 +71,8 @@ class Entry:
     digest: str
     first: int
     count: int
+    first_note: int
+    notes: int
 
 
 @dataclass(frozen=True)
@@ -143,22 +148,26 @@ def build_index(
     entries: list[Entry] = []
     vectors: list[np.ndarray] = []
     places: list[np.ndarray] = []
+    notes: list[np.ndarray] = [np.zeros(0, NOTE_DTYPE)]
     bad: list[BadFile] = []
     kinds: set[Kind] = set()
-    first = 0
+    first = first_note = 0
     for done, item in enumerate(items, 1):
         if isinstance(item, BadFile):
             bad.append(item)
         else:
             query = as_query(item, model.encoders.config.features)
             embedded, where = embed(item, model)
-            title = item.midi.title if isinstance(item, Piece) else None
-            entry = Entry(item.name, title, query.seconds, item.digest, first, len(where))
-            entries.append(entry)
+            title, written = None, notes[0]
+            if isinstance(item, Piece):
+                title, written = item.midi.title, item.midi.notes
+            own = (first, len(where), first_note, len(written))
+            entries.append(Entry(item.name, title, query.seconds, item.digest, *own))
             vectors.append(embedded)
             places.append(where)
+            notes.append(written)
             kinds.add(query.kind)
-            first += len(where)
+            first, first_note = first + len(where), first_note + len(written)
         progress(done)
     if not entries:
         fault = f"; the first fault: {bad[0].reason}" if bad else ""
@@ -166,7 +175,8 @@ def build_index(
     if len(kinds) > 1:
         raise LibraryIndexError("MIDI files and recordings: build an index of each")
     (kind,) = kinds
-    _write(folder, kind, entries, np.concatenate(vectors), np.concatenate(places), model)
+    arrays = {VECTORS: vectors, PLACES: places, NOTES: notes}
+    _write(folder, kind, entries, {n: np.concatenate(a) for n, a in arrays.items()}, model)
     return BuildReport(kind, len(entries), first, sum(e.seconds for e in entries), tuple(bad))
 
 
@@ -195,8 +205,7 @@ def _write(
     folder: Path,
     kind: Kind,
     entries: Sequence[Entry],
-    vectors: np.ndarray,
-    places: np.ndarray,
+    arrays: dict[str, np.ndarray],
     model: Checkpoint,
 ) -> None:
     folder.mkdir(parents=True, exist_ok=True)
@@ -204,10 +213,10 @@ def _write(
     data.mkdir()
     part = folder / f"manifest.{os.getpid()}.part"
     try:
-        np.save(data / VECTORS, vectors)
-        np.save(data / PLACES, places)
+        for name, array in arrays.items():
+            np.save(data / name, array)
         (data / PIECES).write_text(json.dumps([asdict(entry) for entry in entries]))
-        build_graph(vectors).save_index(str(data / GRAPH))
+        build_graph(arrays[VECTORS]).save_index(str(data / GRAPH))
         manifest = {
             "format": FORMAT,
             "kind": kind,
@@ -215,7 +224,7 @@ def _write(
             "made": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "model": model.fingerprint,
             "features": model.encoders.config.features.to_dict(),
-            "snippets": len(vectors),
+            "snippets": len(arrays[VECTORS]),
             "data": data.name,
             "files": {path.name: file_digest(path) for path in sorted(data.iterdir())},
         }
@@ -267,8 +276,13 @@ class LibraryIndex:
         self.entries = [Entry(**e) for e in json.loads(self._checked(PIECES).read_text())]
         self.vectors = np.load(self._checked(VECTORS), mmap_mode="r", allow_pickle=False)
         self.places = np.load(self._checked(PLACES), mmap_mode="r", allow_pickle=False)
+        self._notes = np.load(self._checked(NOTES), mmap_mode="r", allow_pickle=False)
         self._firsts = np.array([entry.first for entry in self.entries])
-        if not len(self.vectors) == len(self.places) == manifest["snippets"]:
+        written = sum(entry.notes for entry in self.entries)
+        if not (
+            len(self.vectors) == len(self.places) == manifest["snippets"]
+            and (len(self._notes), self._notes.dtype) == (written, NOTE_DTYPE)
+        ):
             raise LibraryIndexError(f"{folder}: counts do not agree; run mmid build-index again")
         self._graph: Any = None
         self._exact: Any = None
@@ -338,6 +352,11 @@ class LibraryIndex:
             return self._search_exact(queries, k)
         return labels.astype(np.int64), 1 - distance
 
+    def notes(self, piece: int) -> np.ndarray:
+        """Return the notes of a MIDI file, as `mmid.midi.read_midi` read them."""
+        entry = self.entries[piece]
+        return np.asarray(self._notes[entry.first_note : entry.first_note + entry.notes])
+
     def locate(self, snippets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the item and the first frame of snippets, both shaped like them."""
         pieces = np.searchsorted(self._firsts, snippets, side="right") - 1
@@ -350,11 +369,10 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         raise LibraryIndexError(f"{folder}: no index there; make one with mmid build-index FOLDER")
     try:
         manifest = json.loads(path.read_text())
-        if manifest["format"] == MIDI_FORMAT:
-            manifest |= {"format": FORMAT, "kind": "midi"}
         if manifest["format"] != FORMAT:
             raise LibraryIndexError(
-                f"{folder}: index format {manifest['format']!r}, this mmid reads {FORMAT}"
+                f"{folder}: index format {manifest['format']!r}, this mmid reads {FORMAT}; run"
+                " mmid build-index again"
             )
         if not DATA_NAME.fullmatch(manifest["data"]) or not isinstance(manifest["files"], dict):
             raise ValueError

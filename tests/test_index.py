@@ -15,6 +15,7 @@ from mmid.errors import LibraryIndexError
 from mmid.features import frame_count, piano_roll, spectrogram
 from mmid.index import (
     GRAPH,
+    NOTES,
     PIECES,
     PLACES,
     VECTORS,
@@ -277,26 +278,21 @@ def test_scores_and_recordings_do_not_share_an_index(tmp_path, pieces, recorded,
     assert not (tmp_path / "index").exists()
 
 
-def test_an_index_from_before_recordings_is_of_midi(built, tiny_model):
+def test_an_index_of_an_older_format_is_replaced(built, pieces, tiny_model):
     path = built / "manifest.json"
-    manifest = json.loads(path.read_text()) | {"format": "mmid-index-1"}
-    del manifest["kind"]
-    path.write_text(json.dumps(manifest))
-    assert LibraryIndex(built, tiny_model).kind == "midi"
-    path.write_text(json.dumps(manifest | {"format": "mmid-index-2"}))
-    with pytest.raises(LibraryIndexError, match=r"manifest\.json: damaged"):
-        LibraryIndex(built, tiny_model)
-
-
-def test_an_index_from_before_recordings_is_replaced(built, pieces, tiny_model):
-    path = built / "manifest.json"
-    path.write_text(path.read_text().replace("mmid-index-2", "mmid-index-1"))
+    path.write_text(path.read_text().replace("mmid-index-3", "mmid-index-1"))
     shutil.rmtree(data_folder(built))
     build_index(built, pieces[:2], tiny_model)
     assert len(LibraryIndex(built, tiny_model)) == 2
 
 
 # ---- opening
+
+
+def test_the_notes_of_every_piece_are_kept(built, pieces, tiny_model):
+    index = LibraryIndex(built, tiny_model)
+    for place, piece in enumerate(pieces):
+        assert index.notes(place).tolist() == piece.midi.notes.tolist()
 
 
 def test_a_missing_index(tmp_path, tiny_model):
@@ -312,11 +308,14 @@ def test_another_model_is_refused(built, make_model):
 def test_another_format_is_refused(built, tiny_model):
     manifest = json.loads((built / "manifest.json").read_text())
     (built / "manifest.json").write_text(json.dumps(manifest | {"format": "mmid-index-9"}))
-    with pytest.raises(LibraryIndexError, match="'mmid-index-9', this mmid reads mmid-index-2"):
+    with pytest.raises(
+        LibraryIndexError,
+        match="'mmid-index-9', this mmid reads mmid-index-3; run mmid build-index",
+    ):
         LibraryIndex(built, tiny_model)
 
 
-@pytest.mark.parametrize("name", [PIECES, VECTORS, PLACES])
+@pytest.mark.parametrize("name", [PIECES, VECTORS, PLACES, NOTES])
 @pytest.mark.parametrize("place", [0, 200, -1])
 def test_one_flipped_bit_is_refused_by_name(built, tiny_model, name, place):
     flip(data_folder(built) / name, place)
@@ -333,7 +332,7 @@ def test_a_damaged_graph_is_never_read(built, tiny_model):
         index.search(queries, 3, "hnsw")
 
 
-@pytest.mark.parametrize("name", [PIECES, VECTORS, PLACES])
+@pytest.mark.parametrize("name", [PIECES, VECTORS, PLACES, NOTES])
 def test_a_missing_file_is_refused_by_name(built, tiny_model, name):
     (data_folder(built) / name).unlink()
     with pytest.raises(LibraryIndexError, match=f"{name}: No such file"):
@@ -374,7 +373,7 @@ def test_a_manifest_of_the_wrong_kind(built, tiny_model, change):
         LibraryIndex(built, tiny_model)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "7", '{"format": "mmid-index-1"}', "\x00"])
+@pytest.mark.parametrize("text", ["", "[]", "7", '{"format": "mmid-index-3"}', "\x00"])
 def test_a_manifest_that_is_none(built, tiny_model, text):
     (built / "manifest.json").write_text(text)
     with pytest.raises(LibraryIndexError, match=r"manifest\.json: damaged"):
