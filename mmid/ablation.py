@@ -101,7 +101,7 @@ def _batch() -> Experiment:
 
 def _default() -> Experiment:
     """Return mmid's default but for CCA, with a batch that suits a short run."""
-    return replace(PRESETS["default"], batch=128, copies=2, cca=False)
+    return replace(PRESETS["default"], encoder="conv", batch=128, copies=2, cca=False)
 
 
 def _changes_to_report() -> list[Row]:

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmid.features import design_filterbank, log_compress, log_expand
-from mmid.params import DEFAULT, FeatureParams
+from mmid.features import band_centres, log_compress, log_expand, shift_bands
+from mmid.params import FeatureParams
 
 HISTORY = 16
 """Frames kept before a window so that reverberation has a past."""
@@ -85,19 +85,8 @@ def _smooth_curves(count: int, bands: int, generator: torch.Generator) -> Tensor
     return (curves / waves.square().sum(0).mean().sqrt()).unsqueeze(-1)
 
 
-def band_centres(params: FeatureParams = DEFAULT) -> np.ndarray:
-    """Return the centre of every band, Hz."""
-    peaks = design_filterbank(params).argmax(1)
-    return np.asarray(peaks * params.sample_rate / params.window)
-
-
 def _detune(magnitudes: Tensor, cents: float, params: FeatureParams, g: torch.Generator) -> Tensor:
-    octaves = torch.from_numpy(np.gradient(np.log2(band_centres(params)))).float()
-    shift = _uniform(len(magnitudes), -cents, cents, g)[:, None] / 1_200 / octaves
-    place = (torch.arange(len(octaves)) - shift).clamp(0, len(octaves) - 1.001)
-    below = place.floor().long()[..., None].expand(-1, -1, magnitudes.shape[-1])
-    share = (place - place.floor())[..., None]
-    return torch.lerp(magnitudes.gather(1, below), magnitudes.gather(1, below + 1), share)
+    return shift_bands(magnitudes, _uniform(len(magnitudes), -cents, cents, g) / 100, params)
 
 
 def _reverberate(

@@ -15,8 +15,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from mmid.encoders import DorferConfig, dorfer_trunk
 from mmid.params import FeatureParams
+from mmid.pathways import DorferConfig, dorfer_trunk
 
 Side = Literal["audio", "roll"]
 

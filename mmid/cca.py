@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from mmid.data import PairSource
-from mmid.encoders import Encoders, fast_autocast
+from mmid.encoders import Encoders
+from mmid.pathways import Projected
 
 PAIRS, SIZE = 5_000, 250
 """Training pairs the projection is fitted to, and how many are embedded at once."""
@@ -70,13 +71,15 @@ def fit_projection(encoders: Encoders, source: PairSource) -> None:
         Plain pairs of the training set.
     """
     encoders.eval()
+    projected = encoders.audio, encoders.roll
+    for side in projected:
+        assert isinstance(side, Projected)
+        side.project(torch.zeros_like(side.mean), torch.eye(len(side.mean)))
     batches = list(source.batches(SIZE, PAIRS // SIZE, seed=0))
-    sides = []
-    for projected, name in ((encoders.audio, "audio"), (encoders.roll, "rolls")):
-        pathway = projected.get_submodule("pathway")
-        with fast_autocast(encoders.device):
-            parts = [pathway(getattr(b, name).to(encoders.device)) for b in batches]
-        sides.append(torch.cat(parts)[:, 0].cpu())
-    both = zip((encoders.audio, encoders.roll), sides, canonical_projections(*sides), strict=True)
-    for projected, side, matrix in both:
-        projected.load_state_dict({"mean": side.mean(0), "matrix": matrix}, strict=False)
+    device = encoders.device
+    heard = torch.cat([encoders.embed_audio(batch.audio.to(device)) for batch in batches]).cpu()
+    read = torch.cat([encoders.embed_rolls(batch.rolls.to(device)) for batch in batches]).cpu()
+    matrices = canonical_projections(heard, read)
+    for side, embedded, matrix in zip(projected, (heard, read), matrices, strict=True):
+        assert isinstance(side, Projected)
+        side.project(embedded.mean(0), matrix)

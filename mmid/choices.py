@@ -13,11 +13,11 @@ Scale = Literal["log", "mel"]
 RollRate = Literal["exact", "adaptive"]
 """Frames of a roll a second: the spectrogram's, or the 2020 report's fit to song lengths."""
 
-Task = Literal["retrieval", "audio-autoencoder", "midi-autoencoder"]
-"""What a run learns: both pathways together, or one modality by itself."""
+Task = Literal["retrieval", "transcription", "audio-autoencoder", "midi-autoencoder"]
+"""What a run learns: both pathways together, the notes that sound, or one modality by itself."""
 
-Encoder = Literal["conv", "dorfer"]
-"""The pathways: mmid's, or those of Dorfer et al. 2017."""
+Encoder = Literal["notes", "conv", "dorfer"]
+"""The pathways: mmid's, from the notes heard or the spectrogram, or Dorfer et al.'s."""
 
 Performance = Literal["varied", "plain"]
 """Renderings as varied as performances are, or just as the file is written."""
@@ -31,7 +31,7 @@ Loss = Literal["info-nce", "ranking", "ranking-both"]
 Negatives = Literal["batch", "sampled"]
 """What a match is told from: the rest of its batch, or as many snippets from outside it."""
 
-Preset = Literal["default", "report-2020"]
+Preset = Literal["default", "transcription", "report-2020"]
 """Ways to train that have a name."""
 
 Collapse = Literal["none", "kmeans"]

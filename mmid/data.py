@@ -59,6 +59,7 @@ class _Rendering:
 class Batch:
     """Matching snippets: spectrograms ``[b, 1, bands, frames]``, rolls ``[b, c, 128, frames]``.
 
+    The spectrograms may reach farther than the rolls, by the same number of frames on either side.
     ``contrast`` holds as many pairs of other snippets, where they were asked for.
     """
 
@@ -108,6 +109,8 @@ class PairSource:
         Snippets from random places, or each of the 2020 report's: end to end, all once a sweep.
     contrast : bool
         Whether each batch comes with as many snippets from elsewhere.
+    margin : int
+        Frames of audio beside each snippet.
     """
 
     def __init__(
@@ -118,13 +121,14 @@ class PairSource:
         neighbours: int = 4,
         sampling: Sampling = "random",
         contrast: bool = False,
+        margin: int = 0,
     ) -> None:
         renderings = [_Rendering(path, params) for path in paths]
         self._renderings = [r for r in renderings if len(r) > params.snippet + 8]
         if not self._renderings:
             raise MmidError("no piece is long enough to train on")
         self._params, self._augmentation, self._neighbours = params, augmentation, neighbours
-        self._sampling, self._contrast = sampling, contrast
+        self._sampling, self._contrast, self._margin = sampling, contrast, margin
         weight = np.sqrt([len(r) for r in self._renderings])
         self._cumulative = np.cumsum(weight / weight.sum())
         self._grid = self._lay_grid() if sampling == "grid" else np.zeros((0, 2), np.int64)
@@ -270,8 +274,9 @@ class PairSource:
     def _spectrograms(
         self, places: _Places, rng: np.random.Generator, generator: torch.Generator
     ) -> Tensor:
-        frames, a = self._params.snippet, self._augmentation
-        chosen, first, ratio = places.rendering, places.first, places.ratio
+        frames, a = self._params.snippet + 2 * self._margin, self._augmentation
+        chosen, ratio = places.rendering, places.ratio
+        first = places.first - ratio * self._margin
         if a:
             middle = first + ratio * frames / 2
             ratio = ratio * (1 + rng.uniform(-a.mismatch, a.mismatch, len(ratio)))

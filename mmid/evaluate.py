@@ -14,11 +14,12 @@ import torch
 from torch import Tensor
 
 from mmid.checkpoint import Checkpoint
+from mmid.confidence import Evidence, fit_confidence
 from mmid.console import Tell, quiet
-from mmid.encoders import fast_autocast
+from mmid.encoders import cut, embed_places
 from mmid.errors import MmidError
 from mmid.features import frame_count, piano_roll, spectrogram
-from mmid.identify import Identification, Identifier, Match, fit_confidence
+from mmid.identify import Identification, Identifier, Match
 from mmid.library import Piece
 from mmid.metrics import Retrieval, ranks, summarize
 from mmid.params import FeatureParams
@@ -30,7 +31,7 @@ SPACING = 10
 SAME_ROLL = 0.95
 """Rolls with at least this cosine are repeats of the same bars."""
 
-NO_MATCH = Match("", 0.0, 0.0, None, None, 1.0, 0)
+NO_MATCH = Match("", 0.0, 0.0, None, 0.0, None, None, 1.0, 0)
 """Stands for the first match of an answer without any, as for silence."""
 
 
@@ -97,10 +98,11 @@ def evaluate_snippets(
         frames = sorted(places[i][1] for i in chosen if places[i][0] == number)
         if frames:
             bands = spectrogram(torch.from_numpy(play(piece)), params)
-            audio.append(_embed(model, "audio", bands[None], frames))
             roll = piano_roll(piece.midi.notes, bands.shape[1], params)
-            rolls.append(_embed(model, "roll", roll, frames))
-            seen.append(_windows(roll, frames, params).flatten(1).half())
+            sides = embed_places(model.encoders, bands, roll, frames)
+            audio.append(sides[0])
+            rolls.append(sides[1])
+            seen.append(cut(roll, frames, params.snippet).flatten(1).half())
         progress("Listening", number + 1, len(pieces))
     scores = torch.cat(audio) @ torch.cat(rolls).T
     repeats = _repeats(torch.cat(seen))
@@ -125,19 +127,6 @@ def _snippet_places(
         heard = np.searchsorted(onsets, starts + params.snippet) > np.searchsorted(onsets, starts)
         places += [(number, int(start)) for start in starts[heard]]
     return places
-
-
-def _windows(whole: Tensor, frames: Sequence[int], params: FeatureParams) -> Tensor:
-    return torch.stack([whole[..., f : f + params.snippet] for f in frames])
-
-
-@torch.inference_mode()
-def _embed(model: Checkpoint, side: str, whole: Tensor, frames: Sequence[int]) -> Tensor:
-    pathway, device = getattr(model.encoders, side), model.encoders.device
-    windows = _windows(whole, frames, model.encoders.config.features).to(device)
-    with fast_autocast(device):
-        embedded: Tensor = pathway(windows)[:, 0].cpu()
-    return embedded
 
 
 def _repeats(rolls: Tensor) -> Tensor:
@@ -165,7 +154,10 @@ class ClipResult:
         Of the first match.
     position_error : float or None
         Seconds between the start told and the true one, where both are known.
-    absent_confidence, absent_votes : float or None
+    evidence : Evidence
+        Of the first match.
+    absent_confidence : float or None
+    absent_evidence : Evidence or None
         Of the first match once everything right is taken out of the library.
     """
 
@@ -178,8 +170,9 @@ class ClipResult:
     confidence: float
     votes: float
     position_error: float | None
+    evidence: Evidence
     absent_confidence: float | None = None
-    absent_votes: float | None = None
+    absent_evidence: Evidence | None = None
 
 
 @dataclass(frozen=True)
@@ -266,13 +259,15 @@ def evaluate_pieces(
             size = whole if length is None else int(length * params.sample_rate)
             for first in _places(whole - size, clips, rng):
                 query = source.clip(first, size, params)
-                answer = identifier.identify(query)
-                result = _judge(source, first / params.sample_rate, answer, names)
+                asked = identifier.ask(query)
+                answer, snippets = identifier.decide(asked), identifier.snippets
+                result = _judge(source, first / params.sample_rate, answer, names, snippets)
                 if absent:
-                    other = identifier.identify(query, without=right).matches
-                    best = other[0] if other else NO_MATCH
+                    other = identifier.decide(asked, without=right)
                     result = replace(
-                        result, absent_confidence=best.confidence, absent_votes=best.votes
+                        result,
+                        absent_confidence=_first(other).confidence,
+                        absent_evidence=_evidence(other, snippets),
                     )
                 results.append(result)
         progress(source.name)
@@ -285,10 +280,21 @@ def _places(room: int, clips: int, rng: np.random.Generator) -> list[int]:
     return [0] if room <= 0 else [int(first) for first in rng.integers(0, room, clips)]
 
 
-def _judge(source: Source, start: float, answer: Identification, names: set[str]) -> ClipResult:
-    right = [match.piece in names for match in answer.matches]
+def _first(answer: Identification) -> Match:
+    return answer.matches[0] if answer.matches else NO_MATCH
+
+
+def _evidence(answer: Identification, snippets: int) -> Evidence:
+    best = _first(answer)
+    return Evidence(best.votes, best.explained or 0.0, best.lead, answer.seconds, snippets)
+
+
+def _judge(
+    source: Source, start: float, answer: Identification, names: set[str], snippets: int
+) -> ClipResult:
+    right = [bool(names & {match.piece, *match.also}) for match in answer.matches]
     rank = right.index(True) + 1 if any(right) else None
-    best = answer.matches[0] if answer.matches else NO_MATCH
+    best = _first(answer)
     error = None
     if rank == 1 and best.start is not None and source.tempo_ratio is not None:
         error = abs(best.start - start * source.tempo_ratio)
@@ -302,6 +308,7 @@ def _judge(source: Source, start: float, answer: Identification, names: set[str]
         best.confidence,
         best.votes,
         error,
+        _evidence(answer, snippets),
     )
 
 
@@ -352,8 +359,9 @@ def calibrate(scores: Sequence[dict[str, Any]]) -> list[float]:
     """
     try:
         clips = [clip for row in scores for clip in row["results"]]
-        present = [(c["votes"], c["seconds"], c["rank"] == 1) for c in clips]
-        absent = [(float(c["absent_votes"]), c["seconds"], False) for c in clips]
+        present = [(Evidence(**c["evidence"]), c["rank"] == 1) for c in clips]
+        absent = [(Evidence(**c["absent_evidence"]), False) for c in clips]
     except (KeyError, TypeError) as error:
         raise MmidError("not the results of mmid eval pieces --absent") from error
-    return fit_confidence(*zip(*present + absent, strict=True))
+    answers, right = zip(*present + absent, strict=True)
+    return fit_confidence(answers, right)

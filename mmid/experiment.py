@@ -20,9 +20,11 @@ from mmid.choices import (
     Scale,
     Task,
 )
-from mmid.encoders import DorferConfig, ModelConfig, fit_config
+from mmid.encoders import ModelConfig
 from mmid.errors import MmidError
 from mmid.params import FeatureParams
+from mmid.pathways import DorferConfig, fit_config
+from mmid.transcriber import TranscriberConfig
 
 
 @dataclass(frozen=True)
@@ -31,10 +33,11 @@ class Experiment:
 
     Parameters
     ----------
-    task : {"retrieval", "audio-autoencoder", "midi-autoencoder"}
-        Both pathways together, or one modality by itself.
-    encoder : {"conv", "dorfer"}
-        mmid's pathways, or those of Dorfer et al. 2017.
+    task : {"retrieval", "transcription", "audio-autoencoder", "midi-autoencoder"}
+        Both pathways together, the notes that sound, or one modality by itself.
+    encoder : {"notes", "conv", "dorfer"}
+        mmid's pathways, the audio one taking the notes that a transcriber hears or the spectrogram
+        itself; or those of Dorfer et al. 2017.
     spectrogram : {"log", "mel"}
         Spacing of the spectrogram's bands.
     roll_rate : {"exact", "adaptive"}
@@ -83,7 +86,7 @@ class Experiment:
     """
 
     task: Task = "retrieval"
-    encoder: Encoder = "conv"
+    encoder: Encoder = "notes"
     spectrogram: Scale = "log"
     roll_rate: RollRate = "exact"
     onsets: bool = True
@@ -135,7 +138,8 @@ class Experiment:
     def model(self) -> ModelConfig:
         """The grid and both pathways."""
         pathway = DorferConfig() if self.encoder == "dorfer" else fit_config(self.snippet)
-        return ModelConfig(self.features, pathway, pathway, self.cca)
+        transcriber = TranscriberConfig() if self.encoder == "notes" else None
+        return ModelConfig(self.features, pathway, pathway, self.cca, transcriber)
 
     @property
     def augmentation(self) -> Augmentation:
@@ -145,6 +149,17 @@ class Experiment:
 
 PRESETS: dict[Preset, Experiment] = {
     "default": Experiment(),
+    "transcription": Experiment(
+        task="transcription",
+        snippet=128,
+        augment=tuple(effect for effect in EFFECTS if effect not in ("mismatch", "shift")),
+        neighbours=1,
+        cca=False,
+        batch=24,
+        epochs=20,
+        epoch_pairs=4_800,
+        validation_pairs=192,
+    ),
     "report-2020": Experiment(
         encoder="dorfer",
         spectrogram="mel",
@@ -167,4 +182,4 @@ PRESETS: dict[Preset, Experiment] = {
         patience=200,
     ),
 }
-"""mmid's own way to train, and that of the 2020 report."""
+"""mmid's own ways to train pathways and their transcriber, and that of the 2020 report."""

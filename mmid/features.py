@@ -74,6 +74,38 @@ def _mel_filterbank(params: FeatureParams) -> np.ndarray:
     return weights
 
 
+def band_centres(params: FeatureParams = DEFAULT) -> np.ndarray:
+    """Return the centre of every band, Hz."""
+    peaks = design_filterbank(params).argmax(1)
+    return np.asarray(peaks * params.sample_rate / params.window)
+
+
+def shift_bands(
+    magnitudes: Tensor, semitones: Tensor | float, params: FeatureParams = DEFAULT
+) -> Tensor:
+    """Transpose spectrograms by reading between their bands.
+
+    Parameters
+    ----------
+    magnitudes : Tensor [batch, bands, frames]
+        Linear.
+    semitones : Tensor [batch] or float
+        Upwards, for each or for all.
+
+    Returns
+    -------
+    Tensor [batch, bands, frames]
+    """
+    octaves = torch.log2(torch.from_numpy(band_centres(params)).float())
+    target = octaves - torch.as_tensor(semitones).reshape(-1, 1) / 12
+    above = torch.searchsorted(octaves, target).clamp(1, len(octaves) - 1)
+    low, high = octaves[above - 1], octaves[above]
+    share = ((target - low) / (high - low)).clamp(0, 1)[..., None].to(magnitudes.device)
+    above = above[..., None].expand(len(magnitudes), -1, magnitudes.shape[-1])
+    above = above.to(magnitudes.device)
+    return torch.lerp(magnitudes.gather(1, above - 1), magnitudes.gather(1, above), share)
+
+
 @lru_cache
 def filterbank(params: FeatureParams = DEFAULT) -> Tensor:
     """Return the frozen weights of the default grid, or design those of another.

@@ -7,28 +7,37 @@ scores it is the query's speed against the library's. ``transpose`` is in semito
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from mmid.align import Gains, align, explained, note_gains
 from mmid.checkpoint import Checkpoint
 from mmid.choices import Kind, Search, Vote
+from mmid.confidence import CALIBRATION, Evidence, confidence
 from mmid.errors import MmidError
 from mmid.index import LibraryIndex
+from mmid.library import group_duplicates
 from mmid.params import FeatureParams
 from mmid.query import Query, embed_query, open_query
-from mmid.vote import Candidate, Hits, elect
+from mmid.vote import Candidate, Hits, elect, nearest
 
-TEMPO_RATIOS = tuple(2 ** (step / 6) for step in range(-6, 7))
-"""Speeds tried: half to double the library's, 12 % apart; training tolerates 6 % either way."""
+TEMPO_RATIOS = tuple(2 ** (step / 6) for step in range(-12, 13))
+"""Speeds tried: a quarter to four times the library's, 12 % apart; training tolerates 6 %."""
+
+KEYS = tuple(sorted(range(-6, 7), key=abs))
+"""Transpositions tried when asked to, semitones."""
 
 NEIGHBOURS = 25
 """Nearest snippets that vote, for each snippet of the query (Dorfer et al. 2017)."""
+
+CANDIDATES, EACH = 100, 3
+"""Places that are compared note by note, and how many of them in one piece at most."""
+
+SAME_AMONG = 10
+"""Best candidates among which files of the same music are told."""
 
 MIN_CONFIDENCE = 0.5
 TOP = 5
@@ -46,20 +55,30 @@ class Match:
         Probability that it is right.
     votes : float
         Its share of the votes cast.
+    explained : float or None
+        Share of the notes heard that its score explains; None where none were compared.
+    lead : float
+        How far its votes and explained share together exceed those of the next other music.
     start, end : float or None
         Where in it, seconds; None where the vote does not tell.
     tempo_ratio : float
         The recording's speed against the score.
     transpose : int
+        Semitones that take the piece to the key it was asked for in.
+    also : tuple of str
+        Other files of the library that hold the same music.
     """
 
     piece: str
     confidence: float
     votes: float
+    explained: float | None
+    lead: float
     start: float | None
     end: float | None
     tempo_ratio: float
     transpose: int
+    also: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -91,6 +110,38 @@ class Identification:
         return asdict(self)
 
 
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """A query and all that a library has near it, before anything is decided.
+
+    Parameters
+    ----------
+    query : Query
+        As the model hears it.
+    gains : Gains or None
+        What a score gains by its notes, where they can be compared.
+    hits : tuple of Hits
+        One a tempo and key.
+    """
+
+    query: Query
+    gains: Gains | None
+    hits: tuple[Hits, ...]
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A candidate with the share of the notes heard that it explains, if they were compared."""
+
+    candidate: Candidate
+    explained: float | None
+
+    @property
+    def support(self) -> float:
+        """What candidates are ranked by."""
+        return self.candidate.share + (self.explained or 0.0)
+
+
 class Identifier:
     """A model and an index, ready for queries.
 
@@ -102,6 +153,8 @@ class Identifier:
     vote : {"consistent", "majority"}
     tempo_ratios : sequence of float
         Speeds of the query against the library to try.
+    keys : sequence of int
+        Transpositions to try, semitones.
     top : int
         Matches to return.
     min_confidence : float
@@ -116,18 +169,25 @@ class Identifier:
         search: Search = "auto",
         vote: Vote = "consistent",
         tempo_ratios: Sequence[float] = TEMPO_RATIOS,
+        keys: Sequence[int] = (0,),
         top: int = TOP,
         min_confidence: float = MIN_CONFIDENCE,
     ) -> None:
         self._model, self._index = model, index
         self._search: Search = search
         self._vote: Vote = vote
-        self._tempo_ratios, self._top, self.min_confidence = tempo_ratios, top, min_confidence
+        self._tempo_ratios, self._keys = tempo_ratios, keys
+        self._top, self.min_confidence = top, min_confidence
 
     @property
     def names(self) -> list[str]:
         """What the index holds, by position."""
         return [entry.name for entry in self._index.entries]
+
+    @property
+    def snippets(self) -> int:
+        """How many snippets the index holds."""
+        return len(self._index.vectors)
 
     @property
     def kind(self) -> Kind:
@@ -162,9 +222,7 @@ class Identifier:
             except MmidError as error:
                 yield Identification(os.fspath(path), 0.0, False, (), str(error))
 
-    def identify(
-        self, query: Query, name: str = "", without: frozenset[int] = frozenset()
-    ) -> Identification:
+    def identify(self, query: Query, name: str = "") -> Identification:
         """Identify music.
 
         Parameters
@@ -173,99 +231,113 @@ class Identifier:
             Of either kind, whatever the index holds.
         name : str
             What to call it in the answer.
+        """
+        return self.decide(self.ask(query), name)
+
+    def ask(self, query: Query) -> Asked:
+        """Look up the snippets of music at every tempo and in every key."""
+        heard = query.listened(self._model.encoders)
+        shortest = min(1.0, self.params.snippet_seconds / heard.seconds)
+        ratios = [ratio for ratio in self._tempo_ratios if ratio >= shortest]
+        hits = [self._hits(heard, ratio, key) for key in self._keys for ratio in ratios]
+        compared = self.kind == "midi" and self._vote == "consistent"
+        gains = None
+        if compared and heard.log_odds is not None:
+            gains = note_gains(heard.log_odds)
+        return Asked(heard, gains, tuple(h for h in hits if len(h.query_frame)))
+
+    def _hits(self, query: Query, tempo_ratio: float, key: int) -> Hits:
+        moved = query.transposed(-key) if key else query
+        vectors, frames = embed_query(moved, self._model, tempo_ratio)
+        snippets, similarity = self._index.search(vectors, 2 * NEIGHBOURS, self._search)
+        piece, place = self._index.locate(snippets)
+        return Hits(tempo_ratio, frames, piece, place, similarity, key)
+
+    def decide(
+        self, asked: Asked, name: str = "", without: frozenset[int] = frozenset()
+    ) -> Identification:
+        """Choose among what `ask` found.
+
+        Parameters
+        ----------
+        asked : Asked
+        name : str
+            What to call the query in the answer.
         without : frozenset of int
             Positions of items to act as if they were not in the index.
         """
-        shortest = self.params.snippet_seconds / query.seconds
-        ratios = [ratio for ratio in self._tempo_ratios if ratio >= min(1.0, shortest)]
-        hypotheses = [self._hits(query, ratio, without) for ratio in ratios]
-        hits = [hypothesis for hypothesis in hypotheses if len(hypothesis.query_frame)]
-        elected = elect(hits, self._vote, max(2, self._top) + len(without))
-        candidates = [c for c in elected if c.piece not in without]
-        matches = tuple(self._match(c, query) for c in candidates[: self._top])
+        hits = [nearest(hypothesis, NEIGHBOURS, without) for hypothesis in asked.hits]
+        elected = elect(hits, self._vote, CANDIDATES, EACH)
+        ranked = self._rank([c for c in elected if c.piece not in without], asked.gains)
+        matches = self._matches(ranked, asked)
         matched = bool(matches) and matches[0].confidence >= self.min_confidence
-        return Identification(name, query.seconds, matched, matches)
+        return Identification(name, asked.query.seconds, matched, matches)
 
-    def _hits(self, query: Query, tempo_ratio: float, without: frozenset[int]) -> Hits:
-        vectors, frames = embed_query(query, self._model, tempo_ratio)
-        wanted = NEIGHBOURS * (4 if without else 1)
-        snippets, similarity = self._index.search(vectors, wanted, self._search)
-        if without:
-            hidden = np.isin(self._index.locate(snippets)[0], list(without))
-            order = np.argsort(hidden, axis=1, kind="stable")[:, :NEIGHBOURS]
-            snippets = np.take_along_axis(snippets, order, 1)
-            similarity = np.take_along_axis(similarity, order, 1)
-        piece, place = self._index.locate(snippets)
-        return Hits(tempo_ratio, frames, piece, place, similarity)
+    def _rank(self, candidates: Sequence[Candidate], gains: Gains | None) -> list[Ranked]:
+        """Compare candidates with the notes heard, and keep the best place in each piece."""
+        shares: Sequence[float | None] = [None] * len(candidates)
+        if gains:
+            shares = explained(gains, candidates, self._index.notes, self.params).tolist()
+        ranked = [Ranked(c, share) for c, share in zip(candidates, shares, strict=True)]
+        best: dict[int, Ranked] = {}
+        for place in sorted(ranked, key=lambda r: -r.support):
+            best.setdefault(place.candidate.piece, place)
+        return list(best.values())
 
-    def _match(self, candidate: Candidate, query: Query) -> Match:
-        entry, rate = self._index.entries[candidate.piece], self.params.frame_rate
+    def _matches(self, ranked: Sequence[Ranked], asked: Asked) -> tuple[Match, ...]:
+        groups = self._same_music(ranked)
+        matches = []
+        for place, group in enumerate(groups[: self._top]):
+            following = groups[place + 1][0].support if place + 1 < len(groups) else 0.0
+            matches.append(self._match(group, following, asked))
+        return tuple(matches)
+
+    def _same_music(self, ranked: Sequence[Ranked]) -> list[list[Ranked]]:
+        """Group files of the same music among the best candidates, the best of each first."""
+        if self.kind != "midi":
+            return [[r] for r in ranked]
+        best = ranked[: max(SAME_AMONG, 2 * self._top)]
+        labels = group_duplicates([self._index.notes(r.candidate.piece) for r in best])
+        groups: dict[int, list[Ranked]] = {}
+        for label, place in zip(labels, best, strict=True):
+            groups.setdefault(int(label), []).append(place)
+        return list(groups.values())
+
+    def _match(self, group: Sequence[Ranked], following: float, asked: Asked) -> Match:
+        best, query = group[0], asked.query
+        candidate, entries = best.candidate, self._index.entries
+        entry = entries[candidate.piece]
+        start, end, tempo_ratio = self._place(candidate, asked)
         score_asked_of_recordings = query.kind == "midi" and self.kind == "recordings"
-        start = end = None
-        if candidate.start is not None:
-            first = candidate.start / rate
-            start = min(max(0.0, first), entry.seconds)
-            end = min(entry.seconds, first + query.seconds * candidate.tempo_ratio)
+        lead = best.support - following
+        share = best.explained or 0.0
+        evidence = Evidence(candidate.share, share, lead, query.seconds, self.snippets)
         return Match(
             entry.name,
-            self._confidence(candidate.share, query.seconds),
+            self._confidence(evidence),
             candidate.share,
-            start,
-            end,
-            1 / candidate.tempo_ratio if score_asked_of_recordings else candidate.tempo_ratio,
-            0,
+            best.explained,
+            lead,
+            None if start is None else min(max(0.0, start), entry.seconds),
+            None if end is None else min(max(0.0, end), entry.seconds),
+            1 / tempo_ratio if score_asked_of_recordings else tempo_ratio,
+            candidate.transpose,
+            tuple(entries[other.candidate.piece].name for other in group[1:]),
         )
 
-    def _confidence(self, share: float, seconds: float) -> float:
+    def _place(
+        self, candidate: Candidate, asked: Asked
+    ) -> tuple[float | None, float | None, float]:
+        """Return start and end in the piece, seconds, where they are known, and the tempo."""
+        if candidate.start is None:
+            return None, None, candidate.tempo_ratio
+        if asked.gains:
+            path = align(asked.gains, candidate, self._index.notes, self.params)
+            return path.start, path.end, path.tempo_ratio
+        start = candidate.start / self.params.frame_rate
+        return start, start + asked.query.seconds * candidate.tempo_ratio, candidate.tempo_ratio
+
+    def _confidence(self, evidence: Evidence) -> float:
         if self._vote == "majority":
-            return share
-        return confidence(share, seconds, self._model.facts.get("confidence", CALIBRATION))
-
-
-def confidence(share: float, seconds: float, calibration: Sequence[float]) -> float:
-    """Return the probability that a match is right, by logistic regression.
-
-    Parameters
-    ----------
-    share : float
-        Of the consistent votes.
-    seconds : float
-        Length of the query: the same share means more in a longer one.
-    calibration : sequence of float
-        Weights of one, the share and the logarithm of the length, from `fit_confidence`.
-
-    Examples
-    --------
-    >>> round(confidence(0.5, 10.0, (-4.0, 8.0, 0.0)), 3)
-    0.5
-    """
-    evidence = np.dot(calibration, [1.0, share, math.log1p(seconds)])
-    return float(1 / (1 + np.exp(-evidence)))
-
-
-def fit_confidence(
-    shares: Sequence[float], seconds: Sequence[float], right: Sequence[bool]
-) -> list[float]:
-    """Fit the weights of `confidence` to first matches known to be right or wrong.
-
-    A small penalty on the weights keeps them finite where right and wrong do not overlap.
-
-    Returns
-    -------
-    list of float
-        Weights of one, the share and the logarithm of the length.
-    """
-    evidence = np.stack([np.ones(len(shares)), shares, np.log1p(seconds)], 1)
-    target, weights = np.asarray(right, float), np.zeros(3)
-    for _ in range(100):
-        likely = 1 / (1 + np.exp(-evidence @ weights))
-        slope = evidence.T @ (likely - target) + PENALTY * weights
-        curve = (evidence * (likely * (1 - likely))[:, None]).T @ evidence
-        weights = weights - np.linalg.solve(curve + PENALTY * np.eye(3), slope)
-    return [float(round(weight, 3)) for weight in weights]
-
-
-PENALTY = 0.01
-
-CALIBRATION = (-4.0, 10.0, 0.0)
-"""For models that bring no calibration of their own."""
+            return evidence.votes
+        return confidence(evidence, self._model.facts.get("confidence", CALIBRATION))

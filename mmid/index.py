@@ -96,6 +96,7 @@ def embed_whole(query: Query, model: Checkpoint) -> tuple[np.ndarray, np.ndarray
         First frame of each.
     """
     encoders, params = model.encoders, model.encoders.config.features
+    query = query.listened(encoders)
     drawing = query.at(1.0, encoders.device)
     pathway, shape = query.pathway(encoders)
     with fast_autocast(encoders.device):

@@ -18,12 +18,19 @@ from torch import Tensor, nn
 
 from mmid.checkpoint import Checkpoint
 from mmid.choices import Kind
-from mmid.encoders import Encoders, PathwayConfig, fast_autocast
-from mmid.errors import MidiError, label
-from mmid.features import piano_roll, recording_spectrogram, resample_frames
+from mmid.encoders import Encoders, fast_autocast
+from mmid.errors import MidiError, MmidError, label
+from mmid.features import (
+    frame_count,
+    piano_roll,
+    recording_spectrogram,
+    resample_frames,
+)
 from mmid.library import MIDI_SUFFIXES, QUIET, Piece, Recording
 from mmid.midi import read_midi
 from mmid.params import DEFAULT, FeatureParams
+from mmid.pathways import PathwayConfig
+from mmid.transcriber import LOWEST, PITCHES, heard_rolls
 
 MAX_SNIPPETS = 200
 """Query snippets that vote at each tempo, spread evenly over longer music."""
@@ -33,6 +40,10 @@ EXCERPTS, EXCERPT_SECONDS = 8, 10.0
 
 PHASES = 2
 """Query snippets for each stride of the index."""
+
+
+CERTAIN = 6.0
+"""Log-odds of what is written."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +89,16 @@ class Query(Protocol):
     def at(self, tempo_ratio: float, device: torch.device | str = "cpu") -> Drawing:
         """Draw it at a tempo."""
 
+    def listened(self, encoders: Encoders) -> Query:
+        """Return what a model makes of it once and for all."""
+
+    def transposed(self, semitones: int) -> Query:
+        """Return it in another key."""
+
+    @property
+    def log_odds(self) -> Tensor | None:
+        """Those of its notes, as of `Heard`, where they are known."""
+
 
 @dataclass(frozen=True, eq=False)
 class Sound:
@@ -112,6 +133,70 @@ class Sound:
         bands = resample_frames(played, origin, origin + 1 / tempo_ratio, frames)
         heard = (bands[0].amax(0) > QUIET).cpu().numpy()
         return Drawing(frames, self.params.frame_rate, heard, lambda i, n: bands[..., i : i + n])
+
+    def listened(self, encoders: Encoders) -> Sound | Heard:
+        """Return the notes a model hears in it, if it is one that does."""
+        with torch.inference_mode(), fast_autocast(encoders.device):
+            log_odds = encoders.transcribe(self.spectrogram[None, None].to(encoders.device))
+        return self if log_odds is None else Heard(log_odds[0], self.params)
+
+    def transposed(self, semitones: int) -> Sound:
+        """Refuse: sound is not moved, only the notes heard in it are."""
+        raise MmidError("this model does not hear notes, and cannot look for other keys")
+
+    @property
+    def log_odds(self) -> None:
+        """Nothing is known of its notes."""
+
+
+HEARD = 0.2
+"""Probability of an onset from which a frame of a recording counts as heard."""
+
+
+@dataclass(frozen=True, eq=False)
+class Heard:
+    """The notes heard in a recording.
+
+    Parameters
+    ----------
+    log_odds : Tensor [2, PITCHES, frames] float32
+        As `mmid.transcriber` gives them.
+    params : FeatureParams
+        Their grid.
+    """
+
+    log_odds: Tensor
+    params: FeatureParams = DEFAULT
+    kind: ClassVar[Kind] = "recordings"
+
+    @property
+    def seconds(self) -> float:
+        """Length, seconds."""
+        return self.log_odds.shape[-1] / self.params.frame_rate
+
+    def listened(self, encoders: Encoders) -> Heard:
+        """Return itself."""
+        return self
+
+    def pathway(self, encoders: Encoders) -> tuple[nn.Module, PathwayConfig]:
+        """Return the encoder of notes heard, and its shape."""
+        return encoders.audio, encoders.config.audio
+
+    def at(self, tempo_ratio: float, device: torch.device | str = "cpu") -> Drawing:
+        """Read its frames at another step; a frame is heard if a note may begin in it."""
+        played = heard_rolls(self.log_odds, self.params.pitches).to(device)
+        frames = max(int((played.shape[-1] - 1) * tempo_ratio) + 1, self.params.snippet)
+        origin = torch.zeros(len(played), device=device)
+        rolls = resample_frames(played, origin, origin + 1 / tempo_ratio, frames)
+        heard = (rolls[1].amax(0) > HEARD).cpu().numpy()
+        return Drawing(frames, self.params.frame_rate, heard, lambda i, n: rolls[..., i : i + n])
+
+    def transposed(self, semitones: int) -> Heard:
+        """Move its notes by so many semitones; those that leave the compass are dropped."""
+        moved = torch.full_like(self.log_odds, -CERTAIN)
+        low, high = max(0, semitones), PITCHES + min(0, semitones)
+        moved[:, low:high] = self.log_odds[:, low - semitones : high - semitones]
+        return replace(self, log_odds=moved)
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,6 +241,23 @@ class Score:
             return piano_roll(notes, count, self.params, first=first, device=device)
 
         return Drawing(frames, rate, heard, draw)
+
+    def listened(self, encoders: Encoders) -> Score:
+        """Return itself."""
+        return self
+
+    def transposed(self, semitones: int) -> Score:
+        """Move its notes by so many semitones; those that leave the roll are dropped."""
+        pitch = self.notes["pitch"].astype(int) + semitones
+        moved = self.notes[(pitch >= 0) & (pitch < self.params.pitches)].copy()
+        moved["pitch"] += np.int8(semitones).astype(np.uint8)
+        return replace(self, notes=moved)
+
+    @property
+    def log_odds(self) -> Tensor:
+        """Those of its notes: sure of every one that is written, and of no other."""
+        roll = piano_roll(self.notes, frame_count(self.seconds), DEFAULT)
+        return (2 * roll[:, LOWEST : LOWEST + PITCHES] - 1) * CERTAIN
 
 
 def _moved(notes: np.ndarray, seconds: float, stretch: float = 1.0) -> np.ndarray:

@@ -19,7 +19,7 @@ from torch import Tensor
 from mmid.checkpoint import Checkpoint
 from mmid.console import Tell, quiet
 from mmid.corpus import ALIGNED_WITHIN
-from mmid.encoders import fast_autocast
+from mmid.encoders import cut, embed_places
 from mmid.errors import MmidError, label
 from mmid.features import frame_count, piano_roll, recording_spectrogram
 from mmid.figures import Panel, Series, save_figure, train_extra
@@ -137,10 +137,9 @@ def _embed_recording(
     """Return the embeddings of both sides of a recording's snippets, and pictures of both."""
     params = model.encoders.config.features
     bands, roll = _both_sides(recording, params)
-    heard, written = (_windows(whole, frames, params.snippet) for whole in (bands, roll))
+    heard, written = (cut(whole, frames, params.snippet) for whole in (bands, roll))
     return (
-        _embed(model, "audio", heard),
-        _embed(model, "roll", written),
+        *embed_places(model.encoders, bands[0], roll, frames),
         _picture(heard[:, 0], side),
         _picture(written[:, : params.layers, PIANO].amax(1), side),
     )
@@ -184,18 +183,6 @@ def _both_sides(recording: Pair, params: FeatureParams) -> tuple[Tensor, Tensor]
     bands = aligned_spectrogram(recording, params)[:, :frames]
     short = torch.nn.functional.pad(bands, (0, frames - bands.shape[1]))
     return short[None], piano_roll(recording.score.midi.notes, frames, params)
-
-
-def _windows(whole: Tensor, frames: Sequence[int], length: int) -> Tensor:
-    return torch.stack([whole[..., first : first + length] for first in frames])
-
-
-@torch.inference_mode()
-def _embed(model: Checkpoint, name: str, windows: Tensor) -> Tensor:
-    device = model.encoders.device
-    with fast_autocast(device):
-        vectors: Tensor = getattr(model.encoders, name)(windows.to(device))[:, 0]
-    return vectors.float().cpu()
 
 
 def _picture(snippets: Tensor, side: int) -> Tensor:

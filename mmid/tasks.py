@@ -1,4 +1,4 @@
-"""What a run learns: to bring matching snippets together, or to give snippets back.
+"""What a run learns: to bring matching snippets together, to hear notes, or to give snippets back.
 
 Conventions: a task owns its network, says the loss of a batch, and judges the network on
 validation snippets; a higher score is better.
@@ -22,6 +22,8 @@ from mmid.errors import ModelError
 from mmid.experiment import Experiment
 from mmid.losses import info_nce, pairwise_ranking, triplet_ranking
 from mmid.metrics import Retrieval, ranks, summarize
+from mmid.pretrained import load_model
+from mmid.transcriber import LOWEST, PITCHES, Transcriber, TranscriberConfig
 
 MAX_SCALE = 100.0
 PICTURE_NAME, PICTURED = "reconstructions.png", 12
@@ -87,14 +89,14 @@ class Matching:
         self._experiment = experiment
         self.network = Encoders(experiment.model).to(device)
 
-    def _embed(self, pathway: nn.Module, snippets: Tensor) -> Tensor:
-        with fast_autocast(self.network.device):
-            embedded: Tensor = pathway(snippets.to(self.network.device))[:, 0]
-        return embedded
+    def _hear(self, batch: Batch) -> Tensor:
+        return self.network.embed_audio(batch.audio.to(self.network.device))
+
+    def _read(self, batch: Batch) -> Tensor:
+        return self.network.embed_rolls(batch.rolls.to(self.network.device))
 
     def _embed_both(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        network = self.network
-        return self._embed(network.audio, batch.audio), self._embed(network.roll, batch.rolls)
+        return self._hear(batch), self._read(batch)
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the loss of a batch."""
@@ -114,10 +116,7 @@ class Matching:
         margin, contrast = self._experiment.margin, batch.contrast
         if contrast is None:
             return pairwise_ranking(anchor, match, margin, batch.repeats().to(anchor.device))
-        if side == "audio":
-            other = self._embed(self.network.audio, contrast.audio)
-        else:
-            other = self._embed(self.network.roll, contrast.rolls)
+        other = self._hear(contrast) if side == "audio" else self._read(contrast)
         return triplet_ranking(anchor, match, other, margin)
 
     @torch.inference_mode()
@@ -145,6 +144,43 @@ def validation_batches(source: PairSource, experiment: Experiment) -> list[Batch
     pairs = min(experiment.validation_pairs, source.labels or experiment.validation_pairs)
     count = -(-pairs // experiment.batch)
     return list(source.batches(-(-pairs // count), count, seed=0))
+
+
+class Transcription:
+    """The transcriber that a model's audio pathway listens through, learned before it.
+
+    Parameters
+    ----------
+    experiment : Experiment
+    device : torch.device
+    """
+
+    def __init__(self, experiment: Experiment, device: torch.device) -> None:
+        self._experiment, self._device = experiment, device
+        self._config = TranscriberConfig()
+        self.network = nn.ModuleDict(
+            {"transcriber": Transcriber(experiment.features.bands, self._config)}
+        ).to(device)
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Return the cross-entropy of the notes sounding and beginning, nats a pitch and frame."""
+        with fast_autocast(self._device):
+            log_odds = self.network["transcriber"](batch.audio.to(self._device))
+        written = batch.rolls[:, :, LOWEST : LOWEST + PITCHES].to(self._device)
+        return nn.functional.binary_cross_entropy_with_logits(log_odds, written)
+
+    @torch.inference_mode()
+    def judge(self, source: PairSource) -> Verdict:
+        """Return the loss on the validation snippets."""
+        self.network.eval()
+        batches = validation_batches(source, self._experiment)
+        loss = sum(self.loss(batch).item() for batch in batches) / len(batches)
+        return Verdict(-loss, loss)
+
+    def save(self, path: Path, facts: dict[str, Any]) -> None:
+        """Write the weights, for a run of the pathways to begin with."""
+        header = {"config": self._config.to_dict(), "facts": facts}
+        save_tensors(path, self.network.state_dict(), header)
 
 
 class Reconstruction:
@@ -193,6 +229,17 @@ class Reconstruction:
             draw_reconstructions(path.with_name(PICTURE_NAME), *self._pictured)
 
 
+def _matching(experiment: Experiment, device: torch.device, *, packaged: bool) -> Matching:
+    """Make pathways; those that listen to notes may do so with the packaged model's ear."""
+    task = Matching(experiment, device)
+    ear = task.network.transcriber
+    if ear and packaged:
+        trained = load_model(device=device).encoders.transcriber
+        assert trained
+        ear.load_state_dict(trained.state_dict())
+    return task
+
+
 def make_task(experiment: Experiment, device: torch.device, init: Sequence[Path] = ()) -> Task:
     """Make the task of an experiment, with fresh weights drawn by its seed.
 
@@ -202,6 +249,7 @@ def make_task(experiment: Experiment, device: torch.device, init: Sequence[Path]
     device : torch.device
     init : sequence of Path
         Checkpoints, also of autoencoders, whose weights of the same name and shape are taken.
+        Without any, pathways that listen to notes take the transcriber of the packaged model.
 
     Raises
     ------
@@ -209,8 +257,12 @@ def make_task(experiment: Experiment, device: torch.device, init: Sequence[Path]
         If a checkpoint cannot be read, or nothing in it fits.
     """
     torch.manual_seed(experiment.seed)
-    retrieval = experiment.task == "retrieval"
-    task: Task = (Matching if retrieval else Reconstruction)(experiment, device)
+    if experiment.task == "transcription":
+        task: Task = Transcription(experiment, device)
+    elif experiment.task == "retrieval":
+        task = _matching(experiment, device, packaged=not init)
+    else:
+        task = Reconstruction(experiment, device)
     for path in init:
         start_from(task.network, path)
     return task

@@ -205,7 +205,8 @@ def start_run(
         Checkpoints to begin with.
     """
     x = experiment
-    draw = partial(PairSource, sampling=x.sampling, contrast=x.negatives == "sampled")
+    reach = x.model.reach if x.task == "retrieval" else 0
+    draw = partial(PairSource, sampling=x.sampling, contrast=x.negatives == "sampled", margin=reach)
     train = draw(corpus.train, x.features, x.augmentation, x.neighbours)
     valid = draw(corpus.valid, x.features, None)
     facts = corpus.facts | ({"init": [path.name for path in init]} if init else {})

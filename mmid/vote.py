@@ -6,7 +6,9 @@ the votes of all its query snippets; a share is a piece's part of all the votes 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -27,6 +29,8 @@ class Hits:
         Piece of each hit and the frame of it the snippet begins at.
     similarity : np.ndarray [queries, k] float32
         Cosine.
+    transpose : int
+        Semitones that would take the library to the query's key.
     """
 
     tempo_ratio: float
@@ -34,6 +38,7 @@ class Hits:
     piece: np.ndarray
     place: np.ndarray
     similarity: np.ndarray
+    transpose: int = 0
 
 
 @dataclass(frozen=True)
@@ -50,12 +55,15 @@ class Candidate:
         The hypothesis that gave the share.
     start : float or None
         Frame of the piece at which the query begins, where the vote tells it.
+    transpose : int
+        Semitones that take the piece to the query's key.
     """
 
     piece: int
     share: float
     tempo_ratio: float
     start: float | None
+    transpose: int = 0
 
 
 def majority(hits: Hits, top: int) -> list[Candidate]:
@@ -141,27 +149,38 @@ def _fullest_bins(
     return list(found.values())
 
 
-def elect(hits: list[Hits], how: Vote, top: int) -> list[Candidate]:
-    """Take each piece's best hypothesis.
+def nearest(hits: Hits, count: int, without: frozenset[int] = frozenset()) -> Hits:
+    """Keep the nearest so many hits of each query snippet that are in none of the pieces named."""
+    hidden = np.isin(hits.piece, list(without))
+    order = np.argsort(hidden, axis=1, kind="stable")[:, :count]
+    piece, place, similarity = (
+        np.take_along_axis(array, order, 1) for array in (hits.piece, hits.place, hits.similarity)
+    )
+    return replace(hits, piece=piece, place=place, similarity=similarity)
+
+
+def elect(hits: Sequence[Hits], how: Vote, top: int, each: int = 1) -> list[Candidate]:
+    """Take each piece's best hypotheses.
 
     Parameters
     ----------
-    hits : list of Hits
-        One a tempo hypothesis.
+    hits : sequence of Hits
+        One a hypothesis of tempo and key.
     how : {"consistent", "majority"}
-    top : int
-        Candidates to return.
+    top, each : int
+        Candidates to return, and how many of one piece at most.
 
     Returns
     -------
     list of Candidate
-        Highest share first, each piece once.
+        Highest share first.
     """
     count = consistent if how == "consistent" else majority
-    best: dict[int, Candidate] = {}
-    for hypothesis in hits:
-        for candidate in count(hypothesis, top):
-            known = best.get(candidate.piece)
-            if known is None or candidate.share > known.share:
-                best[candidate.piece] = candidate
-    return sorted(best.values(), key=lambda c: -c.share)[:top]
+    found = [replace(c, transpose=h.transpose) for h in hits for c in count(h, top)]
+    seen: Counter[int] = Counter()
+    elected: list[Candidate] = []
+    for candidate in sorted(found, key=lambda c: -c.share):
+        if seen[candidate.piece] < each and len(elected) < top:
+            seen[candidate.piece] += 1
+            elected.append(candidate)
+    return elected

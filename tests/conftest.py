@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import wave
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,12 @@ import torch
 from torch import nn
 
 from mmid.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from mmid.encoders import EncoderConfig, Encoders, ModelConfig
+from mmid.encoders import Encoders, ModelConfig
 from mmid.library import Piece, read_library
 from mmid.midi import NOTE_DTYPE, write_midi
 from mmid.params import DEFAULT
+from mmid.pathways import EncoderConfig
+from mmid.transcriber import TranscriberConfig
 
 torch.set_num_threads(1)  # tiny models gain nothing from more, and lose much on a busy machine
 
@@ -29,6 +32,9 @@ TINY = EncoderConfig(
     row_strides=(4, 4),
     collapsed=16,
     embedding=16,
+)
+EAR = TranscriberConfig(
+    widths=(4, 4), rows=(5, 3), times=(3, 3), row_strides=(4, 4), mixed=16, dilation=1
 )
 
 
@@ -72,6 +78,12 @@ def tiny_config() -> ModelConfig:
     return ModelConfig(DEFAULT, TINY, TINY)
 
 
+@pytest.fixture(scope="session")
+def listening_config(tiny_config: ModelConfig) -> ModelConfig:
+    """Return a tiny model whose audio pathway takes the notes that a transcriber hears."""
+    return replace(tiny_config, transcriber=EAR)
+
+
 def _shake(encoders: Encoders, seed: int = 0) -> Encoders:
     generator = torch.Generator().manual_seed(seed)
     for layer in encoders.modules():
@@ -92,22 +104,30 @@ def shake() -> Callable[..., Encoders]:
 @pytest.fixture(scope="session")
 def make_model(
     tmp_path_factory: pytest.TempPathFactory, tiny_config: ModelConfig
-) -> Callable[[int], Checkpoint]:
+) -> Callable[..., Checkpoint]:
     """Return a function that makes a tiny model with the random weights of a seed."""
 
-    def make(seed: int) -> Checkpoint:
+    def make(seed: int, config: ModelConfig = tiny_config) -> Checkpoint:
         torch.manual_seed(seed)
         path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
-        save_checkpoint(path, _shake(Encoders(tiny_config), seed), {"seed": seed})
+        save_checkpoint(path, _shake(Encoders(config), seed), {"seed": seed})
         return load_checkpoint(path)
 
     return make
 
 
 @pytest.fixture(scope="session")
-def tiny_model(make_model: Callable[[int], Checkpoint]) -> Checkpoint:
+def tiny_model(make_model: Callable[..., Checkpoint]) -> Checkpoint:
     """Return a tiny model with random weights."""
     return make_model(0)
+
+
+@pytest.fixture(scope="session")
+def listening_model(
+    make_model: Callable[..., Checkpoint], listening_config: ModelConfig
+) -> Checkpoint:
+    """Return a tiny model with random weights and a transcriber."""
+    return make_model(0, listening_config)
 
 
 def _write_wav(path: Path, samples: np.ndarray, rate: int = DEFAULT.sample_rate) -> Path:

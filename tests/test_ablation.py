@@ -41,7 +41,7 @@ def test_the_ladder_leads_from_the_report_to_the_default_step_by_step():
     assert all(row.name.startswith("+") for row in rows[1 : last + 1])
     assert all(changed(*pair) for pair in pairwise(rows[: last + 1]))
     default = Row("default", PRESETS["default"])
-    assert changed(rows[last], default) == {"batch", "copies"}, "what suits a short run"
+    assert changed(rows[last], default) == {"encoder", "batch", "copies"}, "what suits a short run"
 
 
 def test_other_rows_change_one_thing():
@@ -74,7 +74,8 @@ def test_a_row_is_trained_and_measured_once(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "EXCERPT", 6.0)
     monkeypatch.setattr(module, "POOL", 50)
     bench = Bench(tmp_path / "tunes", (SOUNDFONT,), SOUNDFONT, tmp_path / "out", 5 * 256, 1)
-    row = Row("small", Experiment(batch=64, copies=1, validation_pairs=50, cca=False), 1)
+    small = Experiment(encoder="conv", batch=64, copies=1, validation_pairs=50, cca=False)
+    row = Row("small", small, 1)
     bench.run(row)
     result = bench.folder("small") / "result.json"
     figures = json.loads(result.read_text())

@@ -9,8 +9,9 @@ from PIL import Image
 from torch import nn
 
 from mmid.autoencoders import Autoencoder, AutoencoderConfig, draw_reconstructions
-from mmid.encoders import DorferConfig, Encoders, ModelConfig
+from mmid.encoders import Encoders, ModelConfig
 from mmid.params import FeatureParams
+from mmid.pathways import DorferConfig
 
 REPORT = FeatureParams(onsets=False)
 

@@ -7,9 +7,10 @@ import torch
 from mmid.cca import canonical_projections, fit_projection
 from mmid.checkpoint import load_checkpoint, save_checkpoint
 from mmid.data import Batch
-from mmid.encoders import Encoders, ModelConfig, Projected
+from mmid.encoders import Encoders, ModelConfig
 from mmid.metrics import ranks, summarize
 from mmid.params import DEFAULT
+from mmid.pathways import Projected
 
 
 def pairs(seed: int = 0, count: int = 2_000) -> tuple[torch.Tensor, torch.Tensor]:

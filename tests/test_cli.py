@@ -60,10 +60,11 @@ def test_query_prints_one_json_object_a_line_and_nothing_else(index, model, reco
     for answer in answers:
         assert list(answer) == ["query", "seconds", "matched", "matches", "error"]
         assert answer["error"] is None and answer["query"] == str(recording)
-        names = ["piece", "confidence", "votes", "start", "end", "tempo_ratio", "transpose"]
+        names = ["piece", "confidence", "votes", "explained", "lead", "start", "end"]
+        names += ["tempo_ratio", "transpose", "also"]
         assert all(list(match) == names for match in answer["matches"])
-        confidences = [match["votes"] for match in answer["matches"]]
-        assert confidences == sorted(confidences, reverse=True)
+        votes = [match["votes"] for match in answer["matches"]]
+        assert votes == sorted(votes, reverse=True)
 
 
 def test_a_bad_recording_does_not_stop_the_others(tmp_path, index, model, recording):

@@ -10,21 +10,17 @@ import torch
 
 from mmid import encoders as module
 from mmid.encoders import (
-    DorferConfig,
-    EncoderConfig,
     Encoders,
     ModelConfig,
-    Pathway,
-    build_pathway,
     embed_frames,
     fast_autocast,
-    fit_config,
     pick_device,
     snippet_count,
 )
 from mmid.errors import MmidError
 from mmid.features import frame_count, piano_roll, spectrogram
 from mmid.params import DEFAULT, FeatureParams
+from mmid.pathways import DorferConfig, EncoderConfig, Pathway, build_pathway, fit_config
 
 
 @pytest.fixture(scope="module")

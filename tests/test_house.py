@@ -18,8 +18,8 @@ MODULES = sorted(FOLDER.glob("*.py"))
 ORDER = [
     *("__init__", "errors", "choices", "params", "console"),
     *("_torchaudio", "audio", "smf", "midi", "tune", "abc"),
-    *("features", "encoders", "checkpoint", "pretrained"),
-    *("library", "query", "index", "vote", "align", "identify"),
+    *("features", "transcriber", "pathways", "encoders", "checkpoint", "pretrained"),
+    *("library", "query", "index", "vote", "align", "confidence", "identify"),
     *("losses", "metrics", "render", "renderings", "augment", "corpus", "data", "cca"),
     *("copies", "figures", "autoencoders", "experiment", "tasks", "train"),
     *("sources", "evaluate", "space", "lengths", "neighbours", "report", "demo", "ablation"),

@@ -12,12 +12,13 @@ from mmid import corpus
 from mmid.checkpoint import load_checkpoint, load_tensors, save_tensors
 from mmid.corpus import Job, Recipe, make_features
 from mmid.data import PairSource
-from mmid.encoders import DorferConfig, ModelConfig
+from mmid.encoders import ModelConfig
 from mmid.errors import ModelError
 from mmid.experiment import PRESETS, Experiment
 from mmid.losses import info_nce, pairwise_ranking, triplet_ranking
 from mmid.midi import NOTE_DTYPE
 from mmid.params import DEFAULT
+from mmid.pathways import DorferConfig
 from mmid.tasks import PICTURE_NAME, Matching, Reconstruction, make_task, validation_batches
 
 CPU = torch.device("cpu")
@@ -58,7 +59,7 @@ def embedded(task, batch):
 
 def no_bf16(monkeypatch):
     off = torch.autocast("cpu", enabled=False)
-    monkeypatch.setattr("mmid.tasks.fast_autocast", lambda device: off)
+    monkeypatch.setattr("mmid.encoders.fast_autocast", lambda device: off)
 
 
 def test_each_loss_is_the_one_named(source, monkeypatch):

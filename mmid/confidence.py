@@ -1,0 +1,94 @@
+"""How sure an answer is: a probability from what the votes and the alignment say.
+
+Conventions: evidence is a row of figures, those of `Evidence` in their order; the probability is a
+logistic regression on them, fitted to answers known to be right or wrong.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What speaks for the first match.
+
+    Parameters
+    ----------
+    votes : float
+        Its share of the votes cast.
+    explained : float
+        Share of the heard notes' evidence that its score explains; 0 where nothing was aligned.
+    lead : float
+        How far its votes and explained share together exceed those of the next other music.
+    seconds : float
+        Length of the query.
+    snippets : int
+        Size of the library: the larger, the likelier is a good match by chance.
+    """
+
+    votes: float
+    explained: float
+    lead: float
+    seconds: float
+    snippets: int
+
+    def row(self) -> list[float]:
+        """Return the figures that the regression weighs, one for the constant first."""
+        return [
+            1.0,
+            self.votes,
+            self.explained,
+            self.lead,
+            math.log1p(self.seconds),
+            math.log10(max(self.snippets, 1)),
+        ]
+
+
+CALIBRATION = (-4.0, 5.0, 3.0, 8.0, 0.5, -0.3)
+"""For models that bring no calibration of their own."""
+
+PENALTY = 0.1
+"""On the squares of the weights: keeps them finite where right and wrong do not overlap."""
+
+
+def confidence(evidence: Evidence, calibration: Sequence[float] = CALIBRATION) -> float:
+    """Return the probability that a match is right.
+
+    Examples
+    --------
+    >>> confidence(Evidence(0.5, 0.5, 0.5, 10.0, 10_000)) > 0.9
+    True
+    >>> confidence(Evidence(0.2, 0.3, 0.0, 3.0, 10_000)) < 0.5
+    True
+    """
+    return float(1 / (1 + np.exp(-np.dot(calibration, evidence.row()))))
+
+
+def fit_confidence(answers: Sequence[Evidence], right: Sequence[bool]) -> list[float]:
+    """Fit the weights of `confidence` to first matches known to be right or wrong.
+
+    Parameters
+    ----------
+    answers : sequence of Evidence
+    right : sequence of bool
+
+    Returns
+    -------
+    list of float
+        A weight for each figure of `Evidence.row`.
+    """
+    rows = np.array([answer.row() for answer in answers])
+    target, weights = np.asarray(right, float), np.zeros(rows.shape[1])
+    penalty = PENALTY * np.eye(len(weights))
+    penalty[0, 0] = 1e-6
+    for _ in range(100):
+        likely = 1 / (1 + np.exp(-np.clip(rows @ weights, -30, 30)))
+        slope = rows.T @ (likely - target) + penalty @ weights
+        curve = (rows * (likely * (1 - likely))[:, None]).T @ rows
+        weights = weights - np.linalg.solve(curve + penalty, slope)
+    return [float(round(weight, 3)) for weight in weights]
