@@ -57,3 +57,6 @@ Side = Literal["test", "valid", "train", "all"]
 
 AudioFormat = Literal["wav", "flac"]
 """Files that renderings are written as."""
+
+BaselineName = Literal["majority", "chroma", "fingerprints"]
+"""What mmid is measured beside."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 from rich.table import Table
 
-from mmid.choices import Direction
+from mmid.choices import BaselineName, Direction
 from mmid.cli_options import (
+    BaselineOption,
     Device,
     Index,
     Jobs,
@@ -100,6 +101,7 @@ def eval_pieces(
     seed: Annotated[int, typer.Option(help="Of the split, the tempi and the clips.")] = 0,
     search: SearchOption = "auto",
     vote: VoteOption = "consistent",
+    baseline: BaselineOption = None,
     min_top1: Annotated[
         float | None, typer.Option(min=0, max=1, help="Fail if any length's top-1 is below.")
     ] = None,
@@ -113,7 +115,10 @@ def eval_pieces(
 
     Recordings are asked of an index of MIDI files, scores of an index of recordings.
     """
+    from mmid.baselines import open_baselines
+    from mmid.encoders import pick_device
     from mmid.evaluate import evaluate_pieces
+    from mmid.pretrained import load_model
     from mmid.report import clip_table, recording_table
     from mmid.sources import ASKED_OF, open_sources
 
@@ -124,6 +129,8 @@ def eval_pieces(
             f"--direction {direction} asks an index built with --kind"
             f" {ASKED_OF[direction]}, not {opened.kind}: give another --index or --direction"
         )
+    loaded = load_model(model, pick_device(device))
+    baselines = open_baselines(cast(list[BaselineName], baseline or []), loaded, opened)
     count, sources = open_sources(
         source,
         soundfont,
@@ -148,12 +155,13 @@ def eval_pieces(
             lengths=seconds,
             clips=clips,
             absent=absent,
+            baselines=baselines,
             seed=seed,
             progress=progressed,
         )
     tables = [clip_table(results)] + ([recording_table(results)] if soundfont is None else [])
     _deliver([result.to_dict() for result in results], tables, json_lines, out)
-    _gate("top-1", min(result.top1 for result in results), min_top1)
+    _gate("top-1", min(result.top1 for result in results[: len(seconds)]), min_top1)
 
 
 @evaluation.command(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
-from mmid.choices import LibraryKind, Search, Side, Vote
+from mmid.choices import BaselineName, LibraryKind, Search, Side, Vote
 
 if TYPE_CHECKING:
     from mmid.identify import Identifier
@@ -57,6 +57,26 @@ SearchOption = Annotated[
 ]
 VoteOption = Annotated[Vote, typer.Option(help="Votes that agree on the place, or all votes.")]
 SideOption = Annotated[Side, typer.Option(help="Part of the 75/5/20 split to use.")]
+
+
+def _check_baselines(names: list[str] | None) -> list[str] | None:
+    for name in names or []:
+        if name not in get_args(BaselineName):
+            known = ", ".join(get_args(BaselineName))
+            raise typer.BadParameter(f"{name!r} is not one of {known}.")
+    return names
+
+
+BaselineOption = Annotated[
+    list[str] | None,  # Typer takes no list of literals
+    typer.Option(
+        "--baseline",
+        metavar="[" + "|".join(get_args(BaselineName)) + "]",
+        help="Ask this one about the same clips; may be repeated.",
+        callback=_check_baselines,
+        show_default=False,
+    ),
+]
 
 
 def default_cache() -> Path:

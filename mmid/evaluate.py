@@ -5,6 +5,7 @@ Conventions: shares are 0 to 1, times in seconds. Every draw depends on the seed
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -13,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmid.baselines import Baseline
+from mmid.bootstrap import mean_interval
 from mmid.checkpoint import Checkpoint
 from mmid.confidence import Evidence, fit_confidence
 from mmid.console import Tell, quiet
@@ -33,6 +36,9 @@ SAME_ROLL = 0.95
 
 NO_MATCH = Match("", 0.0, 0.0, None, 0.0, None, None, 1.0, 0)
 """Stands for the first match of an answer without any, as for silence."""
+
+MMID = "mmid"
+"""Told apart from the baselines by this name."""
 
 
 @dataclass(frozen=True)
@@ -159,6 +165,8 @@ class ClipResult:
     absent_confidence : float or None
     absent_evidence : Evidence or None
         Of the first match once everything right is taken out of the library.
+    piece : str
+        One of the SHA-256 that are right: the same for every clip of the piece.
     """
 
     source: str
@@ -173,6 +181,7 @@ class ClipResult:
     evidence: Evidence
     absent_confidence: float | None = None
     absent_evidence: Evidence | None = None
+    piece: str = ""
 
 
 @dataclass(frozen=True)
@@ -194,6 +203,12 @@ class ClipScores:
     falsely_matched : float or None
         Share of clips without their match that are matched all the same.
     results : tuple of ClipResult
+    system : str
+        What was asked: mmid, or a baseline, which has scores but no confidence and matches nothing.
+    top1_interval : tuple of float or None
+        95 % bootstrap interval of `top1`, over pieces.
+    lead, lead_interval : float or None, tuple of float or None
+        Of a baseline: by how much mmid's `top1` on the same clips is higher, and its interval.
     """
 
     seconds: float | None
@@ -206,6 +221,10 @@ class ClipScores:
     auroc: float | None
     falsely_matched: float | None
     results: tuple[ClipResult, ...]
+    system: str = MMID
+    top1_interval: tuple[float, float] | None = None
+    lead: float | None = None
+    lead_interval: tuple[float, float] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the scores and every clip as JSON-ready names and values."""
@@ -220,6 +239,7 @@ def evaluate_pieces(
     lengths: Sequence[float | None],
     clips: int = 3,
     absent: bool = False,
+    baselines: Sequence[Baseline] = (),
     seed: int = 0,
     progress: Callable[[str], None] = lambda name: None,
 ) -> list[ClipScores]:
@@ -239,6 +259,8 @@ def evaluate_pieces(
     absent : bool
         Ask about each clip once more with all that is right taken out of the library (benchmark
         B5).
+    baselines : sequence of Baseline
+        Asked about the same clips.
     seed : int
     progress : callable
         Told each source's name once it is done.
@@ -246,15 +268,21 @@ def evaluate_pieces(
     Returns
     -------
     list of ClipScores
-        One a length.
+        One a length; then as many of each baseline.
+
+    Raises
+    ------
+    MmidError
+        If baselines are asked about scores.
     """
     params = identifier.params
     found: list[list[ClipResult]] = [[] for _ in lengths]
+    peers: list[list[list[ClipResult]]] = [[[] for _ in lengths] for _ in baselines]
     for number, source in enumerate(sources):
         rng = np.random.default_rng([seed, number])
         right = frozenset(i for i, digest in enumerate(digests) if digest in source.right)
         names = {identifier.names[i] for i in right}
-        for results, length in zip(found, lengths, strict=True):
+        for column, (results, length) in enumerate(zip(found, lengths, strict=True)):
             whole = source.size(params)
             size = whole if length is None else int(length * params.sample_rate)
             for first in _places(whole - size, clips, rng):
@@ -269,10 +297,62 @@ def evaluate_pieces(
                         absent_confidence=_first(other).confidence,
                         absent_evidence=_evidence(other, snippets),
                     )
+                result = replace(result, piece=min(source.right, default=source.name))
                 results.append(result)
+                for baseline, of in zip(baselines, peers, strict=True):
+                    sound = source.sound(first, size)
+                    of[column].append(_ask(baseline, sound, result, right, identifier.names))
         progress(source.name)
     sure = identifier.min_confidence
-    return [_sum_up(length, results, sure) for length, results in zip(lengths, found, strict=True)]
+    scores = [
+        _sum_up(length, results, sure) for length, results in zip(lengths, found, strict=True)
+    ]
+    return scores + [
+        _compare(_sum_up(mmid.seconds, results, math.inf), mmid, baseline.name)
+        for baseline, of in zip(baselines, peers, strict=True)
+        for mmid, results in zip(scores, of, strict=True)
+    ]
+
+
+def _ask(
+    baseline: Baseline,
+    samples: np.ndarray,
+    clip: ClipResult,
+    right: frozenset[int],
+    names: Sequence[str],
+) -> ClipResult:
+    """Ask a baseline about a clip; once more with the right pieces left out if mmid was, too."""
+    ranking = baseline.rank(samples)
+    ranks = [rank for rank, (piece, _) in enumerate(ranking, 1) if piece in right]
+    score = ranking[0][1] if ranking else 0.0
+    other = None
+    if clip.absent_confidence is not None:
+        left = baseline.rank(samples, right)
+        other = left[0][1] if left else 0.0
+    return replace(
+        clip,
+        rank=ranks[0] if ranks else None,
+        matched=False,
+        answer=names[ranking[0][0]] if ranking else "",
+        confidence=score,
+        votes=score,
+        position_error=None,
+        absent_confidence=other,
+    )
+
+
+def _compare(scores: ClipScores, mmid: ClipScores, name: str) -> ClipScores:
+    """Name a baseline's scores, and tell how far mmid is ahead on the same clips."""
+    both = zip(mmid.results, scores.results, strict=True)
+    leads = [(ours.rank == 1) - (theirs.rank == 1) for ours, theirs in both]
+    pieces = [clip.piece for clip in scores.results]
+    return replace(
+        scores,
+        falsely_matched=None,
+        system=name,
+        lead=mmid.top1 - scores.top1,
+        lead_interval=mean_interval(leads, pieces),
+    )
 
 
 def _places(room: int, clips: int, rng: np.random.Generator) -> list[int]:
@@ -327,6 +407,7 @@ def _sum_up(length: float | None, results: Sequence[ClipResult], sure: float) ->
         auroc,
         falsely,
         tuple(results),
+        top1_interval=mean_interval([r.rank == 1 for r in results], [r.piece for r in results]),
     )
 
 
@@ -358,10 +439,11 @@ def calibrate(scores: Sequence[dict[str, Any]]) -> list[float]:
         If the results are of another kind, or were made without asking for absent pieces.
     """
     try:
-        clips = [clip for row in scores for clip in row["results"]]
+        rows = [row for row in scores if row.get("system", MMID) == MMID]
+        clips = [clip for row in rows for clip in row["results"]]
         present = [(Evidence(**c["evidence"]), c["rank"] == 1) for c in clips]
         absent = [(Evidence(**c["absent_evidence"]), False) for c in clips]
-    except (KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError) as error:
         raise MmidError("not the results of mmid eval pieces --absent") from error
     answers, right = zip(*present + absent, strict=True)
     return fit_confidence(answers, right)

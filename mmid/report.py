@@ -73,28 +73,44 @@ def snippet_table(result: SnippetScores) -> Table:
 
 
 def clip_table(results: list[ClipScores]) -> Table:
-    """Return how clips were identified as a table, one row a clip length."""
-    table = Table("clip", "clips", "top-1", "top-5", "MRR", "matched", "start error (median)")
+    """Return how clips were identified as a table, one row a system and clip length."""
+    compared = any(row.lead is not None for row in results)
     asked_absent = any(row.auroc is not None for row in results)
-    if asked_absent:
-        table.add_column("AUROC, piece absent")
-        table.add_column("matched, piece absent")
+    title = "within: 95 % bootstrap interval over pieces, in percent"
+    table = Table(title=title, title_justify="left", padding=(0, 1, 0, 0))
+    columns = ["system"] * compared
+    columns += ["clip", "clips", "top-1", "within", "top-5", "MRR", "matched", "start error"]
+    columns += ["AUROC, absent", "matched, absent"] * asked_absent
+    columns += ["mmid ahead", "within"] * compared
+    for name in columns:
+        table.add_column(name, no_wrap=" " not in name)
     for row in results:
-        error = row.median_position_error
-        cells = [
+        error, false = row.median_position_error, row.falsely_matched
+        cells = [row.system] * compared + [
             "whole" if row.seconds is None else f"{row.seconds:g} s",
             str(row.clips),
-            *(f"{share:.1%}" for share in (row.top1, row.top5, row.mrr, row.matched)),
+            f"{row.top1:.1%}",
+            _interval(row.top1_interval),
+            f"{row.top5:.1%}",
+            f"{row.mrr:.1%}",
+            f"{row.matched:.1%}" if row.lead is None else "",
             "" if error is None else f"{error:.2f} s",
         ]
         if asked_absent:
-            cells += [f"{row.auroc:.3f}", f"{row.falsely_matched:.1%}"]
+            cells += [f"{row.auroc:.3f}", "" if false is None else f"{false:.1%}"]
+        if row.lead is not None:
+            cells += [f"{row.lead:+.1%}", _interval(row.lead_interval, "+")]
         table.add_row(*cells)
     return table
 
 
+def _interval(interval: tuple[float, float] | None, sign: str = "") -> str:
+    return "..".join(f"{100 * end:{sign}.0f}" for end in interval or ())
+
+
 def recording_table(results: list[ClipScores]) -> Table:
     """Return the right answers of each recording or score, one column a clip length."""
+    results = [row for row in results if row.lead is None]
     names = list(dict.fromkeys(clip.source for row in results for clip in row.results))
     lengths = ["whole" if row.seconds is None else f"{row.seconds:g} s" for row in results]
     table = Table("asked about", *lengths, title="right first answers")

@@ -68,6 +68,16 @@ class Source(ABC):
     def clip(self, first: int, count: int, params: FeatureParams) -> Query:
         """Return a span of it to ask about, given in samples."""
 
+    def sound(self, first: int, count: int) -> np.ndarray:
+        """Return the samples of a span of it.
+
+        Raises
+        ------
+        MmidError
+            If it is a score.
+        """
+        raise MmidError(f"{self.name}: a score makes no sound; baselines hear recordings only")
+
 
 @dataclass(frozen=True, eq=False)
 class RecordedSource(Source):
@@ -89,8 +99,12 @@ class RecordedSource(Source):
 
     def clip(self, first: int, count: int, params: FeatureParams) -> Query:
         """Return a span of it to ask about, given in samples."""
-        heard = torch.from_numpy(self.samples[first : first + count])
+        heard = torch.from_numpy(self.sound(first, count))
         return Sound(spectrogram(heard, params), params)
+
+    def sound(self, first: int, count: int) -> np.ndarray:
+        """Return the samples of a span of it."""
+        return self.samples[first : first + count]
 
 
 @dataclass(frozen=True, eq=False)

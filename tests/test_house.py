@@ -22,6 +22,7 @@ ORDER = [
     *("library", "query", "index", "vote", "align", "confidence", "identify"),
     *("losses", "metrics", "render", "renderings", "augment", "corpus", "data", "cca"),
     *("copies", "figures", "autoencoders", "experiment", "tasks", "train"),
+    *("bootstrap", "chroma", "transcription", "fingerprints", "baselines"),
     *("sources", "evaluate", "space", "lengths", "neighbours", "report", "demo", "ablation"),
     *("cli_options", "cli_eval", "cli_figures", "cli_train", "cli"),
 ]
