@@ -27,7 +27,7 @@ from mmid.choices import Vote
 from mmid.console import Tell, note, progress
 from mmid.corpus import Corpus, prepare_corpus
 from mmid.encoders import pick_device
-from mmid.evaluate import evaluate_pieces, evaluate_snippets
+from mmid.evaluate import evaluate_pieces
 from mmid.experiment import PRESETS, Experiment
 from mmid.identify import Identifier
 from mmid.index import LibraryIndex, build_index
@@ -35,6 +35,7 @@ from mmid.library import Piece
 from mmid.params import FeatureParams
 from mmid.render import find_soundfont, pick_soundfonts
 from mmid.report import describe_epoch
+from mmid.retrieval import evaluate_snippets
 from mmid.sources import RecordedSource, held_out, rendered_sources
 from mmid.train import BEST_NAME, start_run
 

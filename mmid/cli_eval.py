@@ -49,10 +49,10 @@ def eval_snippets(
 ) -> None:
     """Retrieve snippets of rendered pieces from a pool, in both directions."""
     from mmid.encoders import pick_device
-    from mmid.evaluate import evaluate_snippets
     from mmid.pretrained import load_model
     from mmid.render import Synthesizer, find_soundfont
     from mmid.report import snippet_table
+    from mmid.retrieval import evaluate_snippets
     from mmid.sources import held_out
 
     loaded = load_model(model, pick_device(device))

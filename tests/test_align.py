@@ -38,9 +38,7 @@ def played(notes: np.ndarray, start: float, seconds: float, speed: float = 1.0) 
     return Score(moved(span.notes, stretch=1 / speed), seconds / speed)
 
 
-def at(
-    piece: int, start: float = 0.0, tempo_ratio: float = 1.0, transpose: int = 0
-) -> Candidate:
+def at(piece: int, start: float = 0.0, tempo_ratio: float = 1.0, transpose: int = 0) -> Candidate:
     return Candidate(piece, 0.5, tempo_ratio, start * RATE, transpose)
 
 

@@ -6,13 +6,14 @@ from synth import SOUNDFONT, needs_fluidsynth
 
 from mmid.demo import write_library
 from mmid.errors import MmidError
-from mmid.evaluate import calibrate, evaluate_pieces, evaluate_snippets
+from mmid.evaluate import calibrate, evaluate_pieces
 from mmid.identify import Identifier, confidence, fit_confidence
 from mmid.index import LibraryIndex, build_index
 from mmid.library import Piece, file_digest, read_library, scan_library
 from mmid.params import DEFAULT
 from mmid.pretrained import load_model
 from mmid.render import Synthesizer
+from mmid.retrieval import evaluate_snippets
 from mmid.sources import (
     open_sources,
     read_pairs,

@@ -23,7 +23,17 @@ ORDER = [
     *("losses", "metrics", "render", "renderings", "augment", "corpus", "data", "cca"),
     *("copies", "figures", "autoencoders", "experiment", "tasks", "train"),
     *("bootstrap", "chroma", "transcription", "fingerprints", "baselines"),
-    *("sources", "evaluate", "space", "lengths", "neighbours", "report", "demo", "ablation"),
+    *(
+        "sources",
+        "retrieval",
+        "evaluate",
+        "space",
+        "lengths",
+        "neighbours",
+        "report",
+        "demo",
+        "ablation",
+    ),
     *("cli_options", "cli_eval", "cli_figures", "cli_train", "cli"),
 ]
 """A module imports only modules before it in this list."""
