@@ -177,6 +177,13 @@ def query(
     json_lines: Annotated[
         bool, typer.Option("--json", help="Print one JSON object a file asked about.")
     ] = False,
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            help="Draw what the answer rests on: a .png or .svg file, or a folder, a file a query.",
+            show_default=False,
+        ),
+    ] = None,
     search: SearchOption = "auto",
     vote: VoteOption = "consistent",
     min_confidence: Annotated[
@@ -189,11 +196,16 @@ def query(
 
     The exit status is 0 when every file was processed, found or not, and 1 when any failed.
     """
+    from mmid.evidence import identify_drawn, picture_paths
     from mmid.report import answer_table
 
+    pictures = picture_paths(plot, queries) if plot else []
     identifier, _ = open_identifier(index, model, device, search, vote, top, min_confidence)
     failed = False
-    for answer in identifier.identify_files(queries, start, duration):
+    answers = identifier.identify_files(queries, start, duration)
+    if pictures:
+        answers = identify_drawn(identifier, queries, pictures, start, duration)
+    for answer in answers:
         failed = failed or answer.error is not None
         if json_lines:
             typer.echo(json.dumps(answer.to_dict(), allow_nan=False))

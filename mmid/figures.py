@@ -157,7 +157,7 @@ def save_figure(panels: Sequence[Panel], path: Path) -> None:
         rows = figure.subplots(1, len(panels), squeeze=False)
         for axes, panel in zip(rows[0], panels, strict=True):
             _draw_panel(axes, panel)
-        _save_whole(figure, path)
+        save_whole(figure, path)
 
 
 def _draw_panel(axes: Any, panel: Panel) -> None:
@@ -198,8 +198,15 @@ def _endless(colours: Sequence[str]) -> Iterator[str]:
         yield from colours
 
 
-def _save_whole(figure: Any, path: Path) -> None:
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+def save_whole(figure: Any, path: Path) -> None:
+    """Write a matplotlib figure to a .png or .svg file, or leave what is there as it is.
+
+    Raises
+    ------
+    MmidError
+        If the file cannot be written.
+    """
+    part = path.with_name(f"figure.{os.getpid()}.part")
     kind = path.suffix.lower().removeprefix(".")
     try:
         figure.savefig(part, format=kind, metadata={"Date": None} if kind == "svg" else None)

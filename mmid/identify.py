@@ -13,7 +13,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mmid.align import Gains, align, explained, note_gains
+import numpy as np
+
+from mmid.align import Alignment, Gains, align, explained, note_gains
 from mmid.checkpoint import Checkpoint
 from mmid.choices import Kind, Search, Vote
 from mmid.confidence import CALIBRATION, Evidence, confidence
@@ -142,6 +144,28 @@ class Ranked:
         return self.candidate.share + (self.explained or 0.0)
 
 
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """How a match was found.
+
+    Parameters
+    ----------
+    candidate : Candidate
+        The place in the piece, at the tempo and in the key, that was voted for.
+    path : Alignment or None
+        Of the query with the piece, where notes were compared.
+    notes : np.ndarray [n] of mmid.midi.NOTE_DTYPE
+        The piece's; none of a recording.
+    seconds : float
+        The piece's length.
+    """
+
+    candidate: Candidate
+    path: Alignment | None
+    notes: np.ndarray
+    seconds: float
+
+
 class Identifier:
     """A model and an index, ready for queries.
 
@@ -209,8 +233,13 @@ class Identifier:
         MmidError
             If it cannot be read.
         """
-        query = open_query(path, self.params, start, duration, self._model.encoders.device)
-        return self.identify(query, os.fspath(path))
+        return self.identify(self.open(path, start, duration), os.fspath(path))
+
+    def open(
+        self, path: str | os.PathLike[str], start: float = 0.0, duration: float | None = None
+    ) -> Query:
+        """Read a recording or a MIDI file, or a span of it, as `mmid.query.open_query` does."""
+        return open_query(path, self.params, start, duration, self._model.encoders.device)
 
     def identify_files(
         self, paths: Sequence[Path], start: float = 0.0, duration: float | None = None
@@ -273,6 +302,26 @@ class Identifier:
         matched = bool(matches) and matches[0].confidence >= self.min_confidence
         return Identification(name, asked.query.seconds, matched, matches)
 
+    def trace(self, asked: Asked, match: Match) -> Trace:
+        """Tell how `decide`, with nothing left out, came to a match.
+
+        Parameters
+        ----------
+        asked : Asked
+            What the decision was made from.
+        match : Match
+            One of its matches.
+        """
+        entries = self._index.entries
+        hits = [nearest(hypothesis, NEIGHBOURS) for hypothesis in asked.hits]
+        elected = elect(hits, self._vote, CANDIDATES, EACH)
+        places = [c for c in elected if entries[c.piece].name == match.piece]
+        [best] = self._rank(places, asked.gains)
+        path, notes = None, self._index.notes(best.candidate.piece)
+        if asked.gains:
+            path = align(asked.gains, best.candidate, self._index.notes, self.params)
+        return Trace(best.candidate, path, notes, entries[best.candidate.piece].seconds)
+
     def _rank(self, candidates: Sequence[Candidate], gains: Gains | None) -> list[Ranked]:
         """Compare candidates with the notes heard, and keep the best place in each piece."""
         shares: Sequence[float | None] = [None] * len(candidates)
@@ -294,7 +343,7 @@ class Identifier:
 
     def _same_music(self, ranked: Sequence[Ranked]) -> list[list[Ranked]]:
         """Group files of the same music among the best candidates, the best of each first."""
-        if self.kind != "midi":
+        if self.kind != "midi" or not ranked:
             return [[r] for r in ranked]
         best = ranked[: max(SAME_AMONG, 2 * self._top)]
         labels = group_duplicates([self._index.notes(r.candidate.piece) for r in best])

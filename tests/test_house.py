@@ -31,6 +31,7 @@ ORDER = [
         "lengths",
         "neighbours",
         "report",
+        "evidence",
         "demo",
         "ablation",
     ),
