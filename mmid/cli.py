@@ -20,6 +20,7 @@ from mmid.cli_options import (
     Model,
     SearchOption,
     Soundfonts,
+    TransposeOption,
     VoteOption,
     default_index,
     open_identifier,
@@ -179,6 +180,7 @@ def query(
     ] = False,
     search: SearchOption = "auto",
     vote: VoteOption = "consistent",
+    transpose: TransposeOption = "0",
     min_confidence: Annotated[
         float, typer.Option(min=0, max=1, help="A match counts as found from here on.")
     ] = 0.5,
@@ -191,7 +193,9 @@ def query(
     """
     from mmid.report import answer_table
 
-    identifier, _ = open_identifier(index, model, device, search, vote, top, min_confidence)
+    identifier, _ = open_identifier(
+        index, model, device, search, vote, top, min_confidence, transpose
+    )
     failed = False
     for answer in identifier.identify_files(queries, start, duration):
         failed = failed or answer.error is not None

@@ -24,6 +24,7 @@ ORDER = [
     *("copies", "figures", "autoencoders", "experiment", "tasks", "train"),
     *("bootstrap", "chroma", "transcription", "fingerprints", "baselines"),
     *(
+        "rough",
         "sources",
         "retrieval",
         "evaluate",
