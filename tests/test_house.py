@@ -26,6 +26,7 @@ ORDER = [
     *(
         "rough",
         "sources",
+        "asap",
         "retrieval",
         "evaluate",
         "space",
