@@ -363,4 +363,6 @@ class Identifier:
     def _confidence(self, evidence: Evidence) -> float:
         if self._vote == "majority":
             return evidence.votes
-        return confidence(evidence, self._model.facts.get("confidence", CALIBRATION))
+        known = self._model.facts.get("confidence", ())
+        fits = len(known) == len(CALIBRATION)  # models of mmid 0.1 weighed other figures
+        return confidence(evidence, known if fits else CALIBRATION)
