@@ -19,6 +19,9 @@ Task = Literal["retrieval", "transcription", "audio-autoencoder", "midi-autoenco
 Encoder = Literal["notes", "conv", "dorfer"]
 """The pathways: mmid's, from the notes heard or the spectrogram, or Dorfer et al.'s."""
 
+Learn = Literal["both", "audio"]
+"""Which pathways learn."""
+
 Performance = Literal["varied", "plain"]
 """Renderings as varied as performances are, or just as the file is written."""
 
@@ -54,6 +57,9 @@ Direction = Literal["recordings", "scores"]
 
 Side = Literal["test", "valid", "train", "all"]
 """Parts of a split."""
+
+Roughness = Literal["noise-10", "noise-0", "room", "phone", "mp3"]
+"""What recordings may suffer before they are asked about."""
 
 AudioFormat = Literal["wav", "flac"]
 """Files that renderings are written as."""

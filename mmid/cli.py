@@ -20,6 +20,7 @@ from mmid.cli_options import (
     Model,
     SearchOption,
     Soundfonts,
+    TransposeOption,
     VoteOption,
     default_index,
     open_identifier,
@@ -186,6 +187,7 @@ def query(
     ] = None,
     search: SearchOption = "auto",
     vote: VoteOption = "consistent",
+    transpose: TransposeOption = "0",
     min_confidence: Annotated[
         float, typer.Option(min=0, max=1, help="A match counts as found from here on.")
     ] = 0.5,
@@ -200,7 +202,9 @@ def query(
     from mmid.report import answer_table
 
     pictures = picture_paths(plot, queries) if plot else []
-    identifier, _ = open_identifier(index, model, device, search, vote, top, min_confidence)
+    identifier, _ = open_identifier(
+        index, model, device, search, vote, top, min_confidence, transpose
+    )
     failed = False
     answers = identifier.identify_files(queries, start, duration)
     if pictures:

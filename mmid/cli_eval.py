@@ -9,7 +9,7 @@ from typing import Annotated, cast
 import typer
 from rich.table import Table
 
-from mmid.choices import BaselineName, Direction
+from mmid.choices import BaselineName, Direction, Roughness
 from mmid.cli_options import (
     BaselineOption,
     Device,
@@ -20,6 +20,7 @@ from mmid.cli_options import (
     OutFile,
     SearchOption,
     SideOption,
+    TransposeOption,
     VoteOption,
     open_identifier,
 )
@@ -90,6 +91,12 @@ def eval_pieces(
         str | None, typer.Option(help="Render the MIDI files with this one.")
     ] = None,
     tempo: Annotated[str, typer.Option(help="Speeds to render at, slowest:fastest.")] = "1:1",
+    semitones: Annotated[
+        int, typer.Option(min=-12, max=12, help="Render performances so much higher.")
+    ] = 0,
+    rough: Annotated[
+        Roughness | None, typer.Option(help="What the sound suffers first.", show_default=False)
+    ] = None,
     side: SideOption = "test",
     lengths: Annotated[
         str, typer.Option("--clips", help="Clip lengths, seconds, or 'whole'.")
@@ -101,6 +108,7 @@ def eval_pieces(
     seed: Annotated[int, typer.Option(help="Of the split, the tempi and the clips.")] = 0,
     search: SearchOption = "auto",
     vote: VoteOption = "consistent",
+    transpose: TransposeOption = "0",
     baseline: BaselineOption = None,
     min_top1: Annotated[
         float | None, typer.Option(min=0, max=1, help="Fail if any length's top-1 is below.")
@@ -123,7 +131,7 @@ def eval_pieces(
     from mmid.sources import ASKED_OF, open_sources
 
     tempos, seconds = _parse_range(tempo), _parse_lengths(lengths)
-    identifier, opened = open_identifier(index, model, device, search, vote)
+    identifier, opened = open_identifier(index, model, device, search, vote, transpose=transpose)
     if opened.kind != ASKED_OF[direction]:
         raise MmidError(
             f"--direction {direction} asks an index built with --kind"
@@ -140,6 +148,8 @@ def eval_pieces(
         seed,
         jobs,
         direction=direction,
+        semitones=semitones,
+        rough=rough,
     )
     done: list[str] = []
     with progress() as tell:

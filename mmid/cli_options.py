@@ -45,6 +45,18 @@ Model = Annotated[
         rich_help_panel="Machine",
     ),
 ]
+
+
+def check_transpose(text: str) -> str:
+    """Refuse what is neither ``auto`` nor a number of semitones from -12 to 12."""
+    try:
+        if text == "auto" or -12 <= int(text) <= 12:
+            return text
+    except ValueError:
+        pass
+    raise typer.BadParameter(f"{text!r}: give auto, or semitones from -12 to 12")
+
+
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 OutFile = Annotated[Path | None, typer.Option(help="Write every result to this JSON file.")]
 
@@ -56,6 +68,15 @@ SearchOption = Annotated[
     Search, typer.Option(help="Compare every snippet, or search the graph; auto by size.")
 ]
 VoteOption = Annotated[Vote, typer.Option(help="Votes that agree on the place, or all votes.")]
+TransposeOption = Annotated[
+    str,
+    typer.Option(
+        "--transpose",
+        metavar="[auto|SEMITONES]",
+        help="The recording's key against the scores; auto tries -6 to 6.",
+        callback=check_transpose,
+    ),
+]
 SideOption = Annotated[Side, typer.Option(help="Part of the 75/5/20 split to use.")]
 
 
@@ -101,10 +122,11 @@ def open_identifier(
     vote: Vote = "consistent",
     top: int = 5,
     min_confidence: float = 0.5,
+    transpose: str = "0",
 ) -> tuple[Identifier, LibraryIndex]:
     """Load a model and the index made with it."""
     from mmid.encoders import pick_device
-    from mmid.identify import Identifier
+    from mmid.identify import KEYS, Identifier
     from mmid.index import LibraryIndex
     from mmid.pretrained import load_model
 
@@ -117,5 +139,6 @@ def open_identifier(
         vote=vote,
         top=top,
         min_confidence=min_confidence,
+        keys=KEYS if transpose == "auto" else (int(transpose),),
     )
     return identifier, opened

@@ -10,6 +10,7 @@ import typer
 
 from mmid.choices import (
     Encoder,
+    Learn,
     Loss,
     Negatives,
     Performance,
@@ -83,6 +84,10 @@ def train(
     sampling: Annotated[Sampling | None, _option("data", "Where snippets begin.")] = None,
     neighbours: Annotated[
         int | None, _option("data", "Snippets of a batch from one rendering.", min=1)
+    ] = None,
+    learn: Annotated[
+        Learn | None,
+        _option("network", "Both pathways, or the audio one, which leaves indexes as they are."),
     ] = None,
     loss: Annotated[Loss | None, _option("loss", "What is minimised.")] = None,
     negatives: Annotated[

@@ -24,7 +24,9 @@ class Evidence:
     explained : float
         Share of the heard notes' evidence that its score explains; 0 where nothing was aligned.
     lead : float
-        How far its votes and explained share together exceed those of the next other music.
+        How far its support, what candidates are ranked by, exceeds that of the next other music.
+    above : float
+        How far it exceeds that of the crowd: other music farther down.
     seconds : float
         Length of the query.
     snippets : int
@@ -34,6 +36,7 @@ class Evidence:
     votes: float
     explained: float
     lead: float
+    above: float
     seconds: float
     snippets: int
 
@@ -44,12 +47,13 @@ class Evidence:
             self.votes,
             self.explained,
             self.lead,
+            self.above,
             math.log1p(self.seconds),
             math.log10(max(self.snippets, 1)),
         ]
 
 
-CALIBRATION = (-4.0, 5.0, 3.0, 8.0, 0.5, -0.3)
+CALIBRATION = (-5.0, -4.0, 1.0, 4.0, 9.0, 0.5, -0.2)
 """For models that bring no calibration of their own."""
 
 PENALTY = 0.1
@@ -61,9 +65,9 @@ def confidence(evidence: Evidence, calibration: Sequence[float] = CALIBRATION) -
 
     Examples
     --------
-    >>> confidence(Evidence(0.5, 0.5, 0.5, 10.0, 10_000)) > 0.9
+    >>> confidence(Evidence(0.5, 0.5, 0.5, 0.8, 10.0, 10_000)) > 0.9
     True
-    >>> confidence(Evidence(0.2, 0.3, 0.0, 3.0, 10_000)) < 0.5
+    >>> confidence(Evidence(0.2, 0.3, 0.0, 0.2, 3.0, 10_000)) < 0.5
     True
     """
     return float(1 / (1 + np.exp(-np.dot(calibration, evidence.row()))))

@@ -89,6 +89,7 @@ class Encoders(nn.Module):
     def __init__(self, config: ModelConfig | None = None) -> None:
         super().__init__()
         self.config = config or ModelConfig()
+        self._roll_frozen = False
         params = self.config.features
         self.transcriber: Transcriber | None = None
         channels, rows = 1, params.bands
@@ -115,7 +116,14 @@ class Encoders(nn.Module):
         super().train(mode)
         if self.transcriber:
             self.transcriber.eval()
+        if self._roll_frozen:
+            self.roll.eval()
         return self
+
+    def freeze_roll(self) -> None:
+        """Leave the roll pathway as it is, whatever is trained."""
+        self._roll_frozen = True
+        self.roll.requires_grad_(False)
 
     def transcribe(self, spectrograms: Tensor) -> Tensor | None:
         """Return the log-odds of notes, as `mmid.transcriber.transcribe`, where the model can."""

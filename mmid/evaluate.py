@@ -11,15 +11,19 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
 
 from mmid.baselines import Baseline
 from mmid.bootstrap import mean_interval
 from mmid.confidence import Evidence, fit_confidence
 from mmid.errors import MmidError
+from mmid.features import frame_count, piano_roll
 from mmid.identify import Identification, Identifier, Match
+from mmid.params import DEFAULT
+from mmid.retrieval import SAME_ROLL
 from mmid.sources import Source
 
-NO_MATCH = Match("", 0.0, 0.0, None, 0.0, None, None, 1.0, 0)
+NO_MATCH = Match("", 0.0, 0.0, None, 0.0, 0.0, None, None, 1.0, 0)
 """Stands for the first match of an answer without any, as for silence."""
 
 MMID = "mmid"
@@ -44,7 +48,8 @@ class ClipResult:
     confidence, votes : float
         Of the first match.
     position_error : float or None
-        Seconds between the start told and the true one, where both are known.
+        Seconds between the start told and the nearest right one, where both are known: the true
+        one, or where the same bars are repeated.
     evidence : Evidence
         Of the first match.
     absent_confidence : float or None
@@ -81,12 +86,14 @@ class ClipScores:
     top1, top5, mrr : float
     matched : float
         Share of clips whose first match was sure enough.
-    median_position_error : float or None
+    median_position_error, position_error_95 : float or None
         Seconds, over the right answers.
     auroc : float or None
         How well confidence tells clips whose match is there from the same clips without it.
     falsely_matched : float or None
         Share of clips without their match that are matched all the same.
+    false_accepts : float or None
+        The same at the confidence that accepts 95 % of the clips whose match is there.
     results : tuple of ClipResult
     system : str
         What was asked: mmid, or a baseline, which has scores but no confidence and matches nothing.
@@ -103,8 +110,10 @@ class ClipScores:
     mrr: float
     matched: float
     median_position_error: float | None
+    position_error_95: float | None
     auroc: float | None
     falsely_matched: float | None
+    false_accepts: float | None
     results: tuple[ClipResult, ...]
     system: str = MMID
     top1_interval: tuple[float, float] | None = None
@@ -174,7 +183,7 @@ def evaluate_pieces(
                 query = source.clip(first, size, params)
                 asked = identifier.ask(query)
                 answer, snippets = identifier.decide(asked), identifier.snippets
-                result = _judge(source, first / params.sample_rate, answer, names, snippets)
+                result = _judge(source, first / params.sample_rate, answer, names, identifier)
                 if absent:
                     other = identifier.decide(asked, without=right)
                     result = replace(
@@ -251,18 +260,26 @@ def _first(answer: Identification) -> Match:
 
 def _evidence(answer: Identification, snippets: int) -> Evidence:
     best = _first(answer)
-    return Evidence(best.votes, best.explained or 0.0, best.lead, answer.seconds, snippets)
+    share = best.explained or 0.0
+    return Evidence(best.votes, share, best.lead, best.above, answer.seconds, snippets)
 
 
 def _judge(
-    source: Source, start: float, answer: Identification, names: set[str], snippets: int
+    source: Source,
+    start: float,
+    answer: Identification,
+    names: set[str],
+    identifier: Identifier,
 ) -> ClipResult:
     right = [bool(names & {match.piece, *match.also}) for match in answer.matches]
     rank = right.index(True) + 1 if any(right) else None
     best = _first(answer)
     error = None
     if rank == 1 and best.start is not None and source.tempo_ratio is not None:
-        error = abs(best.start - start * source.tempo_ratio)
+        true = start * source.tempo_ratio
+        notes = identifier.notes(identifier.names.index(best.piece))
+        places = same_bars(notes, true, answer.seconds * source.tempo_ratio)
+        error = float(np.abs(places - best.start).min())
     return ClipResult(
         source.name,
         start,
@@ -273,14 +290,40 @@ def _judge(
         best.confidence,
         best.votes,
         error,
-        _evidence(answer, snippets),
+        _evidence(answer, identifier.snippets),
     )
+
+
+def same_bars(notes: np.ndarray, start: float, seconds: float) -> np.ndarray:
+    """Return where in a score the bars of a span are played, its own place first.
+
+    Parameters
+    ----------
+    notes : np.ndarray [n] of mmid.midi.NOTE_DTYPE
+    start, seconds : float
+        The span, seconds.
+
+    Returns
+    -------
+    np.ndarray [places] float64
+        Seconds; wherever the roll's cosine with the span's is `SAME_ROLL` or more.
+    """
+    rate = DEFAULT.frame_rate
+    first, length = round(start * rate), max(1, round(seconds * rate))
+    frames = frame_count(float(notes["offset"].max(initial=0))) + length
+    roll = piano_roll(notes, frames)[0]
+    span = roll[:, first : first + length]
+    product = torch.nn.functional.conv1d(roll[None], span[None])[0, 0]
+    energy = torch.nn.functional.avg_pool1d(roll.square().sum(0)[None], length, 1)[0] * length
+    cosine = product / (span.norm() * energy.sqrt()).clamp_min(1e-6)
+    repeats = torch.nonzero(cosine >= SAME_ROLL)[:, 0].numpy() / rate
+    return np.concatenate([[start], repeats])
 
 
 def _sum_up(length: float | None, results: Sequence[ClipResult], sure: float) -> ClipScores:
     errors = [r.position_error for r in results if r.position_error is not None]
     count = max(1, len(results))
-    auroc, falsely = _rejection(results, sure)
+    auroc, falsely, accepts = _rejection(results, sure)
     return ClipScores(
         length,
         len(results),
@@ -289,20 +332,31 @@ def _sum_up(length: float | None, results: Sequence[ClipResult], sure: float) ->
         sum(1 / r.rank for r in results if r.rank) / count,
         sum(r.matched for r in results) / count,
         float(np.median(errors)) if errors else None,
+        float(np.quantile(errors, 0.95)) if errors else None,
         auroc,
         falsely,
+        accepts,
         tuple(results),
         top1_interval=mean_interval([r.rank == 1 for r in results], [r.piece for r in results]),
     )
 
 
-def _rejection(results: Sequence[ClipResult], sure: float) -> tuple[float | None, float | None]:
+TRUE_ACCEPTS = 0.95
+
+
+def _rejection(
+    results: Sequence[ClipResult], sure: float
+) -> tuple[float, float, float] | tuple[None, None, None]:
+    """Return AUROC, absent clips matched, and those accepted where 95 % of the others are."""
     absent = np.array([r.absent_confidence for r in results if r.absent_confidence is not None])
     if not len(absent):
-        return None, None
-    present = np.array([r.confidence for r in results])[:, None]
-    auroc = float(np.mean(present > absent) + np.mean(present == absent) / 2)
-    return auroc, float(np.mean(absent >= sure))
+        return None, None, None
+    present = np.array([r.confidence for r in results])
+    above = present[:, None] > absent
+    level = present[:, None] == absent
+    threshold = np.quantile(present, 1 - TRUE_ACCEPTS, method="lower")
+    auroc = float(above.mean() + level.mean() / 2)
+    return auroc, float(np.mean(absent >= sure)), float(np.mean(absent >= threshold))
 
 
 def calibrate(scores: Sequence[dict[str, Any]]) -> list[float]:

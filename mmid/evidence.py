@@ -120,8 +120,8 @@ def picture_paths(plot: Path, queries: Sequence[Path]) -> list[Path]:
     Parameters
     ----------
     plot : Path
-        A .png or .svg file for one query, or a folder, which is made. In a folder a picture is
-        called after its query; a number tells queries of the same name apart.
+        A .png or .svg file for one query, or a folder, which is made if its name has no suffix. In
+        a folder a picture is called after its query; a number tells queries of one name apart.
     queries : sequence of Path
 
     Returns
@@ -135,7 +135,7 @@ def picture_paths(plot: Path, queries: Sequence[Path]) -> list[Path]:
         If matplotlib is missing, a place cannot be written to, or a file is to hold many pictures.
     """
     paths = [plot]
-    if plot.is_dir() or plot.suffix.lower() not in SUFFIXES:
+    if plot.is_dir() or not plot.suffix:
         check_target(Path(f"picture{SUFFIXES[0]}"))
         try:
             plot.mkdir(parents=True, exist_ok=True)
@@ -200,7 +200,7 @@ def identify_drawn(
             asked = identifier.ask(query)
             answer = identifier.decide(asked, os.fspath(path))
         except MmidError as error:
-            yield Identification(os.fspath(path), 0.0, False, (), str(error))
+            yield Identification(os.fspath(path), 0.0, False, (), error=str(error))
             continue
         yield answer
         draw_evidence(gather_evidence(identifier, query, asked, answer), target)
@@ -302,9 +302,10 @@ def _title(answer: Identification) -> str:
     verdict = "found: " if answer.matched else "not in this library, or not sure; nearest: "
     place = "" if best.start is None else f"    {clock(best.start)} - {clock(best.end)}"
     key = f"    key {best.transpose:+d}" if best.transpose else ""
+    tuning = f"    tuning {answer.tuning:+d} cents" if answer.tuning else ""
     return (
         f"{asked}: {verdict}{label(best.piece)}\n"
-        f"confidence {best.confidence:.0%}{place}    tempo x{best.tempo_ratio:.2f}{key}"
+        f"confidence {best.confidence:.0%}{place}    tempo x{best.tempo_ratio:.2f}{key}{tuning}"
     )
 
 

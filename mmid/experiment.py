@@ -11,6 +11,7 @@ from typing import Literal
 from mmid.augment import EFFECTS, Augmentation
 from mmid.choices import (
     Encoder,
+    Learn,
     Loss,
     Negatives,
     Performance,
@@ -62,6 +63,8 @@ class Experiment:
         What a match is told from: the rest of the batch, or as many snippets from outside it.
     margin : float
         Of the ranking loss.
+    learn : {"both", "audio"}
+        Both pathways, or the audio pathway alone, so that indexes stay as they are.
     cca : bool
         Whether the best embeddings are projected by canonical correlation analysis.
     optimizer : {"adamw", "adam"}
@@ -100,6 +103,7 @@ class Experiment:
     loss: Loss = "info-nce"
     negatives: Negatives = "batch"
     margin: float = 0.7
+    learn: Learn = "both"
     cca: bool = True
     optimizer: Literal["adamw", "adam"] = "adamw"
     learning_rate: float = 2e-3

@@ -7,6 +7,7 @@ scores it is the query's speed against the library's. ``transpose`` is in semito
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -38,8 +39,14 @@ NEIGHBOURS = 25
 CANDIDATES, EACH = 100, 3
 """Places that are compared note by note, and how many of them in one piece at most."""
 
+VOTES_WEIGH, FAR_TEMPO = 2.0, 0.05
+"""What votes count beside the share explained, and what a tempo twice or half the score's costs."""
+
 SAME_AMONG = 10
 """Best candidates among which files of the same music are told."""
+
+CROWD = slice(4, 30)
+"""Other music farther down: what support there is by chance."""
 
 MIN_CONFIDENCE = 0.5
 TOP = 5
@@ -59,8 +66,8 @@ class Match:
         Its share of the votes cast.
     explained : float or None
         Share of the notes heard that its score explains; None where none were compared.
-    lead : float
-        How far its votes and explained share together exceed those of the next other music.
+    lead, above : float
+        How far its support exceeds that of the next other music, and of the crowd farther down.
     start, end : float or None
         Where in it, seconds; None where the vote does not tell.
     tempo_ratio : float
@@ -76,6 +83,7 @@ class Match:
     votes: float
     explained: float | None
     lead: float
+    above: float
     start: float | None
     end: float | None
     tempo_ratio: float
@@ -97,6 +105,8 @@ class Identification:
         Whether the first match is sure enough.
     matches : tuple of Match
         Best first.
+    tuning : int
+        Of a recording, cents above concert pitch.
     error : str or None
         Why it could not be processed.
     """
@@ -105,6 +115,7 @@ class Identification:
     seconds: float
     matched: bool
     matches: tuple[Match, ...]
+    tuning: int = 0
     error: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -141,7 +152,9 @@ class Ranked:
     @property
     def support(self) -> float:
         """What candidates are ranked by."""
-        return self.candidate.share + (self.explained or 0.0)
+        octaves = math.log2(self.candidate.tempo_ratio)
+        heard = VOTES_WEIGH * self.candidate.share + (self.explained or 0.0)
+        return heard - FAR_TEMPO * octaves**2
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,6 +221,10 @@ class Identifier:
         """What the index holds, by position."""
         return [entry.name for entry in self._index.entries]
 
+    def notes(self, piece: int) -> np.ndarray:
+        """Return the notes of a MIDI file of the index, by its position."""
+        return self._index.notes(piece)
+
     @property
     def snippets(self) -> int:
         """How many snippets the index holds."""
@@ -249,7 +266,7 @@ class Identifier:
             try:
                 yield self.identify_file(path, start, duration)
             except MmidError as error:
-                yield Identification(os.fspath(path), 0.0, False, (), str(error))
+                yield Identification(os.fspath(path), 0.0, False, (), error=str(error))
 
     def identify(self, query: Query, name: str = "") -> Identification:
         """Identify music.
@@ -300,7 +317,7 @@ class Identifier:
         ranked = self._rank([c for c in elected if c.piece not in without], asked.gains)
         matches = self._matches(ranked, asked)
         matched = bool(matches) and matches[0].confidence >= self.min_confidence
-        return Identification(name, asked.query.seconds, matched, matches)
+        return Identification(name, asked.query.seconds, matched, matches, asked.query.tuning)
 
     def trace(self, asked: Asked, match: Match) -> Trace:
         """Tell how `decide`, with nothing left out, came to a match.
@@ -336,9 +353,12 @@ class Identifier:
     def _matches(self, ranked: Sequence[Ranked], asked: Asked) -> tuple[Match, ...]:
         groups = self._same_music(ranked)
         matches = []
+        supports = [group[0].support for group in groups]
         for place, group in enumerate(groups[: self._top]):
-            following = groups[place + 1][0].support if place + 1 < len(groups) else 0.0
-            matches.append(self._match(group, following, asked))
+            others = supports[place + 1 :]
+            following, crowd = (others or [0.0])[0], others[CROWD]
+            rivals = following, sum(crowd) / len(crowd) if crowd else following
+            matches.append(self._match(group, rivals, asked))
         return tuple(matches)
 
     def _same_music(self, ranked: Sequence[Ranked]) -> list[list[Ranked]]:
@@ -350,23 +370,24 @@ class Identifier:
         groups: dict[int, list[Ranked]] = {}
         for label, place in zip(labels, best, strict=True):
             groups.setdefault(int(label), []).append(place)
-        return list(groups.values())
+        return [*groups.values(), *([r] for r in ranked[len(best) :])]
 
-    def _match(self, group: Sequence[Ranked], following: float, asked: Asked) -> Match:
+    def _match(self, group: Sequence[Ranked], rivals: tuple[float, float], asked: Asked) -> Match:
         best, query = group[0], asked.query
         candidate, entries = best.candidate, self._index.entries
         entry = entries[candidate.piece]
         start, end, tempo_ratio = self._place(candidate, asked)
         score_asked_of_recordings = query.kind == "midi" and self.kind == "recordings"
-        lead = best.support - following
+        lead, above = (best.support - rival for rival in rivals)
         share = best.explained or 0.0
-        evidence = Evidence(candidate.share, share, lead, query.seconds, self.snippets)
+        evidence = Evidence(candidate.share, share, lead, above, query.seconds, self.snippets)
         return Match(
             entry.name,
             self._confidence(evidence),
             candidate.share,
             best.explained,
             lead,
+            above,
             None if start is None else min(max(0.0, start), entry.seconds),
             None if end is None else min(max(0.0, end), entry.seconds),
             1 / tempo_ratio if score_asked_of_recordings else tempo_ratio,
@@ -389,4 +410,6 @@ class Identifier:
     def _confidence(self, evidence: Evidence) -> float:
         if self._vote == "majority":
             return evidence.votes
-        return confidence(evidence, self._model.facts.get("confidence", CALIBRATION))
+        known = self._model.facts.get("confidence", ())
+        fits = len(known) == len(CALIBRATION)  # models of mmid 0.1 weighed other figures
+        return confidence(evidence, known if fits else CALIBRATION)

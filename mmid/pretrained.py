@@ -87,8 +87,10 @@ def package_model(
     facts = model.facts | ({"confidence": list(calibration)} if calibration else {})
     save_checkpoint(target, model.encoders, facts, half=True)
     entry = {"file": target.name, "sha256": load_checkpoint(target).digest}
-    registry = {"default": name, "models": {name: entry}}
-    (assets / "registry.json").write_text(json.dumps(registry, indent=1) + "\n")
+    listed = assets / "registry.json"
+    models = json.loads(listed.read_text())["models"] if listed.exists() else {}
+    registry = {"default": name, "models": models | {name: entry}}
+    listed.write_text(json.dumps(registry, indent=1) + "\n")
     return target
 
 

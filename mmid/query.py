@@ -22,9 +22,12 @@ from mmid.encoders import Encoders, fast_autocast
 from mmid.errors import MidiError, MmidError, label
 from mmid.features import (
     frame_count,
+    log_compress,
+    log_expand,
     piano_roll,
     recording_spectrogram,
     resample_frames,
+    shift_bands,
 )
 from mmid.library import MIDI_SUFFIXES, QUIET, Piece, Recording
 from mmid.midi import read_midi
@@ -41,6 +44,12 @@ EXCERPTS, EXCERPT_SECONDS = 8, 10.0
 PHASES = 2
 """Query snippets for each stride of the index."""
 
+
+TUNINGS = (0, -20, 20, -40, 40)
+"""Tunings tried, cents above concert pitch; the transcriber bears 15 more either way."""
+
+TUNED_SECONDS = 10.0
+"""The tuning is told from so much of the middle of a recording."""
 
 CERTAIN = 6.0
 """Log-odds of what is written."""
@@ -83,6 +92,10 @@ class Query(Protocol):
     def seconds(self) -> float:
         """Length, seconds."""
 
+    @property
+    def tuning(self) -> int:
+        """Cents above concert pitch."""
+
     def pathway(self, encoders: Encoders) -> tuple[nn.Module, PathwayConfig]:
         """Return the encoder that takes its drawings, and its shape."""
 
@@ -114,6 +127,7 @@ class Sound:
 
     spectrogram: Tensor
     params: FeatureParams = DEFAULT
+    tuning: ClassVar[int] = 0
     kind: ClassVar[Kind] = "recordings"
 
     @property
@@ -135,10 +149,25 @@ class Sound:
         return Drawing(frames, self.params.frame_rate, heard, lambda i, n: bands[..., i : i + n])
 
     def listened(self, encoders: Encoders) -> Sound | Heard:
-        """Return the notes a model hears in it, if it is one that does."""
-        with torch.inference_mode(), fast_autocast(encoders.device):
-            log_odds = encoders.transcribe(self.spectrogram[None, None].to(encoders.device))
-        return self if log_odds is None else Heard(log_odds[0], self.params)
+        """Return the notes a model hears in it, in its own tuning, if it is one that does."""
+        if encoders.transcriber is None:
+            return self
+        tuning = self._tuning(encoders)
+        bands = self._shifted(self.spectrogram, -tuning) if tuning else self.spectrogram
+        return Heard(_transcribed(bands[None], encoders)[0], self.params, tuning)
+
+    def _tuning(self, encoders: Encoders) -> int:
+        """Return the tuning in which the model hears most notes, cents above concert pitch."""
+        frames = int(TUNED_SECONDS * self.params.frame_rate)
+        first = max(0, (self.spectrogram.shape[1] - frames) // 2)
+        excerpt = self.spectrogram[:, first : first + frames]
+        tried = torch.stack([self._shifted(excerpt, -cents) for cents in TUNINGS])
+        heard = _transcribed(tried, encoders).clamp_min(0).sum((1, 2, 3))
+        return TUNINGS[int(heard.argmax())]
+
+    def _shifted(self, bands: Tensor, cents: float) -> Tensor:
+        linear = log_expand(bands, self.params)[None]
+        return log_compress(shift_bands(linear, cents / 100, self.params)[0], self.params)
 
     def transposed(self, semitones: int) -> Sound:
         """Refuse: sound is not moved, only the notes heard in it are."""
@@ -147,6 +176,13 @@ class Sound:
     @property
     def log_odds(self) -> None:
         """Nothing is known of its notes."""
+
+
+def _transcribed(spectrograms: Tensor, encoders: Encoders) -> Tensor:
+    with torch.inference_mode(), fast_autocast(encoders.device):
+        log_odds = encoders.transcribe(spectrograms[:, None].to(encoders.device))
+    assert log_odds is not None
+    return log_odds
 
 
 HEARD = 0.2
@@ -163,10 +199,13 @@ class Heard:
         As `mmid.transcriber` gives them.
     params : FeatureParams
         Their grid.
+    tuning : int
+        Of the recording, cents above concert pitch.
     """
 
     log_odds: Tensor
     params: FeatureParams = DEFAULT
+    tuning: int = 0
     kind: ClassVar[Kind] = "recordings"
 
     @property
@@ -216,6 +255,7 @@ class Score:
     notes: np.ndarray
     seconds: float
     params: FeatureParams = DEFAULT
+    tuning: ClassVar[int] = 0
     kind: ClassVar[Kind] = "midi"
 
     def span(self, start: float, seconds: float) -> Score:

@@ -44,7 +44,7 @@ def answer_table(answer: Identification) -> Table:
     table = Table(
         title=f"{escape(answer.query)}  ({clock(answer.seconds)}){verdict}", title_justify="left"
     )
-    for name in ("", "piece", "confidence", "votes", "position", "tempo"):
+    for name in ("", "piece", "confidence", "votes", "notes", "position", "tempo", "key"):
         table.add_column(name, justify="left" if name == "piece" else "right")
     for rank, match in enumerate(answer.matches, 1):
         style = "bold green" if rank == 1 and answer.matched else ""
@@ -55,11 +55,13 @@ def answer_table(answer: Identification) -> Table:
 def _cells(match: Match) -> tuple[str, ...]:
     place = f"{clock(match.start)} - {clock(match.end)}" if match.start is not None else "?"
     return (
-        escape(match.piece),
+        "\n".join(escape(name) for name in (match.piece, *(f"= {name}" for name in match.also))),
         f"{match.confidence:.0%}",
         f"{match.votes:.1%}",
+        "" if match.explained is None else f"{max(match.explained, 0.0):.0%}",
         place,
         f"x{match.tempo_ratio:.2f}",
+        f"{match.transpose:+d}" if match.transpose else "",
     )
 
 
@@ -81,7 +83,7 @@ def clip_table(results: list[ClipScores]) -> Table:
     table = Table(title=title, title_justify="left", padding=(0, 1, 0, 0))
     columns = ["system"] * compared
     columns += ["clip", "clips", "top-1", "within", "top-5", "MRR", "matched", "start error"]
-    columns += ["AUROC, absent", "matched, absent"] * asked_absent
+    columns += ["AUROC, absent", "matched, absent", "accepted at 95 %"] * asked_absent
     columns += ["mmid ahead", "within"] * compared
     for name in columns:
         table.add_column(name, no_wrap=" " not in name)
@@ -95,10 +97,11 @@ def clip_table(results: list[ClipScores]) -> Table:
             f"{row.top5:.1%}",
             f"{row.mrr:.1%}",
             f"{row.matched:.1%}" if row.lead is None else "",
-            "" if error is None else f"{error:.2f} s",
+            "" if error is None else f"{error:.2f} / {row.position_error_95:.2f} s",
         ]
         if asked_absent:
             cells += [f"{row.auroc:.3f}", "" if false is None else f"{false:.1%}"]
+            cells.append(f"{row.false_accepts:.1%}")
         if row.lead is not None:
             cells += [f"{row.lead:+.1%}", _interval(row.lead_interval, "+")]
         table.add_row(*cells)

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from mmid.audio import read_audio
-from mmid.choices import Direction, Kind
+from mmid.choices import Direction, Kind, Roughness
 from mmid.corpus import Recipe, performed
 from mmid.errors import MmidError
 from mmid.features import spectrogram
@@ -28,10 +28,13 @@ from mmid.library import (
     read_piece,
     split_library,
 )
-from mmid.midi import Midi
+from mmid.midi import Midi, read_midi
 from mmid.params import FeatureParams
 from mmid.query import Query, Score, Sound
 from mmid.render import Synthesizer, find_soundfont
+from mmid.rough import roughen_samples
+
+PAIRS_NAME = "pairs.csv"
 
 ASKED_OF: dict[Direction, Kind] = {"recordings": "midi", "scores": "recordings"}
 """What the index must hold."""
@@ -105,6 +108,77 @@ class RecordedSource(Source):
     def sound(self, first: int, count: int) -> np.ndarray:
         """Return the samples of a span of it."""
         return self.samples[first : first + count]
+
+
+@dataclass(frozen=True, eq=False)
+class PerformedSource(Source):
+    """A performance written as MIDI, of which only the clips asked about are rendered.
+
+    Parameters
+    ----------
+    name, right, tempo_ratio
+        As of every `Source`.
+    notes : np.ndarray [n] of mmid.midi.NOTE_DTYPE
+        Of the performance, at the speed and in the key to render.
+    synthesizer : Synthesizer
+    """
+
+    notes: np.ndarray
+    synthesizer: Synthesizer
+
+    def size(self, params: FeatureParams) -> int:
+        """Return its length, samples."""
+        return int(float(self.notes["offset"].max(initial=0)) * params.sample_rate)
+
+    def clip(self, first: int, count: int, params: FeatureParams) -> Query:
+        """Return a span of it to ask about, given in samples."""
+        return Sound(spectrogram(torch.from_numpy(self.sound(first, count)), params), params)
+
+    def sound(self, first: int, count: int) -> np.ndarray:
+        """Render a span of it, and the notes that ring on into it."""
+        rate = self.synthesizer.sample_rate
+        begin, end = first / rate - RINGING, (first + count) / rate
+        sounding = (self.notes["offset"] > begin) & (self.notes["onset"] < end)
+        notes = self.notes[sounding].copy()
+        for side in ("onset", "offset"):
+            notes[side] = np.clip(notes[side] - begin, 0, None)
+        skipped = int(RINGING * rate)
+        rendered = self.synthesizer.render(notes)[skipped : skipped + count]
+        return np.pad(rendered, (0, count - len(rendered)))
+
+
+RINGING = 3.0
+"""Seconds before a clip of which the notes are rendered, too."""
+
+
+@dataclass(frozen=True, eq=False)
+class RoughSource(Source):
+    """A source whose sound suffers something before it is asked about.
+
+    Parameters
+    ----------
+    name, right, tempo_ratio
+        As of every `Source`.
+    of : Source
+    how : Roughness
+    sample_rate : int
+    """
+
+    of: Source
+    how: Roughness
+    sample_rate: int
+
+    def size(self, params: FeatureParams) -> int:
+        """Return its length, samples."""
+        return self.of.size(params)
+
+    def clip(self, first: int, count: int, params: FeatureParams) -> Query:
+        """Return a span of it to ask about, given in samples."""
+        return Sound(spectrogram(torch.from_numpy(self.sound(first, count)), params), params)
+
+    def sound(self, first: int, count: int) -> np.ndarray:
+        """Return the samples of a span of it."""
+        return roughen_samples(self.of.sound(first, count), self.how, self.sample_rate, first)
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,7 +273,7 @@ def read_pairs(folder: Path) -> list[Pair]:
         If the list or one of its scores is missing or unreadable.
     """
     pairs = []
-    for row in _read_pairs(folder / "pairs.csv"):
+    for row in _read_pairs(folder / PAIRS_NAME):
         score = read_piece(folder / row["midi"], folder)
         if not isinstance(score, Piece):
             raise MmidError(score.reason)
@@ -228,6 +302,45 @@ def recorded_sources(pairs: Sequence[Pair], params: FeatureParams) -> Iterator[R
     for pair, right in zip(pairs, _right_scores(pairs), strict=True):
         samples = read_audio(pair.audio, params.sample_rate)
         yield RecordedSource(pair.name, right, None, samples)
+
+
+def performed_sources(
+    pairs: Sequence[Pair],
+    soundfont: Path,
+    params: FeatureParams,
+    *,
+    tempo: tuple[float, float] = (1.0, 1.0),
+    semitones: int = 0,
+    seed: int = 0,
+) -> Iterator[PerformedSource]:
+    """Read the performances that pairs have as MIDI, to be rendered (benchmark B3).
+
+    Parameters
+    ----------
+    pairs : sequence of Pair
+        With MIDI files for recordings.
+    soundfont : Path
+    params : FeatureParams
+    tempo : tuple of float
+        Slowest and fastest speed against the performance, drawn log-uniformly.
+    semitones : int
+        How much higher to play.
+    seed : int
+
+    Raises
+    ------
+    MidiError
+        If one cannot be read.
+    """
+    rng = np.random.default_rng(seed)
+    with Synthesizer(soundfont, params.sample_rate) as synthesizer:
+        for pair, right in zip(pairs, _right_scores(pairs), strict=True):
+            ratio = float(np.exp(rng.uniform(*np.log(tempo))))
+            notes = read_midi(pair.audio).notes.copy()
+            for side in ("onset", "offset"):
+                notes[side] /= ratio
+            notes["pitch"] = np.clip(notes["pitch"].astype(int) + semitones, 0, 127)
+            yield PerformedSource(pair.name, right, None, notes, synthesizer)
 
 
 def score_sources(pairs: Sequence[Pair]) -> list[ScoreSource]:
@@ -260,11 +373,14 @@ def open_sources(
     jobs: int | None = None,
     *,
     direction: Direction = "recordings",
+    semitones: int = 0,
+    rough: Roughness | None = None,
 ) -> tuple[int, Iterator[Source]]:
     """Return what a folder has to ask about.
 
-    These are the recordings that its ``pairs.csv`` lists or, with a soundfont, renderings of its
-    MIDI files; in the other direction they are the scores that the list pairs with recordings.
+    These are the recordings that its ``pairs.csv`` lists or, with a soundfont, renderings of the
+    performances in MIDI that it lists; of a folder without the list, renderings of its MIDI files.
+    In the other direction they are the scores that the list pairs with recordings.
 
     Returns
     -------
@@ -276,9 +392,22 @@ def open_sources(
     MmidError
         If the list is needed but missing or unreadable, or a soundfont is given for scores.
     """
+    if rough is not None:
+        asked = (folder, soundfont, params, tempo, side, seed, jobs)
+        count, smooth = open_sources(*asked, direction=direction, semitones=semitones)
+        return count, (
+            RoughSource(s.name, s.right, s.tempo_ratio, s, rough, params.sample_rate)
+            for s in smooth
+        )
     if soundfont is not None:
         if direction == "scores":
             raise MmidError("scores are asked about as they are written: leave out the soundfont")
+        if (folder / PAIRS_NAME).is_file():
+            pairs = read_pairs(folder)
+            font = find_soundfont(soundfont)
+            return len(pairs), performed_sources(
+                pairs, font, params, tempo=tempo, semitones=semitones, seed=seed
+            )
         everything = held_out(folder, "all", seed, jobs)
         pieces = everything if side == "all" else split_library(everything, seed)[side]
         font = find_soundfont(soundfont)

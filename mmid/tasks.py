@@ -88,6 +88,8 @@ class Matching:
     def __init__(self, experiment: Experiment, device: torch.device) -> None:
         self._experiment = experiment
         self.network = Encoders(experiment.model).to(device)
+        if experiment.learn == "audio":
+            self.network.freeze_roll()
 
     def _hear(self, batch: Batch) -> Tensor:
         return self.network.embed_audio(batch.audio.to(self.network.device))
@@ -269,9 +271,20 @@ def make_task(experiment: Experiment, device: torch.device, init: Sequence[Path]
 
 
 def start_from(network: nn.Module, path: Path) -> int:
-    """Take over the weights of a checkpoint that fit; return how many tensors those are."""
+    """Take over the weights of a checkpoint that fit; return how many tensors those are.
+
+    An audio pathway that takes notes, as the roll's does, begins like the checkpoint's roll pathway
+    if the checkpoint's own does not fit.
+    """
     known, tensors = network.state_dict(), load_tensors(path)[0]
-    fitting = {n: t for n, t in tensors.items() if n in known and known[n].shape == t.shape}
+
+    def fits(name: str) -> bool:
+        return name in known and known[name].shape == tensors[name].shape
+
+    if not all(fits(name) for name in tensors if name.startswith("audio.") and name in known):
+        rolls = {n.replace("roll.", "audio.", 1): t for n, t in tensors.items() if "roll." in n}
+        tensors |= rolls
+    fitting = {name: tensor for name, tensor in tensors.items() if fits(name)}
     if not any(tensor.ndim > 1 for tensor in fitting.values()):
         raise ModelError(f"{path}: none of its weights fit; was it trained with the same encoder?")
     network.load_state_dict(known | fitting)

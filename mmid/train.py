@@ -214,7 +214,7 @@ def start_run(
     yield from trainer.run(
         train, valid, lambda step: tell(f"Epoch {step.epoch + 1}", step.done, step.steps)
     )
-    if x.model.cca and x.task == "retrieval":
+    if x.model.cca and x.task == "retrieval" and x.learn == "both":
         _project(folder / BEST_NAME, draw(corpus.train, x.features, None), device)
 
 

@@ -63,14 +63,14 @@ def test_the_right_place_explains_most(library):
     assert shares[0] > 0.9 and shares[1:].max() < 0.2
 
 
-@pytest.mark.parametrize("error", [-1.0, -0.3, 0.4, 1.0])
+@pytest.mark.parametrize("error", [-22, -7, 8, 22])
 def test_a_place_is_looked_for_beside_where_it_is_said_to_be(library, error):
     gains = note_gains(played(library[1], 30.0, 10.0).log_odds)
     right, near, far = explained(
-        gains, [at(1, 30.0), at(1, 30.0 + error), at(1, 10.0)], library.__getitem__, DEFAULT
+        gains, [at(1, 30.0), at(1, 30.0 + error / RATE), at(1, 10.0)], library.__getitem__, DEFAULT
     )
-    assert abs(error) * RATE <= MARGIN
-    assert near == pytest.approx(right, abs=0.05) and far < 0.2
+    assert abs(error) <= MARGIN
+    assert near == pytest.approx(right, abs=1e-3) and far < 0.2
 
 
 def test_a_transposed_piece_explains_what_the_piece_did(library):
@@ -89,7 +89,7 @@ def test_a_perfect_match_explains_all():
     onset = np.sort(rng.integers(0, 200, 80))
     notes["onset"], notes["offset"] = onset / RATE, (onset + rng.integers(20, 60, 80)) / RATE
     notes["pitch"] = LOWEST + rng.permutation(PITCHES)[:80]
-    gains = note_gains(Score(notes, 12.0).log_odds)
+    gains = note_gains(Score(notes, float(notes["offset"].max())).log_odds)
     (share,) = explained(gains, [at(0)], lambda piece: notes, DEFAULT)
     assert 0.98 < share <= 1
     assert align(gains, at(0), lambda piece: notes, DEFAULT).share == pytest.approx(share, abs=1e-4)
@@ -157,7 +157,7 @@ def test_a_repeat_left_out_is_leapt_over(library):
     gains = note_gains(Score(performed, 20.0).log_odds)
     path = align(gains, at(1, 10.0), library.__getitem__, DEFAULT)
     expected = np.where(path.query < 10, path.query + 10, path.query + 25)
-    beside = np.abs(path.query - 10) > 0.2
+    beside = np.abs(path.query - 10) > 0.6
     np.testing.assert_allclose(path.score[beside], expected[beside], atol=0.1)
     assert path.tempo_ratio == pytest.approx(1, rel=0.03), "a leap is not a tempo"
     assert path.share > 0.8
@@ -167,7 +167,7 @@ def test_a_passage_played_twice_leaps_back(library):
     once = Score(library[1], SECONDS).span(10.0, 10.0).notes
     gains = note_gains(Score(np.concatenate([once, moved(once, 10.0)]), 20.0).log_odds)
     path = align(gains, at(1, 10.0), library.__getitem__, DEFAULT)
-    beside = np.abs(path.query - 10) > 0.2
+    beside = np.abs(path.query - 10) > 0.6
     np.testing.assert_allclose(path.score[beside], 10 + path.query[beside] % 10, atol=0.1)
 
 

@@ -183,6 +183,42 @@ def test_an_adaptive_rate_moves_rolls_against_the_sound(paths, monkeypatch):
     assert (expected - there).abs().mean() < (expected - here).abs().mean()
 
 
+# ---- audio beside a snippet
+
+
+STRETCHED = Augmentation(
+    stretch=0.25, mismatch=0, shift=0, cents=0, equalizer=0, gain=0, noise=0, reverb=0, telephone=0
+)
+
+
+@pytest.mark.parametrize("sampling", ["random", "grid"])
+@pytest.mark.parametrize("augmentation", [None, STRETCHED])
+def test_a_margin_is_more_audio_on_either_side(paths, sampling, augmentation):
+    plain, wide = (
+        next(PairSource(paths, DEFAULT, augmentation, 2, sampling, margin=m).batches(12, 1, 0))
+        for m in (0, 9)
+    )
+    assert plain.audio.shape == (12, 1, 92, 42) and wide.audio.shape == (12, 1, 92, 42 + 18)
+    assert torch.equal(plain.rolls, wide.rolls)
+    torch.testing.assert_close(wide.audio[..., 9:-9], plain.audio, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("first", [0, 5, 200])
+def test_a_margin_is_what_sounds_beside_the_snippet(paths, first, monkeypatch):
+    source = PairSource(paths[:1], DEFAULT, None, margin=9)
+    monkeypatch.setattr(source, "_place", lambda *_: float(first))
+    audio = next(source.batches(1, 1, 0)).audio[0, 0]
+    cached = load_file(paths[0])["spectrogram"].astype(np.float32).T / LEVELS
+    padded = np.pad(cached, ((0, 0), (9, 0)))  # nothing sounds before the beginning
+    np.testing.assert_allclose(audio, padded[:, first : first + 60], atol=1e-6)
+
+
+def test_contrastive_snippets_have_the_margin_too(paths):
+    source = PairSource(paths, DEFAULT, None, sampling="grid", contrast=True, margin=9)
+    batch = next(source.batches(4, 1, 0))
+    assert batch.contrast.audio.shape == batch.audio.shape == (4, 1, 92, 60)
+
+
 # ---- the report's grid of snippets
 
 

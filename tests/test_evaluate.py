@@ -1,13 +1,16 @@
 """`mmid.evaluate` and `mmid.sources`, and what the packaged model must reach on rendered tunes."""
 
+import json
+
 import numpy as np
 import pytest
 from synth import SOUNDFONT, needs_fluidsynth
 
+from mmid.confidence import Evidence, confidence
 from mmid.demo import write_library
 from mmid.errors import MmidError
 from mmid.evaluate import calibrate, evaluate_pieces
-from mmid.identify import Identifier, confidence, fit_confidence
+from mmid.identify import Identifier
 from mmid.index import LibraryIndex, build_index
 from mmid.library import Piece, file_digest, read_library, scan_library
 from mmid.params import DEFAULT
@@ -15,6 +18,7 @@ from mmid.pretrained import load_model
 from mmid.render import Synthesizer
 from mmid.retrieval import evaluate_snippets
 from mmid.sources import (
+    ScoreSource,
     open_sources,
     read_pairs,
     recorded_sources,
@@ -96,33 +100,64 @@ def test_a_pool_larger_than_the_pieces_is_refused(tunes):
         evaluate_snippets(tunes[:1], rendered, load_model(), pool=100_000)
 
 
-def test_calibration_gives_back_the_probabilities_it_was_drawn_from():
-    rng = np.random.default_rng(0)
-    truth = (-5.0, 9.0, 0.5)
-    shares, seconds = rng.uniform(0, 1, 4_000), rng.choice([3.0, 10.0, 30.0], 4_000)
-    likely = [confidence(s, t, truth) for s, t in zip(shares, seconds, strict=True)]
-    right = rng.random(4_000) < likely
-    fitted = fit_confidence(list(shares), list(seconds), list(right))
-    again = [confidence(s, t, fitted) for s, t in zip(shares, seconds, strict=True)]
-    assert np.abs(np.subtract(likely, again)).max() < 0.06
+SURROUNDINGS = {"seconds": 10.0, "snippets": 1_000}
 
 
-def test_calibration_stays_finite_where_right_and_wrong_do_not_meet():
-    clips = [
-        {"votes": 0.8, "seconds": 10.0, "rank": 1, "absent_votes": 0.1},
-        {"votes": 0.7, "seconds": 30.0, "rank": 1, "absent_votes": 0.2},
-    ]
-    fitted = calibrate([{"results": clips}])
+def judged(present: float, absent: float, rank: int | None = 1) -> dict[str, object]:
+    """Return a clip's result as JSON, by what spoke for its answer with and without the piece."""
+
+    def evidence(value: float) -> dict[str, float]:
+        figures = ("votes", "explained", "lead", "above")
+        return SURROUNDINGS | dict.fromkeys(figures, value)
+
+    return {"rank": rank, "evidence": evidence(present), "absent_evidence": evidence(absent)}
+
+
+def test_calibration_tells_right_answers_from_answers_without_their_piece():
+    clips = [judged(0.8, 0.1), judged(0.7, 0.2), judged(0.15, 0.15, rank=2), judged(0.1, 0.1, None)]
+    fitted = calibrate([{"results": clips[:2]}, {"results": clips[2:]}])
     assert np.all(np.isfinite(fitted))
-    assert confidence(0.75, 10.0, fitted) > 0.9 and confidence(0.15, 10.0, fitted) < 0.2
+    sure = [confidence(Evidence(**judged(v, v)["evidence"]), fitted) for v in (0.75, 0.15)]
+    assert sure[0] > 0.8 and sure[1] < 0.2
 
 
 @pytest.mark.parametrize(
-    "scores", [[{}], [3], [{"results": [{"votes": 1, "seconds": 1, "rank": 1}]}]]
+    "scores",
+    [
+        [{}],
+        [3],
+        [{"results": [{"votes": 1, "seconds": 1, "rank": 1}]}],
+        [{"results": [judged(0.5, 0.1) | {"absent_evidence": None}]}],
+        [{"results": [judged(0.5, 0.1) | {"evidence": {"votes": 1.0}}]}],
+    ],
 )
 def test_other_results_cannot_calibrate(scores):
     with pytest.raises(MmidError, match="not the results of mmid eval pieces --absent"):
         calibrate(scores)
+
+
+def test_clips_without_their_piece_are_judged_from_one_search(tmp_path, pieces, tiny_model):
+    build_index(tmp_path / "index", pieces, tiny_model)
+    index = LibraryIndex(tmp_path / "index", tiny_model)
+    digests = [entry.digest for entry in index.entries]
+    sources = [ScoreSource(p.name, frozenset({p.digest}), 1.0, p.midi) for p in pieces[:2]]
+    (scores,) = evaluate_pieces(
+        sources, Identifier(tiny_model, index), digests, lengths=[8.0], clips=2, absent=True
+    )
+    assert scores.clips == 4 and scores.top1 == 1.0 and scores.median_position_error < 0.1
+    for clip in scores.results:
+        assert clip.answer == clip.source and clip.rank == 1
+        assert clip.evidence.votes == clip.votes and clip.evidence.snippets == len(index.vectors)
+        assert clip.evidence.seconds == clip.seconds == pytest.approx(8)
+        assert clip.evidence.explained > 0.8 > 0.4 > clip.absent_evidence.explained
+        assert clip.evidence.lead > clip.absent_evidence.lead
+        assert clip.evidence.above > clip.absent_evidence.above
+    rows = json.loads(json.dumps([scores.to_dict()]))
+    fitted = calibrate(rows)
+    assert all(
+        confidence(clip.evidence, fitted) > 0.5 > confidence(clip.absent_evidence, fitted)
+        for clip in scores.results
+    )
 
 
 def test_rows_of_one_piece_are_right_for_each_other(midi_folder, recording):

@@ -170,9 +170,10 @@ def test_the_title_says_what_was_found(make_identifier, midi_folder, tmp_path):
     assert "where.mid (0:10.0): found: piece 1.mid" in drawn and "some/where" not in drawn
     assert "tempo x1.00" in drawn and "notes explained" in drawn
     best = replace(picture.answer.matches[0], piece="$a_b$ <&> \u66f2.mid", transpose=-2)
-    unsure = replace(picture.answer, matched=False, matches=(best,))
+    unsure = replace(picture.answer, matched=False, matches=(best,), tuning=-20)
     drawn = svg(replace(picture, answer=unsure), tmp_path / "b.svg")
-    assert "not in this library, or not sure; nearest: $a_b$" in drawn and "key -2" in drawn
+    assert "not in this library, or not sure; nearest: $a_b$" in drawn
+    assert "key -2    tuning -20 cents" in drawn
 
 
 def test_without_a_match_the_query_is_drawn(make_identifier, tmp_path):
@@ -234,6 +235,7 @@ def test_a_place_that_cannot_be_is_refused(tmp_path, monkeypatch):
         ("file", "file: cannot be made a folder"),
         ("out", r"one\.png: cannot be written \(it is a folder\)"),
         ("missing/a.png", "no folder"),
+        ("a.jpg", r"a figure is a \.png or \.svg file"),
     ):
         with pytest.raises(MmidError, match=message):
             picture_paths(tmp_path / place, one)

@@ -8,9 +8,11 @@ from typing import get_args
 import pytest
 
 from mmid import choices
+from mmid.encoders import ModelConfig
 from mmid.errors import MmidError
 from mmid.experiment import PRESETS, Experiment
 from mmid.pathways import DorferConfig, EncoderConfig
+from mmid.transcriber import CHANNELS, TranscriberConfig
 
 REPORT = PRESETS["report-2020"]
 
@@ -31,6 +33,25 @@ def test_the_default_is_the_packaged_models_grid_and_shape():
     packaged = load_model().encoders.config
     assert replace(Experiment().model, cca=packaged.cca) == packaged
     assert Experiment().model.audio == EncoderConfig()
+
+
+def test_the_transcription_is_of_what_the_default_listens_to():
+    transcription = PRESETS["transcription"]
+    assert transcription.task == "transcription" and not transcription.cca
+    default = Experiment().model
+    assert default.transcriber == transcription.model.transcriber == TranscriberConfig()
+    for grid in (default.features, transcription.features):
+        assert grid.spectrogram_values == default.features.spectrogram_values
+        assert grid.roll_channels == CHANNELS
+    stretched = transcription.augmentation
+    assert stretched.mismatch == stretched.shift == 0 < stretched.stretch, "notes stay in place"
+
+
+@pytest.mark.parametrize(("encoder", "reach"), [("notes", 8), ("conv", 0), ("dorfer", 0)])
+def test_only_one_encoder_hears_notes(encoder, reach):
+    model = Experiment(encoder=encoder).model
+    assert (model.transcriber is not None) == (encoder == "notes") and model.reach == reach
+    assert ModelConfig.from_dict(model.to_dict()) == model
 
 
 def test_every_preset_has_its_name_among_the_choices():

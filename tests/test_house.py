@@ -24,7 +24,9 @@ ORDER = [
     *("copies", "figures", "autoencoders", "experiment", "tasks", "train"),
     *("bootstrap", "chroma", "transcription", "fingerprints", "baselines"),
     *(
+        "rough",
         "sources",
+        "asap",
         "retrieval",
         "evaluate",
         "space",

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from mmid.errors import AudioError
-from mmid.identify import TEMPO_RATIOS, Identification, Identifier, Match
+from mmid.errors import AudioError, MmidError
+from mmid.identify import KEYS, TEMPO_RATIOS, Identification, Identifier, Match
 from mmid.index import LibraryIndex, build_index
+from mmid.library import Recording, read_library
+from mmid.midi import write_midi
 from mmid.params import DEFAULT
-from mmid.query import Score, Sound
+from mmid.query import Heard, Score, Sound
 
 
 @pytest.fixture
@@ -29,8 +31,7 @@ def test_an_answer_has_matches_best_first(identifier, recording, pieces):
     names = [match.piece for match in answer.matches]
     assert 1 <= len(names) <= 5 and len(set(names)) == len(names)
     assert set(names) <= {piece.name for piece in pieces}
-    votes = [match.votes for match in answer.matches]
-    assert votes == sorted(votes, reverse=True)
+    assert all(match.lead >= 0 for match in answer.matches[:-1])
     lengths = {piece.name: piece.midi.seconds for piece in pieces}
     for match in answer.matches:
         assert 0 <= match.confidence <= 1 and 0 <= match.votes <= 1
@@ -38,25 +39,29 @@ def test_an_answer_has_matches_best_first(identifier, recording, pieces):
         assert 0 <= match.start <= lengths[match.piece] + 1e-6
         assert match.end <= lengths[match.piece] + 1e-6
         assert match.tempo_ratio in TEMPO_RATIOS
+        assert match.explained is None and match.also == ()
 
 
 def test_the_answer_as_json(identifier, recording):
     answer = identifier.identify_file(recording)
     found = json.loads(json.dumps(answer.to_dict()))
-    assert {"query", "seconds", "matched", "matches", "error"} <= set(found)
+    assert {"query", "seconds", "matched", "matches", "tuning", "error"} <= set(found)
     assert found["error"] is None and isinstance(found["matched"], bool)
     assert len(found["matches"]) == len(answer.matches)
-    names = {"piece", "confidence", "votes", "start", "end", "tempo_ratio", "transpose"}
-    assert names <= set(found["matches"][0])
+    names = {"piece", "confidence", "votes", "explained", "lead", "above", "start", "end"}
+    assert names | {"tempo_ratio", "transpose", "also"} <= set(found["matches"][0])
     for match in found["matches"]:
         assert all(math.isfinite(v) for v in match.values() if isinstance(v, (int, float)))
 
 
 def test_an_answer_made_by_hand_as_json():
-    match = Match("a.mid", 0.9, 0.5, 1.0, 9.0, 1.5, 0)
-    made = Identification("q.wav", 8.0, True, (match,)).to_dict()
-    assert made["matches"][0]["piece"] == "a.mid" and made["matches"][0]["end"] == 9.0
-    json.dumps(made)
+    match = Match("a.mid", 0.9, 0.5, 0.8, 0.3, 0.4, 1.0, 9.0, 1.5, -2, ("b.mid",))
+    made = Identification("q.wav", 8.0, True, (match,), -20).to_dict()
+    assert made["tuning"] == -20 and made["error"] is None
+    first = json.loads(json.dumps(made))["matches"][0]
+    assert first["piece"] == "a.mid" and first["end"] == 9.0 and first["transpose"] == -2
+    assert first["explained"] == 0.8 and (first["lead"], first["above"]) == (0.3, 0.4)
+    assert first["also"] == ["b.mid"]
 
 
 def test_a_bad_recording_among_good_ones_says_so(identifier, recording, tmp_path):
@@ -142,3 +147,146 @@ def test_recordings_and_scores_are_asked_alike(identifier, recording, midi_folde
     assert heard.error is None and read.error is None and read.matches
     late = list(identifier.identify_files([score], start=100.0))
     assert "no music in the span asked for" in (late[0].error or "")
+
+
+# ---- notes compared
+
+
+def played(piece, start: float, seconds: float, speed: float = 1.0, semitones: int = 0) -> Score:
+    """Return a stretch of a piece as it is played at a speed and in a key."""
+    span = Score(piece.midi.notes, piece.midi.seconds).span(start, seconds)
+    notes = span.notes.copy()
+    for side in ("onset", "offset"):
+        notes[side] /= speed
+    return Score(notes, seconds / speed).transposed(semitones)
+
+
+@pytest.fixture
+def opened(tmp_path, tiny_model):
+    """Return a function that indexes items and opens the index."""
+
+    def over(items, model=tiny_model, **how) -> Identifier:
+        folder = tmp_path / f"index {len(list(tmp_path.glob('index *')))}"
+        build_index(folder, items, model)
+        return Identifier(model, LibraryIndex(folder, model), **how)
+
+    return over
+
+
+@pytest.mark.parametrize("speed", [0.8, 1.0, 1.1])
+def test_a_score_is_found_and_placed_among_scores(identifier, pieces, speed):
+    for piece in pieces[1:4]:
+        answer = identifier.identify(played(piece, 5.0, 8.0, speed))
+        best = answer.matches[0]
+        assert best.piece == piece.name and answer.matched and best.confidence > 0.9
+        assert best.start == pytest.approx(5, abs=0.1) and best.end == pytest.approx(13, abs=0.1)
+        assert best.tempo_ratio == pytest.approx(speed, rel=0.03)
+        assert best.transpose == 0 and 0.8 < best.explained <= 1
+        assert all(match.explained < 0.4 for match in answer.matches[1:])
+
+
+@pytest.mark.parametrize("semitones", [-6, -5, 0, 3, 6])
+def test_another_key_is_found_when_asked_for(identifier, opened, pieces, semitones):
+    query = played(pieces[2], 5.0, 8.0, 1.0, semitones)
+    plain = identifier.identify(query).matches[0]
+    assert (plain.explained > 0.8) == (semitones == 0) and plain.transpose == 0
+    wide = opened(pieces, keys=KEYS, tempo_ratios=(1.0,))
+    answer = wide.identify(query)
+    best = answer.matches[0]
+    assert (best.piece, best.transpose) == (pieces[2].name, semitones) and answer.matched
+    assert best.start == pytest.approx(5, abs=0.1) and best.explained > 0.8
+
+
+def test_files_of_the_same_music_are_one_match(midi_folder, opened, draw_notes):
+    copy = draw_notes(1)
+    copy["program"], copy["velocity"] = 40, 64
+    write_midi(copy, midi_folder / "copy.mid")
+    pieces = read_library([midi_folder], jobs=1)[0]
+    (original,) = (piece for piece in pieces if piece.name == "piece 1.mid")
+    both = opened(pieces).identify(played(original, 5.0, 8.0))
+    one = opened([p for p in pieces if p.name != "copy.mid"]).identify(played(original, 5.0, 8.0))
+    best = both.matches[0]
+    assert {best.piece, *best.also} == {"copy.mid", "piece 1.mid"} and len(best.also) == 1
+    assert all(match.also == () for match in both.matches[1:])
+    names = [name for match in both.matches for name in (match.piece, *match.also)]
+    assert len(names) == len(set(names))
+    assert best.lead > 0.5, "measured against other music"
+    assert best.lead == pytest.approx(one.matches[0].lead, abs=0.1)
+    assert best.confidence == pytest.approx(one.matches[0].confidence, abs=0.05)
+
+
+def test_what_is_taken_out_is_not_named(identifier, opened, pieces):
+    asked = identifier.ask(played(pieces[3], 5.0, 8.0))
+    there = identifier.decide(asked, "x")
+    gone = identifier.decide(asked, "x", without=frozenset({3}))
+    assert there.matches[0].piece == pieces[3].name and there.matched
+    assert gone.matches and pieces[3].name not in {match.piece for match in gone.matches}
+    assert gone.matches[0].explained < 0.4 < there.matches[0].explained
+    assert gone.matches[0].confidence < there.matches[0].confidence
+    assert (
+        identifier.decide(asked, "x")
+        == there
+        == identifier.identify(played(pieces[3], 5.0, 8.0), "x")
+    )
+    everything = frozenset(range(len(pieces)))
+    assert identifier.decide(asked, without=everything).matches == ()
+
+
+@pytest.mark.parametrize("vote", ["consistent", "majority"])
+def test_to_take_out_is_as_never_to_have_indexed(opened, pieces, vote):
+    """Up to as many hits as are asked for beyond those that vote."""
+    queries = [played(piece, 5.0, 4.0) for piece in pieces]
+    whole, less = (opened(items, vote=vote, tempo_ratios=(1.0,)) for items in (pieces, pieces[:5]))
+    for query in queries:
+        gone = whole.decide(whole.ask(query), without=frozenset({5}))
+        never = less.identify(query)
+        assert gone.matches[0].piece == never.matches[0].piece
+        assert gone.matches[0].votes == pytest.approx(never.matches[0].votes, abs=0.05)
+
+
+def test_a_model_that_hears_notes_compares_them(
+    opened, pieces, listening_model, tiny_model, recording
+):
+    heard = opened(pieces, listening_model, keys=(0, 2)).identify_file(recording)
+    assert heard.error is None and heard.seconds == pytest.approx(8, abs=0.1)
+    assert all(match.explained is not None and match.explained <= 1 for match in heard.matches)
+    assert {match.transpose for match in heard.matches} <= {0, 2}
+    voted = opened(pieces, listening_model, vote="majority").identify_file(recording)
+    deaf = opened(pieces, tiny_model).identify_file(recording)
+    assert all(match.explained is None for match in (*voted.matches, *deaf.matches))
+
+
+@pytest.mark.parametrize("seconds", [1 / 22_050, 0.01, 0.5])
+def test_notes_heard_for_a_moment_have_an_answer(
+    opened, pieces, listening_model, tmp_path, write_wav, seconds
+):
+    samples = np.random.default_rng(0).normal(0, 0.1, round(seconds * 22_050))
+    path = write_wav(tmp_path / "short.wav", samples)
+    answer = opened(pieces, listening_model, keys=(0, 5)).identify_file(path)
+    assert answer.error is None and answer.seconds <= 0.6
+    json.dumps(answer.to_dict(), allow_nan=False)
+
+
+def test_a_model_that_hears_no_notes_cannot_look_for_other_keys(opened, pieces, recording):
+    wide = opened(pieces, keys=KEYS)
+    with pytest.raises(MmidError, match="does not hear notes, and cannot look for other keys"):
+        wide.identify_file(recording)
+    (answer,) = wide.identify_files([recording])
+    assert "cannot look for other keys" in (answer.error or "") and not answer.matched
+
+
+def test_recordings_are_found_by_the_notes_heard_in_them(opened, pieces, play, listening_model):
+    items, heard = [], []
+    generator = torch.Generator().manual_seed(0)
+    for piece in pieces[:3]:
+        bands = torch.rand(DEFAULT.bands, 300, generator=generator) ** 4
+        items.append(Recording(piece.name, piece.path, piece.digest, bands.numpy()))
+        heard.append(Sound(bands).listened(listening_model.encoders))
+    identifier = opened(items, listening_model, keys=(0, -2), tempo_ratios=(1.0,))
+    for item, notes in zip(items, heard, strict=True):
+        assert isinstance(notes, Heard)
+        best = identifier.identify(notes).matches[0]
+        assert (best.piece, best.transpose, best.explained) == (item.name, 0, None)
+        assert best.start == pytest.approx(0, abs=0.1) and best.votes > 0.7
+    score = identifier.identify(played(pieces[0], 5.0, 8.0))
+    assert score.matches and all(match.explained is None for match in score.matches)

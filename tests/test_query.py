@@ -14,7 +14,7 @@ from mmid.checkpoint import Checkpoint
 from mmid.corpus import Recipe, performed
 from mmid.demo import write_library
 from mmid.encoders import Encoders
-from mmid.errors import AudioError, MidiError
+from mmid.errors import AudioError, MidiError, MmidError
 from mmid.features import piano_roll, spectrogram
 from mmid.identify import Identifier
 from mmid.index import LibraryIndex, build_index
@@ -23,10 +23,13 @@ from mmid.midi import write_midi
 from mmid.params import DEFAULT
 from mmid.pretrained import load_model
 from mmid.query import (
+    CERTAIN,
     EXCERPT_SECONDS,
     EXCERPTS,
+    HEARD,
     MAX_SNIPPETS,
     QUIET,
+    Heard,
     Score,
     Sound,
     as_query,
@@ -34,6 +37,7 @@ from mmid.query import (
     open_query,
 )
 from mmid.render import Synthesizer
+from mmid.transcriber import LOWEST, PITCHES
 
 
 @pytest.fixture
@@ -149,6 +153,111 @@ def test_a_span_of_a_score_holds_what_sounds_in_it(draw_notes):
     assert np.flatnonzero(span.at(1.0).heard).tolist() == [21], "one held on from before"
     assert Score(notes, 8.0).span(7.0, 5.0).seconds == 1.0
     assert notes["onset"].tolist() == [0, 2, 4, 6], "the score stays as it is"
+
+
+# ---- heard, and in other keys
+
+
+@pytest.fixture
+def heard() -> Heard:
+    generator = torch.Generator().manual_seed(0)
+    return Heard(4 * torch.randn(2, PITCHES, 120, generator=generator))
+
+
+def test_a_model_that_hears_notes_listens_once(asked, listening_model, tiny_model):
+    sound, score = asked["sound"], asked["score"]
+    notes = sound.listened(listening_model.encoders)
+    assert isinstance(notes, Heard) and notes.kind == "recordings"
+    assert notes.log_odds.shape == (2, PITCHES, sound.spectrogram.shape[1])
+    assert notes.log_odds.dtype == torch.float32 and notes.seconds == sound.seconds
+    assert notes.listened(listening_model.encoders) is notes
+    assert sound.listened(tiny_model.encoders) is sound and sound.log_odds is None
+    assert score.listened(listening_model.encoders) is score
+    vectors, frames = embed_query(notes, listening_model)
+    assert 25 < len(vectors) == len(frames)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-4)
+
+
+def test_a_drawing_of_notes_heard_is_their_roll(heard):
+    drawing = heard.at(1.0)
+    roll = drawing.draw(10, 60)
+    assert roll.shape == (2, DEFAULT.pitches, 60) and drawing.frames == 120
+    compass = slice(LOWEST, LOWEST + PITCHES)
+    torch.testing.assert_close(roll[:, compass], heard.log_odds[..., 10:70].sigmoid())
+    assert not roll[:, :LOWEST].any() and not roll[:, LOWEST + PITCHES :].any()
+    assert drawing.heard.all()
+    silent = Heard(torch.full((2, PITCHES, 60), -CERTAIN))
+    silent.log_odds[1, 40, 20] = 0.0
+    silent.log_odds[0, 40, 20:40] = CERTAIN
+    assert torch.tensor(0.0).sigmoid() > HEARD > torch.tensor(-CERTAIN).sigmoid()
+    assert np.flatnonzero(silent.at(1.0).heard).tolist() == [20], "onsets count, ringing does not"
+
+
+@pytest.mark.parametrize("ratio", [0.5, 2.0])
+def test_notes_heard_are_drawn_at_any_tempo(heard, ratio):
+    plain, drawing = heard.at(1.0), heard.at(ratio)
+    assert drawing.frames == int(119 * ratio) + 1
+    roll, whole = drawing.draw(0, drawing.frames), plain.draw(0, 120)
+    step = max(1, int(ratio))
+    skip = max(1, int(1 / ratio))
+    torch.testing.assert_close(
+        roll[..., ::step], whole[..., ::skip][..., : len(roll[0, 0, ::step])]
+    )
+
+
+@pytest.mark.parametrize("semitones", [-88, -5, -1, 0, 1, 7, 88])
+def test_notes_heard_are_transposed_row_by_row(heard, semitones):
+    moved = heard.transposed(semitones)
+    for row in range(PITCHES):
+        came = row - semitones
+        if 0 <= came < PITCHES:
+            assert torch.equal(moved.log_odds[:, row], heard.log_odds[:, came])
+        else:
+            assert (moved.log_odds[:, row] == -CERTAIN).all()
+    assert moved.params == heard.params and moved.seconds == heard.seconds
+    if abs(semitones) < PITCHES and semitones >= 0:
+        back = moved.transposed(-semitones).log_odds[:, : PITCHES - semitones]
+        assert torch.equal(back, heard.log_odds[:, : PITCHES - semitones])
+
+
+@pytest.mark.parametrize("semitones", [-5, 0, 4])
+def test_scores_and_notes_heard_are_transposed_alike(draw_notes, semitones):
+    score = Score(draw_notes(3), 20.0)
+    moved = score.transposed(semitones)
+    assert moved.notes["pitch"].tolist() == [p + semitones for p in score.notes["pitch"].tolist()]
+    assert np.array_equal(moved.notes["onset"], score.notes["onset"])
+    assert moved.seconds == score.seconds
+    listened = Heard(score.log_odds).transposed(semitones)
+    torch.testing.assert_close(listened.log_odds, moved.log_odds)
+
+
+def test_notes_transposed_out_of_the_roll_are_dropped(draw_notes):
+    notes = draw_notes(0, 4)
+    notes["pitch"] = [0, 2, 125, 127]
+    score = Score(notes, 20.0)
+    assert score.transposed(2).notes["pitch"].tolist() == [2, 4, 127]
+    assert score.transposed(-2).notes["pitch"].tolist() == [0, 123, 125]
+    assert notes["pitch"].tolist() == [0, 2, 125, 127], "the score stays as it is"
+
+
+def test_sound_is_not_moved(asked):
+    with pytest.raises(MmidError, match="does not hear notes, and cannot look for other keys"):
+        asked["sound"].transposed(1)
+
+
+def test_a_score_is_sure_of_its_notes(draw_notes):
+    notes = draw_notes(0, 3)
+    notes["pitch"] = [60, LOWEST - 1, LOWEST + PITCHES]
+    notes["onset"] = np.array([10, 20, 30]) / DEFAULT.frame_rate
+    notes["offset"] = notes["onset"] + 10 / DEFAULT.frame_rate
+    log_odds = Score(notes, 3.0).log_odds
+    assert log_odds.shape == (2, PITCHES, int(3 * DEFAULT.frame_rate) + 1)
+    expected = torch.full_like(log_odds, -CERTAIN)
+    expected[0, 60 - LOWEST, 11:20] = CERTAIN
+    expected[0, 60 - LOWEST, [10, 20]] = 0.0  # half a frame each
+    expected[1, 60 - LOWEST, 10] = CERTAIN
+    torch.testing.assert_close(log_odds, expected, atol=1e-3, rtol=0)
+    assert (Score(notes[:0], 3.0).log_odds == -CERTAIN).all()
 
 
 # ---- opened

@@ -11,15 +11,23 @@ import torch
 from mmid import corpus
 from mmid.checkpoint import load_checkpoint, load_tensors, save_tensors
 from mmid.corpus import Job, Recipe, make_features
-from mmid.data import PairSource
+from mmid.data import Batch, PairSource
 from mmid.encoders import ModelConfig
 from mmid.errors import ModelError
 from mmid.experiment import PRESETS, Experiment
+from mmid.features import piano_roll
 from mmid.losses import info_nce, pairwise_ranking, triplet_ranking
 from mmid.midi import NOTE_DTYPE
 from mmid.params import DEFAULT
 from mmid.pathways import DorferConfig
-from mmid.tasks import PICTURE_NAME, Matching, Reconstruction, make_task, validation_batches
+from mmid.tasks import (
+    PICTURE_NAME,
+    Matching,
+    Reconstruction,
+    Transcription,
+    make_task,
+    validation_batches,
+)
 
 CPU = torch.device("cpu")
 SMALL = DorferConfig(blocks=(4, 4, 4, 4))
@@ -169,3 +177,115 @@ def test_a_checkpoint_continues_and_a_foreign_one_is_refused(source, tmp_path):
         make_task(experiment, CPU, [tmp_path / "b.safetensors"])
     with pytest.raises(ModelError, match="no such model file"):
         make_task(experiment, CPU, [tmp_path / "c.safetensors"])
+
+
+# ---- the transcriber
+
+
+HEARING = replace(
+    PRESETS["transcription"], snippet=42, augment=(), batch=16, validation_pairs=32, seed=3
+)
+
+
+@pytest.fixture
+def played(tmp_path, monkeypatch, draw_notes):
+    """Return a source of two renderings whose bands are blurred pitches, easy to hear."""
+    place = torch.arange(92)[:, None] - (torch.arange(128)[None] - 30) * 1.2
+    blur = torch.exp(-(place**2))
+    paths = []
+    for number in range(2):
+        notes = draw_notes(number, 120, 19.0)
+        bands = (blur @ piano_roll(notes, 430)[0]).clamp(0, 1)
+        monkeypatch.setattr(corpus, "_sound", lambda job, b=bands: (job.notes, b))
+        paths.append(tmp_path / f"played {number}.safetensors")
+        make_features(Job(paths[-1], notes, Recipe("font.sf2"), DEFAULT))
+    return lambda margin=0: PairSource(paths, DEFAULT, None, 1, margin=margin)
+
+
+@pytest.fixture
+def ear(monkeypatch, listening_config):
+    """Make transcribers tiny, and let pathways listen through them."""
+    monkeypatch.setattr("mmid.tasks.TranscriberConfig", lambda: listening_config.transcriber)
+    monkeypatch.setattr(Experiment, "model", listening_config)
+
+
+def learn(task, source: PairSource, steps: int, rate: float, size: int = 16) -> None:
+    optimizer = torch.optim.AdamW(task.network.parameters(), rate, weight_decay=0.1)
+    task.network.train()
+    for batch in source.batches(size, steps, 0):
+        loss = task.loss(batch)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+
+
+def test_a_transcriber_learns_to_hear_notes(played, ear):
+    task, source = make_task(HEARING, CPU), played()
+    assert isinstance(task, Transcription)
+    before = task.judge(source)
+    assert before == task.judge(source) and before.score == -before.loss
+    written = torch.cat([b.rolls[:, :, 21:109] for b in validation_batches(source, HEARING)])
+    share = written.mean((0, 2, 3))
+    guess = float(-(share * share.log() + (1 - share) * (1 - share).log()).mean())
+    learn(task, source, 60, 2e-2)
+    after = task.judge(source)
+    assert after.loss < guess < before.loss, "better than to know how common notes are"
+    assert after.audio_to_midi is None
+
+
+def test_a_transcriber_hears_only_the_compass(played, ear):
+    task = make_task(HEARING, CPU)
+    task.network.eval()
+    batch = next(played().batches(4, 1, 0))
+    other = batch.rolls.clone()
+    other[:, :, :21], other[:, :, 109:] = 1.0, 1.0
+    loss = task.loss(batch)
+    assert torch.equal(task.loss(Batch(batch.audio, other)), loss)
+    other[:, :, 60] = 1 - other[:, :, 60]
+    assert not torch.equal(task.loss(Batch(batch.audio, other)), loss)
+
+
+def test_pathways_listen_through_the_transcriber_they_begin_with(played, ear, tmp_path):
+    task = make_task(HEARING, CPU)
+    learn(task, played(), 3, 1e-2)
+    path = tmp_path / "ear.safetensors"
+    task.save(path, {"epoch": 2})
+    tensors, header = load_tensors(path)
+    assert header["facts"] == {"epoch": 2} and tuple(header["config"]["widths"]) == (4, 4)
+    matching = make_task(Experiment(), CPU, [path])
+    assert isinstance(matching, Matching)
+    begun = matching.network.state_dict()
+    assert tensors and all(name.startswith("transcriber.") for name in tensors)
+    assert all(torch.equal(begun[name], tensor) for name, tensor in tensors.items())
+    other = make_task(replace(HEARING, seed=4), CPU).network.state_dict()
+    assert not all(torch.equal(other[name], tensor) for name, tensor in tensors.items())
+
+
+def test_pathways_take_the_packaged_models_transcriber(ear, listening_model, monkeypatch):
+    monkeypatch.setattr("mmid.tasks.load_model", lambda **_: listening_model)
+    begun = make_task(Experiment(seed=9), CPU).network
+    packaged = listening_model.encoders
+    for name, tensor in begun.transcriber.state_dict().items():
+        assert torch.equal(tensor, packaged.transcriber.state_dict()[name])
+    weights = begun.audio.project.weight, packaged.audio.project.weight
+    assert not torch.equal(*weights), "the pathways learn anew"
+
+
+def test_the_transcriber_stays_as_it_is_while_pathways_learn(played, ear, tmp_path):
+    make_task(HEARING, CPU).save(tmp_path / "ear.safetensors", {})
+    task = make_task(Experiment(), CPU, [tmp_path / "ear.safetensors"])
+    before = {name: tensor.clone() for name, tensor in task.network.state_dict().items()}
+    source = played(margin=task.network.config.reach)
+    batch = next(source.batches(16, 1, 0))
+    assert batch.audio.shape[-1] == 42 + 2 * 3
+    task.network.train()
+    start = task.loss(batch).item()
+    learn(task, source, 20, 1e-2)
+    for name, tensor in task.network.state_dict().items():
+        if name.startswith("transcriber."):
+            assert torch.equal(tensor, before[name]), name
+        elif "num_batches" not in name:
+            assert not torch.equal(tensor, before[name]), name
+    assert task.loss(batch).item() < start
+    verdict = task.judge(source)
+    assert verdict == task.judge(source) and verdict.audio_to_midi

@@ -11,7 +11,7 @@ import torch
 from safetensors.numpy import save_file
 
 from mmid import train as module
-from mmid.checkpoint import load_checkpoint
+from mmid.checkpoint import load_checkpoint, load_tensors
 from mmid.corpus import LEVELS, Corpus
 from mmid.data import PairSource
 from mmid.errors import ModelError
@@ -220,6 +220,22 @@ def test_a_corpus_is_trained_on_with_progress(corpus, tmp_path):
     assert len(reports) == 1 and isinstance(reports[0], Epoch)
     assert told == [("Epoch 1", 1, 3), ("Epoch 1", 2, 3), ("Epoch 1", 3, 3)]
     assert load_checkpoint(tmp_path / "r" / BEST_NAME).facts["train_pieces"] == 16
+
+
+def test_a_run_listens_through_the_transcriber_it_begins_with(
+    corpus, tmp_path, monkeypatch, listening_config
+):
+    monkeypatch.setattr("mmid.tasks.TranscriberConfig", lambda: listening_config.transcriber)
+    monkeypatch.setattr(Experiment, "model", listening_config)
+    short = replace(CONFIG, epochs=1, epoch_pairs=96)
+    ear, run = tmp_path / "ear", tmp_path / "run"
+    list(start_run(ear, corpus, replace(short, task="transcription"), CPU, lambda *_: None))
+    (report,) = start_run(run, corpus, short, CPU, lambda *_: None, [ear / BEST_NAME])
+    assert report.valid.audio_to_midi is not None
+    heard, (tensors, _) = load_checkpoint(run / BEST_NAME), load_tensors(ear / BEST_NAME)
+    assert heard.encoders.config == listening_config
+    for name, tensor in tensors.items():
+        assert torch.equal(heard.encoders.state_dict()[name], tensor)
 
 
 def test_figures_are_logged_for_tensorboard(trainer, sources, tmp_path):

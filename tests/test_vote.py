@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from mmid.vote import BIN_FRAMES, DOUBT, Hits, consistent, elect, majority
+from mmid.vote import BIN_FRAMES, DOUBT, Hits, consistent, elect, majority, nearest
 
 K = 6
 
@@ -114,3 +116,56 @@ def test_one_snippet_is_enough():
     single = hits([[(4, 12.0), (5, 800.0)]])
     for how in ("consistent", "majority"):
         assert {c.piece for c in elect([single], how, 5)} == {4, 5}
+
+
+# ---- hits and places kept
+
+
+def similar(rows: list[list[tuple[int, float]]]) -> Hits:
+    """Make hits whose first of a row is the nearest."""
+    found = hits(rows)
+    closeness = np.linspace(0.9, 0.5, found.piece.shape[1], dtype=np.float32)
+    return replace(found, similarity=np.tile(closeness, (len(rows), 1)))
+
+
+def test_the_nearest_hits_outside_the_pieces_named_are_kept():
+    found = similar([[(1, 10), (2, 20), (1, 30), (3, 40)], [(2, 5), (3, 6), (3, 7), (1, 8)]])
+    kept = nearest(found, 2, frozenset({1}))
+    assert kept.piece.tolist() == [[2, 3], [2, 3]]
+    assert kept.place.tolist() == [[20, 40], [5, 6]]
+    np.testing.assert_array_equal(kept.similarity[0], found.similarity[0, [1, 3]])
+    np.testing.assert_array_equal(kept.similarity[1], found.similarity[1, [0, 1]])
+    assert kept.query_frame is found.query_frame and kept.tempo_ratio == found.tempo_ratio
+
+
+def test_the_nearest_hits_of_all_are_the_first():
+    found = similar([[(1, 10), (2, 20), (1, 30)]])
+    assert nearest(found, 2).piece.tolist() == [[1, 2]]
+    assert nearest(found, 9).place.tolist() == [[10, 20, 30]]
+    assert found.piece.shape == (1, 3), "what was found stays as it is"
+
+
+def test_hits_in_pieces_named_come_last_where_there_are_no_others():
+    found = similar([[(1, 10), (1, 20), (2, 30)], [(1, 1), (1, 2), (1, 3)]])
+    kept = nearest(found, 2, frozenset({1}))
+    assert kept.piece.tolist() == [[2, 1], [1, 1]]
+
+
+def test_each_piece_may_have_several_places():
+    """Hypotheses differ in where they place a piece; each keeps only its best place in it."""
+    spread = [hits([[(1, first + 4 * n), (2, 8e3 * n)] for n in range(20)]) for first in (0, 900)]
+    transposed = replace(spread[0], transpose=2)
+    voted = elect([*spread, transposed], "consistent", 10, each=2)
+    assert [c.piece for c in voted[:2]] == [1, 1] and voted[0] != voted[1]
+    pieces = [c.piece for c in voted]
+    assert pieces.count(1) == pieces.count(2) == 2
+    shares = [c.share for c in voted]
+    assert shares == sorted(shares, reverse=True)
+    everything = elect([*spread, transposed], "consistent", 10, each=3)
+    assert {(c.start, c.transpose) for c in everything if c.piece == 1} == {
+        (0.0, 0),
+        (900.0, 0),
+        (0.0, 2),
+    }
+    assert len(elect([*spread, transposed], "consistent", 3, each=3)) == 3
+    assert [c.piece for c in elect(spread, "consistent", 10)] == [1, 2], "one by default"

@@ -1,0 +1,38 @@
+"""`mmid.asap`: scores and one performance each, laid out to be asked about."""
+
+from __future__ import annotations
+
+import csv
+
+import pytest
+
+from mmid.asap import lay_out
+from mmid.errors import MmidError
+from mmid.midi import write_midi
+
+
+def test_each_piece_gets_its_score_and_one_performance(tmp_path, draw_notes):
+    for seed, name in enumerate(("Bach/Fugue/1", "Bach/Fugue/2", "Liszt/Sonata")):
+        folder = tmp_path / "asap" / name
+        folder.mkdir(parents=True)
+        for offset, file in enumerate(("midi_score", "Aa01", "Bb02")):
+            write_midi(draw_notes(10 * seed + offset), folder / f"{file}.mid")
+    lonely = tmp_path / "asap" / "alone"
+    lonely.mkdir()
+    write_midi(draw_notes(99), lonely / "midi_score.mid")
+    assert lay_out(tmp_path / "asap", tmp_path / "out") == 3
+    rows = list(csv.DictReader((tmp_path / "out" / "pairs.csv").open()))
+    assert [row["id"] for row in rows] == ["Bach_Fugue_1", "Bach_Fugue_2", "Liszt_Sonata"]
+    for row in rows:
+        folder = tmp_path / "asap" / row["id"].replace("_", "/")
+        read = {side: (tmp_path / "out" / row[side]).read_bytes() for side in ("audio", "midi")}
+        assert read["midi"] == (folder / "midi_score.mid").read_bytes()
+        assert read["audio"] in [(folder / f"{n}.mid").read_bytes() for n in ("Aa01", "Bb02")]
+    before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*.mid")}
+    lay_out(tmp_path / "asap", tmp_path / "out")
+    assert before == {path: path.read_bytes() for path in (tmp_path / "out").rglob("*.mid")}
+
+
+def test_a_folder_without_performances_is_refused(tmp_path):
+    with pytest.raises(MmidError, match=r"no midi_score\.mid with a performance beside it"):
+        lay_out(tmp_path, tmp_path / "out")
