@@ -18,7 +18,7 @@ from mmid.bootstrap import mean_interval
 from mmid.confidence import Evidence, fit_confidence
 from mmid.errors import MmidError
 from mmid.features import frame_count, piano_roll
-from mmid.identify import Identification, Identifier, Match
+from mmid.identify import NEIGHBOURS, Identification, Identifier, Match
 from mmid.params import DEFAULT
 from mmid.retrieval import SAME_ROLL
 from mmid.sources import Source
@@ -181,7 +181,7 @@ def evaluate_pieces(
             size = whole if length is None else int(length * params.sample_rate)
             for first in _places(whole - size, clips, rng):
                 query = source.clip(first, size, params)
-                asked = identifier.ask(query)
+                asked = identifier.ask(query, NEIGHBOURS if absent else 0)
                 answer, snippets = identifier.decide(asked), identifier.snippets
                 result = _judge(source, first / params.sample_rate, answer, names, identifier)
                 if absent:

@@ -24,7 +24,7 @@ from mmid.errors import MmidError
 from mmid.index import LibraryIndex
 from mmid.library import group_duplicates
 from mmid.params import FeatureParams
-from mmid.query import Query, embed_query, open_query
+from mmid.query import HEARD_SECONDS, Query, embed_query, open_query
 from mmid.vote import Candidate, Hits, elect, nearest
 
 TEMPO_RATIOS = tuple(2 ** (step / 6) for step in range(-12, 13))
@@ -32,6 +32,9 @@ TEMPO_RATIOS = tuple(2 ** (step / 6) for step in range(-12, 13))
 
 KEYS = tuple(sorted(range(-6, 7), key=abs))
 """Transpositions tried when asked to, semitones."""
+
+MANY_KEYS_SECONDS = 10.0
+"""How much of a query is looked up in each key, where several are tried."""
 
 NEIGHBOURS = 25
 """Nearest snippets that vote, for each snippet of the query (Dorfer et al. 2017)."""
@@ -280,22 +283,31 @@ class Identifier:
         """
         return self.decide(self.ask(query), name)
 
-    def ask(self, query: Query) -> Asked:
-        """Look up the snippets of music at every tempo and in every key."""
+    def ask(self, query: Query, spare: int = 0) -> Asked:
+        """Look up the snippets of music at every tempo and in every key.
+
+        Parameters
+        ----------
+        query : Query
+        spare : int
+            How many more neighbours to find of each snippet, for `decide` to leave some out.
+        """
         heard = query.listened(self._model.encoders)
         shortest = min(1.0, self.params.snippet_seconds / heard.seconds)
         ratios = [ratio for ratio in self._tempo_ratios if ratio >= shortest]
-        hits = [self._hits(heard, ratio, key) for key in self._keys for ratio in ratios]
+        count = NEIGHBOURS + spare
+        hits = [self._hits(heard, ratio, key, count) for key in self._keys for ratio in ratios]
         compared = self.kind == "midi" and self._vote == "consistent"
         gains = None
         if compared and heard.log_odds is not None:
             gains = note_gains(heard.log_odds)
         return Asked(heard, gains, tuple(h for h in hits if len(h.query_frame)))
 
-    def _hits(self, query: Query, tempo_ratio: float, key: int) -> Hits:
+    def _hits(self, query: Query, tempo_ratio: float, key: int, count: int) -> Hits:
         moved = query.transposed(-key) if key else query
-        vectors, frames = embed_query(moved, self._model, tempo_ratio)
-        snippets, similarity = self._index.search(vectors, 2 * NEIGHBOURS, self._search)
+        seconds = HEARD_SECONDS if len(self._keys) == 1 else MANY_KEYS_SECONDS
+        vectors, frames = embed_query(moved, self._model, tempo_ratio, seconds)
+        snippets, similarity = self._index.search(vectors, count, self._search)
         piece, place = self._index.locate(snippets)
         return Hits(tempo_ratio, frames, piece, place, similarity, key)
 

@@ -35,15 +35,11 @@ from mmid.params import DEFAULT, FeatureParams
 from mmid.pathways import PathwayConfig
 from mmid.transcriber import LOWEST, PITCHES, heard_rolls
 
-MAX_SNIPPETS = 200
-"""Query snippets that vote at each tempo, spread evenly over longer music."""
+HEARD_SECONDS, EXCERPT_SECONDS = 30.0, 5.0
+"""So much of a query is embedded at each tempo; of longer music, in excerpts of this length."""
 
-EXCERPTS, EXCERPT_SECONDS = 8, 10.0
-"""Music longer than these together is heard in so many excerpts."""
-
-PHASES = 2
-"""Query snippets for each stride of the index."""
-
+PHASES, DENSE_SECONDS = 2, 15.0
+"""Query snippets for each stride of the index, where no more than this is embedded; else one."""
 
 TUNINGS = (0, -20, 20, -40, 40)
 """Tunings tried, cents above concert pitch; the transcriber bears 15 more either way."""
@@ -354,11 +350,14 @@ def open_query(
 
 @torch.inference_mode()
 def embed_query(
-    query: Query, model: Checkpoint, tempo_ratio: float = 1.0
+    query: Query,
+    model: Checkpoint,
+    tempo_ratio: float = 1.0,
+    seconds: float = HEARD_SECONDS,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Embed music as if it were played at the library's speed.
 
-    Snippets lie closer than in the index, so that one of them falls near each of the index's.
+    In short queries snippets lie closer than in the index, so that one falls near each of these.
 
     Parameters
     ----------
@@ -366,11 +365,13 @@ def embed_query(
     model : Checkpoint
     tempo_ratio : float
         The query's assumed speed against the library.
+    seconds : float
+        How much to embed, as drawn; of longer music, excerpts spread evenly over it.
 
     Returns
     -------
     vectors : np.ndarray [n, embedding] float32
-        Those of at most `MAX_SNIPPETS` snippets with something to recognise in them.
+        Those of snippets with something to recognise in them.
     frames : np.ndarray [n] float64
         Where each begins, in frames of the grid and at the query's own speed.
     """
@@ -379,9 +380,12 @@ def embed_query(
     pathway, shape = query.pathway(model.encoders)
     vectors, begins = [], []
     with fast_autocast(device):
-        for first, last in _excerpts(drawing.frames, drawing.rate):
+        excerpts = _excerpts(drawing.frames, drawing.rate, seconds)
+        dense = sum(last - first for first, last in excerpts) <= DENSE_SECONDS * drawing.rate
+        step = max(1, shape.stride // (PHASES if dense else 1))
+        for first, last in excerpts:
             excerpt = drawing.draw(first, last - first)
-            for phase in range(0, shape.stride, max(1, shape.stride // PHASES)):
+            for phase in range(0, shape.stride, step):
                 if last - first - phase >= params.snippet:
                     embedded = pathway(excerpt[None, ..., phase:])[0].cpu().numpy()
                     vectors.append(embedded)
@@ -389,15 +393,14 @@ def embed_query(
     places = np.concatenate(begins)
     order = np.argsort(places, kind="stable")
     kept = order[drawing.heard_from(places[order], params.snippet)]
-    kept = kept[np.linspace(0, len(kept) - 1, min(len(kept), MAX_SNIPPETS)).astype(int)]
-    step = params.frame_rate / drawing.rate / tempo_ratio
-    return np.concatenate(vectors)[kept], places[kept] * step
+    scale = params.frame_rate / drawing.rate / tempo_ratio
+    return np.concatenate(vectors)[kept], places[kept] * scale
 
 
-def _excerpts(frames: int, rate: float) -> list[tuple[int, int]]:
-    """Cut long music down to excerpts spread evenly over it."""
-    length = int(EXCERPT_SECONDS * rate)
-    if frames <= EXCERPTS * length:
+def _excerpts(frames: int, rate: float, seconds: float) -> list[tuple[int, int]]:
+    """Cut long music down to excerpts spread evenly over it, of so many seconds together."""
+    if frames <= seconds * rate:
         return [(0, frames)]
-    firsts = np.linspace(0, frames - length, EXCERPTS).astype(int)
+    length, count = int(EXCERPT_SECONDS * rate), max(2, round(seconds / EXCERPT_SECONDS))
+    firsts = np.linspace(0, frames - length, count).astype(int)
     return [(int(first), int(first) + length) for first in firsts]

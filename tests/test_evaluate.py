@@ -9,7 +9,7 @@ from synth import SOUNDFONT, needs_fluidsynth
 from mmid.confidence import Evidence, confidence
 from mmid.demo import write_library
 from mmid.errors import MmidError
-from mmid.evaluate import calibrate, evaluate_pieces
+from mmid.evaluate import calibrate, evaluate_pieces, same_bars
 from mmid.identify import Identifier
 from mmid.index import LibraryIndex, build_index
 from mmid.library import Piece, file_digest, read_library, scan_library
@@ -158,6 +158,21 @@ def test_clips_without_their_piece_are_judged_from_one_search(tmp_path, pieces, 
         confidence(clip.evidence, fitted) > 0.5 > confidence(clip.absent_evidence, fitted)
         for clip in scores.results
     )
+
+
+def test_repeated_bars_are_found_wherever_they_are(draw_notes):
+    bars = draw_notes(0, 60, 10.0)
+    bars["offset"] = np.minimum(bars["offset"], 10.0)
+    seconds = 215 / DEFAULT.frame_rate  # a whole number of frames
+    parts = [bars, draw_notes(1, 60, 9.0), bars]
+    for number, part in enumerate(parts):
+        parts[number] = part.copy()
+        parts[number]["onset"] += number * seconds
+        parts[number]["offset"] += number * seconds
+    places = same_bars(np.concatenate(parts), 1.0, 8.0)
+    assert places[0] == 1.0
+    far = np.abs(places[:, None] - [1.0, 1.0 + 2 * seconds])
+    assert far.min(1).max() < 0.1 and far.min(0).max() < 0.1
 
 
 def test_rows_of_one_piece_are_right_for_each_other(midi_folder, recording):
