@@ -180,7 +180,7 @@ def eval_pieces(
 def eval_confidence(
     results: Annotated[list[Path], typer.Argument(help="Files of mmid eval pieces --absent.")],
 ) -> None:
-    """Fit the confidence to answers known to be right or wrong; print its three weights."""
+    """Fit the confidence to answers known to be right or wrong; print its weights."""
     from mmid.evaluate import calibrate
 
     try:

@@ -70,7 +70,7 @@ def confidence(evidence: Evidence, calibration: Sequence[float] = CALIBRATION) -
     >>> confidence(Evidence(0.2, 0.3, 0.0, 0.2, 3.0, 10_000)) < 0.5
     True
     """
-    return float(1 / (1 + np.exp(-np.dot(calibration, evidence.row()))))
+    return float(1 / (1 + np.exp(-np.clip(np.dot(calibration, evidence.row()), -30, 30))))
 
 
 def fit_confidence(answers: Sequence[Evidence], right: Sequence[bool]) -> list[float]:

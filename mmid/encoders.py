@@ -105,6 +105,7 @@ class Encoders(nn.Module):
             self.roll = Projected(self.roll, self.config.roll.embedding)
         self.log_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.train()
 
     @property
     def device(self) -> torch.device:

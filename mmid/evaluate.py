@@ -310,7 +310,7 @@ def same_bars(notes: np.ndarray, start: float, seconds: float) -> np.ndarray:
     """
     rate = DEFAULT.frame_rate
     first, length = round(start * rate), max(1, round(seconds * rate))
-    frames = frame_count(float(notes["offset"].max(initial=0))) + length
+    frames = frame_count(max(start, float(notes["offset"].max(initial=0)))) + length
     roll = piano_roll(notes, frames)[0]
     span = roll[:, first : first + length]
     product = torch.nn.functional.conv1d(roll[None], span[None])[0, 0]
@@ -380,6 +380,8 @@ def calibrate(scores: Sequence[dict[str, Any]]) -> list[float]:
     try:
         rows = [row for row in scores if row.get("system", MMID) == MMID]
         clips = [clip for row in rows for clip in row["results"]]
+        if not clips:
+            raise KeyError("results")
         present = [(Evidence(**c["evidence"]), c["rank"] == 1) for c in clips]
         absent = [(Evidence(**c["absent_evidence"]), False) for c in clips]
     except (AttributeError, KeyError, TypeError) as error:

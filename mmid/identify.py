@@ -70,7 +70,7 @@ class Match:
     explained : float or None
         Share of the notes heard that its score explains; None where none were compared.
     lead, above : float
-        How far its support exceeds that of the next other music, and of the crowd farther down.
+        How far its support exceeds that of the best other music, and of the crowd farther down.
     start, end : float or None
         Where in it, seconds; None where the vote does not tell.
     tempo_ratio : float
@@ -367,9 +367,9 @@ class Identifier:
         matches = []
         supports = [group[0].support for group in groups]
         for place, group in enumerate(groups[: self._top]):
-            others = supports[place + 1 :]
-            following, crowd = (others or [0.0])[0], others[CROWD]
-            rivals = following, sum(crowd) / len(crowd) if crowd else following
+            others = supports[:place] + supports[place + 1 :]
+            rival, crowd = (others or [0.0])[0], others[CROWD]
+            rivals = rival, sum(crowd) / len(crowd) if crowd else rival
             matches.append(self._match(group, rivals, asked))
         return tuple(matches)
 

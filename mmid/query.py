@@ -292,7 +292,8 @@ class Score:
     @property
     def log_odds(self) -> Tensor:
         """Those of its notes: sure of every one that is written, and of no other."""
-        roll = piano_roll(self.notes, frame_count(self.seconds), DEFAULT)
+        plain = replace(self.params, onsets=True, unstacked=False, roll_rate="exact")
+        roll = piano_roll(self.notes, frame_count(self.seconds, plain), plain)
         return (2 * roll[:, LOWEST : LOWEST + PITCHES] - 1) * CERTAIN
 
 

@@ -231,14 +231,27 @@ class Reconstruction:
             draw_reconstructions(path.with_name(PICTURE_NAME), *self._pictured)
 
 
-def _matching(experiment: Experiment, device: torch.device, *, packaged: bool) -> Matching:
-    """Make pathways; those that listen to notes may do so with the packaged model's ear."""
+def _matching(experiment: Experiment, device: torch.device, init: Sequence[Path]) -> Matching:
+    """Make pathways; those that listen to notes do so with a trained ear: init's or the package's.
+
+    Raises
+    ------
+    ModelError
+        If neither has an ear for the experiment's spectrograms.
+    """
     task = Matching(experiment, device)
     ear = task.network.transcriber
-    if ear and packaged:
-        trained = load_model(device=device).encoders.transcriber
-        assert trained
-        ear.load_state_dict(trained.state_dict())
+    if ear and not any("transcriber.level.weight" in load_tensors(path)[0] for path in init):
+        packaged = load_model(device=device).encoders
+        grid = packaged.config.features
+        if packaged.transcriber is None or (
+            grid.spectrogram_values != experiment.features.spectrogram_values
+        ):
+            raise ModelError(
+                "pathways that listen to notes need a transcriber of these spectrograms: train one"
+                " with --preset transcription and give it with --init, or choose --encoder conv"
+            )
+        ear.load_state_dict(packaged.transcriber.state_dict())
     return task
 
 
@@ -251,7 +264,7 @@ def make_task(experiment: Experiment, device: torch.device, init: Sequence[Path]
     device : torch.device
     init : sequence of Path
         Checkpoints, also of autoencoders, whose weights of the same name and shape are taken.
-        Without any, pathways that listen to notes take the transcriber of the packaged model.
+        Pathways that listen to notes take the transcriber of the packaged model if none brings one.
 
     Raises
     ------
@@ -262,7 +275,7 @@ def make_task(experiment: Experiment, device: torch.device, init: Sequence[Path]
     if experiment.task == "transcription":
         task: Task = Transcription(experiment, device)
     elif experiment.task == "retrieval":
-        task = _matching(experiment, device, packaged=not init)
+        task = _matching(experiment, device, init)
     else:
         task = Reconstruction(experiment, device)
     for path in init:

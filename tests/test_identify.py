@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from mmid.errors import AudioError, MmidError
-from mmid.identify import KEYS, TEMPO_RATIOS, Identification, Identifier, Match
+from mmid.features import spectrogram
+from mmid.identify import KEYS, NEIGHBOURS, TEMPO_RATIOS, Identification, Identifier, Match
 from mmid.index import LibraryIndex, build_index
 from mmid.library import Recording, read_library
 from mmid.midi import write_midi
@@ -31,7 +32,7 @@ def test_an_answer_has_matches_best_first(identifier, recording, pieces):
     names = [match.piece for match in answer.matches]
     assert 1 <= len(names) <= 5 and len(set(names)) == len(names)
     assert set(names) <= {piece.name for piece in pieces}
-    assert all(match.lead >= 0 for match in answer.matches[:-1])
+    assert [match.lead >= 0 for match in answer.matches] == [True] + [False] * (len(names) - 1)
     lengths = {piece.name: piece.midi.seconds for piece in pieces}
     for match in answer.matches:
         assert 0 <= match.confidence <= 1 and 0 <= match.votes <= 1
@@ -216,7 +217,7 @@ def test_files_of_the_same_music_are_one_match(midi_folder, opened, draw_notes):
 
 
 def test_what_is_taken_out_is_not_named(identifier, opened, pieces):
-    asked = identifier.ask(played(pieces[3], 5.0, 8.0))
+    asked = identifier.ask(played(pieces[3], 5.0, 8.0), NEIGHBOURS)
     there = identifier.decide(asked, "x")
     gone = identifier.decide(asked, "x", without=frozenset({3}))
     assert there.matches[0].piece == pieces[3].name and there.matched
@@ -234,11 +235,11 @@ def test_what_is_taken_out_is_not_named(identifier, opened, pieces):
 
 @pytest.mark.parametrize("vote", ["consistent", "majority"])
 def test_to_take_out_is_as_never_to_have_indexed(opened, pieces, vote):
-    """Up to as many hits as are asked for beyond those that vote."""
+    """Where no more hits fall in what is taken out than were asked for to spare."""
     queries = [played(piece, 5.0, 4.0) for piece in pieces]
     whole, less = (opened(items, vote=vote, tempo_ratios=(1.0,)) for items in (pieces, pieces[:5]))
     for query in queries:
-        gone = whole.decide(whole.ask(query), without=frozenset({5}))
+        gone = whole.decide(whole.ask(query, NEIGHBOURS), without=frozenset({5}))
         never = less.identify(query)
         assert gone.matches[0].piece == never.matches[0].piece
         assert gone.matches[0].votes == pytest.approx(never.matches[0].votes, abs=0.05)
@@ -277,16 +278,15 @@ def test_a_model_that_hears_no_notes_cannot_look_for_other_keys(opened, pieces, 
 
 def test_recordings_are_found_by_the_notes_heard_in_them(opened, pieces, play, listening_model):
     items, heard = [], []
-    generator = torch.Generator().manual_seed(0)
     for piece in pieces[:3]:
-        bands = torch.rand(DEFAULT.bands, 300, generator=generator) ** 4
+        bands = spectrogram(torch.from_numpy(play(piece.midi.notes, 12.0)))
         items.append(Recording(piece.name, piece.path, piece.digest, bands.numpy()))
         heard.append(Sound(bands).listened(listening_model.encoders))
-    identifier = opened(items, listening_model, keys=(0, -2), tempo_ratios=(1.0,))
+    identifier = opened(items, listening_model, tempo_ratios=(1.0,))
     for item, notes in zip(items, heard, strict=True):
         assert isinstance(notes, Heard)
         best = identifier.identify(notes).matches[0]
         assert (best.piece, best.transpose, best.explained) == (item.name, 0, None)
-        assert best.start == pytest.approx(0, abs=0.1) and best.votes > 0.7
+        assert best.start == pytest.approx(0, abs=0.1) and best.votes > 0.5
     score = identifier.identify(played(pieces[0], 5.0, 8.0))
     assert score.matches and all(match.explained is None for match in score.matches)

@@ -24,10 +24,10 @@ from mmid.params import DEFAULT
 from mmid.pretrained import load_model
 from mmid.query import (
     CERTAIN,
+    DENSE_SECONDS,
     EXCERPT_SECONDS,
-    EXCERPTS,
     HEARD,
-    MAX_SNIPPETS,
+    HEARD_SECONDS,
     QUIET,
     Heard,
     Score,
@@ -56,29 +56,39 @@ def asked(draw_notes, play) -> dict[str, Sound | Score]:
 def test_a_query_is_embedded_at_the_librarys_speed(tiny_model, asked, what, ratio):
     query = asked[what]
     vectors, frames = embed_query(query, tiny_model, ratio)
-    assert 25 < len(vectors) == len(frames) <= MAX_SNIPPETS
+    step = 2 if ratio * query.seconds < DENSE_SECONDS else 4
+    assert 25 < len(vectors) == len(frames)
     assert np.all(np.diff(frames) > 0)
-    np.testing.assert_allclose(np.diff(frames)[:20], 2 / ratio)
+    np.testing.assert_allclose(np.diff(frames)[:15], step / ratio)
     length = query.seconds * DEFAULT.frame_rate
-    assert length - 6 / ratio <= frames[-1] + DEFAULT.snippet / ratio <= length + 1
+    assert length - (step + 4) / ratio <= frames[-1] + DEFAULT.snippet / ratio <= length + 1
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-4)
 
 
+def check_excerpts(frames: np.ndarray, seconds: float, heard: float) -> None:
+    """Hold snippets to excerpts of so many seconds together, from beginning to end."""
+    excerpts = np.split(frames, np.flatnonzero(np.diff(frames) > 20) + 1)
+    assert len(excerpts) == heard / EXCERPT_SECONDS
+    whole, length = seconds * DEFAULT.frame_rate, EXCERPT_SECONDS * DEFAULT.frame_rate
+    assert frames[0] < 5 and frames[-1] > whole - 60
+    spans = [excerpt[-1] - excerpt[0] + DEFAULT.snippet for excerpt in excerpts]
+    assert length - 20 < min(spans) <= max(spans) <= length
+    steps = np.diff([excerpt[0] for excerpt in excerpts])
+    np.testing.assert_allclose(steps, (whole - length) / (len(excerpts) - 1), rtol=0.05)
+
+
 def test_a_long_recording_is_heard_in_excerpts_spread_over_it(tiny_model):
-    seconds = 3 * EXCERPTS * EXCERPT_SECONDS
+    seconds = 6 * HEARD_SECONDS
     bands = torch.rand(DEFAULT.bands, int(seconds * DEFAULT.frame_rate))
-    vectors, frames = embed_query(Sound(bands), tiny_model)
-    assert len(vectors) <= MAX_SNIPPETS
-    assert frames[0] < 5 and frames[-1] > bands.shape[1] - 60
-    assert np.diff(frames).max() < bands.shape[1] / (EXCERPTS - 1)
+    check_excerpts(embed_query(Sound(bands), tiny_model)[1], seconds, HEARD_SECONDS)
+    few = embed_query(Sound(bands), tiny_model, seconds=10.0)[1]
+    check_excerpts(few, seconds, 10.0)
 
 
 def test_a_long_score_is_read_in_excerpts_spread_over_it(tiny_model, draw_notes):
-    seconds = 3 * EXCERPTS * EXCERPT_SECONDS
-    vectors, frames = embed_query(Score(draw_notes(0, 800, seconds), seconds), tiny_model)
-    assert len(vectors) <= MAX_SNIPPETS
-    assert frames[0] < 5 and frames[-1] > seconds * DEFAULT.frame_rate - 60
-    assert np.diff(frames).max() < seconds * DEFAULT.frame_rate / (EXCERPTS - 1)
+    seconds = 6 * HEARD_SECONDS
+    _, frames = embed_query(Score(draw_notes(0, 800, seconds), seconds), tiny_model)
+    check_excerpts(frames, seconds, HEARD_SECONDS)
 
 
 def test_a_score_faster_than_the_library_is_the_slower_score(tiny_model, draw_notes):
@@ -125,7 +135,7 @@ def test_frames_of_another_rate_are_told_in_those_of_the_grid(tiny_config, shake
     drawing = score.at(1.0)
     assert drawing.rate > 1.05 * DEFAULT.frame_rate
     _, frames = embed_query(score, Checkpoint(encoders, {}, "", ""))
-    step = 2 * DEFAULT.frame_rate / drawing.rate
+    step = 4 * DEFAULT.frame_rate / drawing.rate  # longer than is embedded densely
     assert np.median(np.diff(frames)) == pytest.approx(step)
 
 
