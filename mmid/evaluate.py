@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import torch
@@ -172,8 +173,8 @@ def evaluate_pieces(
     params = identifier.params
     found: list[list[ClipResult]] = [[] for _ in lengths]
     peers: list[list[list[ClipResult]]] = [[[] for _ in lengths] for _ in baselines]
-    for number, source in enumerate(sources):
-        rng = np.random.default_rng([seed, number])
+    for source in sources:
+        rng = np.random.default_rng([seed, crc32(source.name.encode())])
         right = frozenset(i for i, digest in enumerate(digests) if digest in source.right)
         names = {identifier.names[i] for i in right}
         for column, (results, length) in enumerate(zip(found, lengths, strict=True)):

@@ -384,7 +384,9 @@ class Identifier:
             groups.setdefault(int(label), []).append(place)
         return [*groups.values(), *([r] for r in ranked[len(best) :])]
 
-    def _match(self, group: Sequence[Ranked], rivals: tuple[float, float], asked: Asked) -> Match:
+    def _match(
+        self, group: Sequence[Ranked], rivals: tuple[float, float], asked: Asked, first: bool
+    ) -> Match:
         best, query = group[0], asked.query
         candidate, entries = best.candidate, self._index.entries
         entry = entries[candidate.piece]

@@ -137,11 +137,12 @@ def _fullest_bins(
     first[1:] = (np.diff(owner[order]) != 0) | (np.diff(queries[order]) != 0)
     chosen = order[first]
     votes = np.bincount(owner[chosen], weight.ravel()[chosen], len(keys))
+    ends = np.searchsorted(owner[chosen], np.arange(len(keys) + 1))
     found: dict[int, tuple[int, float, float]] = {}
     for index in np.argsort(-votes, kind="stable"):
         number = int(keys[index] >> 24)
         if number not in found:
-            inside = chosen[owner[chosen] == index]
+            inside = chosen[ends[index] : ends[index + 1]]
             share = float(votes[index] / (len(piece) + DOUBT))
             found[number] = (number, share, float(np.median(starts.ravel()[inside])))
             if len(found) == top:
