@@ -370,7 +370,7 @@ class Identifier:
             others = supports[:place] + supports[place + 1 :]
             rival, crowd = (others or [0.0])[0], others[CROWD]
             rivals = rival, sum(crowd) / len(crowd) if crowd else rival
-            matches.append(self._match(group, rivals, asked))
+            matches.append(self._match(group, rivals, asked, place == 0))
         return tuple(matches)
 
     def _same_music(self, ranked: Sequence[Ranked]) -> list[list[Ranked]]:
@@ -390,7 +390,7 @@ class Identifier:
         best, query = group[0], asked.query
         candidate, entries = best.candidate, self._index.entries
         entry = entries[candidate.piece]
-        start, end, tempo_ratio = self._place(candidate, asked)
+        start, end, tempo_ratio = self._place(candidate, asked, first)
         score_asked_of_recordings = query.kind == "midi" and self.kind == "recordings"
         lead, above = (best.support - rival for rival in rivals)
         share = best.explained or 0.0
@@ -410,12 +410,12 @@ class Identifier:
         )
 
     def _place(
-        self, candidate: Candidate, asked: Asked
+        self, candidate: Candidate, asked: Asked, exactly: bool
     ) -> tuple[float | None, float | None, float]:
         """Return start and end in the piece, seconds, where they are known, and the tempo."""
         if candidate.start is None:
             return None, None, candidate.tempo_ratio
-        if asked.gains:
+        if asked.gains and exactly:
             path = align(asked.gains, candidate, self._index.notes, self.params)
             return path.start, path.end, path.tempo_ratio
         start = candidate.start / self.params.frame_rate
