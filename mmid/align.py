@@ -109,7 +109,7 @@ def explained(
     for first in range(0, len(candidates), TOGETHER):
         part = candidates[first : first + TOGETHER]
         rolls = _draw_around(part, heard, notes, params)
-        shares.append(_climb(heard, torch.einsum("pt,bpw->btw", heard.values, rolls)))
+        shares.append(_climb(heard, heard.values.T @ rolls))
     return np.concatenate(shares) if shares else np.zeros(0)
 
 
