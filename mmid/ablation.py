@@ -90,7 +90,8 @@ def _ladder() -> list[Row]:
         Row("+ varied performances", varied),
         Row("+ effects on snippets", effects),
         Row("+ neighbours, batch of 128", _default()),
-        Row("+ CCA: mmid", replace(_default(), cca=True)),
+        Row("+ CCA", replace(_default(), cca=True)),
+        Row("+ notes heard first: mmid", replace(_default(), cca=True, encoder="notes")),
     ]
 
 
@@ -101,7 +102,7 @@ def _batch() -> Experiment:
 
 
 def _default() -> Experiment:
-    """Return mmid's default but for CCA, with a batch that suits a short run."""
+    """Return mmid's default but for CCA and a transcriber, with a batch for a short run."""
     return replace(PRESETS["default"], encoder="conv", batch=128, copies=2, cca=False)
 
 
