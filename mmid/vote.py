@@ -137,6 +137,7 @@ def _fullest_bins(
     first[1:] = (np.diff(owner[order]) != 0) | (np.diff(queries[order]) != 0)
     chosen = order[first]
     votes = np.bincount(owner[chosen], weight.ravel()[chosen], len(keys))
+    flat = starts.ravel()
     ends = np.searchsorted(owner[chosen], np.arange(len(keys) + 1))
     found: dict[int, tuple[int, float, float]] = {}
     for index in np.argsort(-votes, kind="stable"):
@@ -144,10 +145,16 @@ def _fullest_bins(
         if number not in found:
             inside = chosen[ends[index] : ends[index + 1]]
             share = float(votes[index] / (len(piece) + DOUBT))
-            found[number] = (number, share, float(np.median(starts.ravel()[inside])))
+            found[number] = (number, share, _median(flat[inside]))
             if len(found) == top:
                 break
     return list(found.values())
+
+
+def _median(values: np.ndarray) -> float:
+    """Do what ``np.median`` does, several times as fast for a few values."""
+    ordered = np.sort(values)
+    return float((ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2)
 
 
 def nearest(hits: Hits, count: int, without: frozenset[int] = frozenset()) -> Hits:
