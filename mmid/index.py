@@ -42,7 +42,7 @@ PIECES, GRAPH = "pieces.json", "graph.bin"
 GRAPH_LINKS = 16
 BUILD_BREADTH = 120
 SEARCH_BREADTH = 96
-EXACT_BELOW = 200_000
+EXACT_BELOW = 20_000
 """``auto`` searches exactly up to so many snippets: fast enough there, and never wrong."""
 
 
