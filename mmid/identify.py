@@ -19,7 +19,7 @@ import numpy as np
 from mmid.align import Alignment, Gains, align, explained, note_gains
 from mmid.checkpoint import Checkpoint
 from mmid.choices import Kind, Search, Vote
-from mmid.confidence import CALIBRATION, Evidence, confidence
+from mmid.confidence import CALIBRATION, VOTES_ALONE, Evidence, confidence
 from mmid.errors import MmidError
 from mmid.index import LibraryIndex
 from mmid.library import group_duplicates
@@ -397,7 +397,7 @@ class Identifier:
         evidence = Evidence(candidate.share, share, lead, above, query.seconds, self.snippets)
         return Match(
             entry.name,
-            self._confidence(evidence),
+            self._confidence(evidence, compared=best.explained is not None),
             candidate.share,
             best.explained,
             lead,
@@ -421,9 +421,9 @@ class Identifier:
         start = candidate.start / self.params.frame_rate
         return start, start + asked.query.seconds * candidate.tempo_ratio, candidate.tempo_ratio
 
-    def _confidence(self, evidence: Evidence) -> float:
+    def _confidence(self, evidence: Evidence, *, compared: bool) -> float:
         if self._vote == "majority":
             return evidence.votes
-        known = self._model.facts.get("confidence", ())
-        fits = len(known) == len(CALIBRATION)  # models of mmid 0.1 weighed other figures
-        return confidence(evidence, known if fits else CALIBRATION)
+        if not compared:
+            return confidence(evidence, VOTES_ALONE)
+        return confidence(evidence, self._model.facts.get("confidence", CALIBRATION))

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mmid.confidence import CALIBRATION, Evidence, confidence, fit_confidence
+from mmid.confidence import VOTES_ALONE, Evidence, confidence, fit_confidence
 
 MIDDLE = Evidence(0.3, 0.4, 0.2, 0.3, 10.0, 10_000)
 
@@ -50,12 +50,16 @@ def test_a_model_without_a_calibration_is_surer_of_more_support_too():
             for share in (0.0, 0.2, 0.5, 0.9)
         ]
         assert np.all(np.diff([confidence(answer) for answer in grown]) > 0)
-    assert np.all(np.diff(curve("seconds", [3.0, 10.0, 100.0], CALIBRATION)) > 0)
 
 
-def test_the_same_figures_say_less_in_a_larger_library(fitted):
-    for weights in (fitted, CALIBRATION):
-        assert np.all(np.diff(curve("snippets", [1_000, 100_000, 10_000_000], weights)) < 0)
+def test_the_librarys_size_says_what_the_fit_has_seen(fitted):
+    assert np.all(np.diff(curve("snippets", [1_000, 100_000, 10_000_000], fitted)) < 0)
+
+
+def test_votes_alone_are_judged_by_their_lead():
+    answers = [replace(MIDDLE, lead=x, above=x, explained=0.0) for x in (0.0, 0.1, 0.8)]
+    sure = [confidence(answer, VOTES_ALONE) for answer in answers]
+    assert sure[1] < 0.1 and sure[2] > 0.9 and sure == sorted(sure)
 
 
 def test_a_probability_is_one(fitted):
@@ -79,7 +83,7 @@ def test_weights_stay_finite_where_right_and_wrong_do_not_meet():
     answers = [Evidence(v, v, v, v, 10.0, 1_000) for v in np.linspace(0, 1, 20)]
     fitted = fit_confidence(answers, [answer.votes > 0.5 for answer in answers])
     assert np.all(np.isfinite(fitted)) and np.abs(fitted).max() < 100
-    assert confidence(answers[-1], fitted) > 0.9 and confidence(answers[0], fitted) < 0.1
+    assert confidence(answers[-1], fitted) > 0.8 and confidence(answers[0], fitted) < 0.2
 
 
 @pytest.mark.parametrize("right", [True, False])
