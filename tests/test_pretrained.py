@@ -29,7 +29,7 @@ def test_a_path_is_a_model_too(tmp_path, tiny_model):
 
 
 def test_an_unknown_name_lists_the_known_ones():
-    with pytest.raises(ModelError, match="give one of mmid-1, mmid-2, or a .safe"):
+    with pytest.raises(ModelError, match=r"one of mmid-1, mmid-2, or a \.safe"):
         load_model("loud")
 
 
