@@ -68,7 +68,7 @@ def confidence(evidence: Evidence, calibration: Sequence[float] = CALIBRATION) -
 
     Examples
     --------
-    >>> confidence(Evidence(0.5, 0.5, 0.5, 0.8, 10.0, 10_000)) > 0.9
+    >>> confidence(Evidence(0.7, 0.6, 1.1, 2.0, 10.0, 10_000)) > 0.9
     True
     >>> confidence(Evidence(0.2, 0.3, 0.0, 0.2, 3.0, 10_000)) < 0.5
     True
