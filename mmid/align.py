@@ -8,7 +8,7 @@ granted, so that a right path climbs about one score frame a query frame. Gains 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor
 from mmid.features import draw_rolls
 from mmid.params import FeatureParams
 from mmid.transcriber import LOWEST, PITCHES
-from mmid.vote import Candidate
+from mmid.vote import DRIFT, Candidate
 
 COMMON = (2.0, 3.0)
 """Added to the log-odds of a note sounding and beginning: how rare notes are, softened."""
@@ -26,7 +26,10 @@ SURE = 6.0
 """Log-odds farther from 0 count as these: no single frame decides."""
 
 FRAMES = 650
-"""Longer queries are aligned on coarser frames."""
+"""Longer queries are compared in excerpts, and aligned on coarser frames."""
+
+EXCERPTS = (0.25, 0.5, 0.75)
+"""Where in a longer query the excerpts lie."""
 
 HOLD = 0.3
 """Cost of a query frame for which the score rests or hurries, as a share of a mean frame's gain."""
@@ -53,10 +56,13 @@ class Gains:
         What a score gains by a note sounding, or beginning, in a frame.
     step : int
         Frames of the grid each of these stands for.
+    first : int
+        Frame of the query that the first of them begins at.
     """
 
     values: Tensor
     step: int
+    first: int = 0
 
     @property
     def total(self) -> float:
@@ -84,6 +90,17 @@ def note_gains(log_odds: Tensor) -> Gains:
     if step > 1:
         gains = torch.nn.functional.avg_pool1d(gains[None], step, ceil_mode=True)[0]
     return Gains(gains.cpu(), step)
+
+
+def compared_gains(log_odds: Tensor) -> list[Gains]:
+    """Return what candidates are compared with: a query's gains, or those of excerpts of it."""
+    frames = log_odds.shape[-1]
+    if frames <= FRAMES:
+        return [note_gains(log_odds)]
+    length = FRAMES // 2
+    firsts = [int(place * (frames - length)) for place in EXCERPTS]
+    parts = [(first, log_odds[..., first : first + length]) for first in firsts]
+    return [replace(note_gains(part), first=first) for first, part in parts]
 
 
 def explained(
@@ -118,12 +135,13 @@ def _draw_around(
 ) -> Tensor:
     """Draw the rolls around each candidate's place: ``[candidates, 2 * PITCHES, frames]``."""
     length = heard.values.shape[1]
-    margin = MARGIN + length // 4
+    margin = MARGIN + length // 4 + int(DRIFT * heard.first)
     spans = []
     for candidate in candidates:
         assert candidate.start is not None
         step = candidate.tempo_ratio * heard.step
-        spans.append((candidate, candidate.start - margin * step, step))
+        start = candidate.start + heard.first * candidate.tempo_ratio
+        spans.append((candidate, start - margin * step, step))
     return _draw(spans, length + 2 * margin, notes, params)
 
 

@@ -13,6 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 
 
+LONG_SECONDS = 30.0
+"""Beyond this a query's length says no more: only so much of it is looked up and compared."""
+
+
 @dataclass(frozen=True)
 class Evidence:
     """What speaks for the first match.
@@ -48,7 +52,7 @@ class Evidence:
             self.explained,
             self.lead,
             self.above,
-            math.log1p(self.seconds),
+            math.log1p(min(self.seconds, LONG_SECONDS)),
             math.log10(max(self.snippets, 1)),
         ]
 

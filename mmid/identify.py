@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from mmid.align import Alignment, Gains, align, explained, note_gains
+from mmid.align import Alignment, Gains, align, compared_gains, explained, note_gains
 from mmid.checkpoint import Checkpoint
 from mmid.choices import Kind, Search, Vote
 from mmid.confidence import CALIBRATION, VOTES_ALONE, Evidence, confidence
@@ -134,14 +134,14 @@ class Asked:
     ----------
     query : Query
         As the model hears it.
-    gains : Gains or None
-        What a score gains by its notes, where they can be compared.
+    gains : tuple of Gains
+        What a score gains by its notes, or those of excerpts, where they can be compared.
     hits : tuple of Hits
         One a tempo and key.
     """
 
     query: Query
-    gains: Gains | None
+    gains: tuple[Gains, ...]
     hits: tuple[Hits, ...]
 
 
@@ -298,9 +298,9 @@ class Identifier:
         count = NEIGHBOURS + spare
         hits = [self._hits(heard, ratio, key, count) for key in self._keys for ratio in ratios]
         compared = self.kind == "midi" and self._vote == "consistent"
-        gains = None
+        gains: tuple[Gains, ...] = ()
         if compared and heard.log_odds is not None:
-            gains = note_gains(heard.log_odds)
+            gains = tuple(compared_gains(heard.log_odds))
         return Asked(heard, gains, tuple(h for h in hits if len(h.query_frame)))
 
     def _hits(self, query: Query, tempo_ratio: float, key: int, count: int) -> Hits:
@@ -346,16 +346,20 @@ class Identifier:
         elected = elect(hits, self._vote, CANDIDATES, EACH)
         places = [c for c in elected if entries[c.piece].name == match.piece]
         [best] = self._rank(places, asked.gains)
-        path, notes = None, self._index.notes(best.candidate.piece)
-        if asked.gains:
-            path = align(asked.gains, best.candidate, self._index.notes, self.params)
+        notes = self._index.notes(best.candidate.piece)
+        path = self._align(best.candidate, asked)
         return Trace(best.candidate, path, notes, entries[best.candidate.piece].seconds)
 
-    def _rank(self, candidates: Sequence[Candidate], gains: Gains | None) -> list[Ranked]:
-        """Compare candidates with the notes heard, and keep the best place in each piece."""
+    def _rank(self, candidates: Sequence[Candidate], gains: Sequence[Gains]) -> list[Ranked]:
+        """Compare candidates with the notes heard, and keep the best place in each piece.
+
+        Of excerpts the one explained best counts: others may lie where repeats were left out.
+        """
         shares: Sequence[float | None] = [None] * len(candidates)
         if gains:
-            shares = explained(gains, candidates, self._index.notes, self.params).tolist()
+            notes = self._index.notes
+            parts = [explained(part, candidates, notes, self.params) for part in gains]
+            shares = np.max(parts, axis=0).tolist()
         ranked = [Ranked(c, share) for c, share in zip(candidates, shares, strict=True)]
         best: dict[int, Ranked] = {}
         for place in sorted(ranked, key=lambda r: -r.support):
@@ -415,11 +419,18 @@ class Identifier:
         """Return start and end in the piece, seconds, where they are known, and the tempo."""
         if candidate.start is None:
             return None, None, candidate.tempo_ratio
-        if asked.gains and exactly:
-            path = align(asked.gains, candidate, self._index.notes, self.params)
+        path = self._align(candidate, asked) if exactly else None
+        if path:
             return path.start, path.end, path.tempo_ratio
         start = candidate.start / self.params.frame_rate
         return start, start + asked.query.seconds * candidate.tempo_ratio, candidate.tempo_ratio
+
+    def _align(self, candidate: Candidate, asked: Asked) -> Alignment | None:
+        """Align a query with a candidate's whole score, where its notes can be compared."""
+        log_odds = asked.query.log_odds
+        if not asked.gains or log_odds is None:
+            return None
+        return align(note_gains(log_odds), candidate, self._index.notes, self.params)
 
     def _confidence(self, evidence: Evidence, *, compared: bool) -> float:
         if self._vote == "majority":
