@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-
 LONG_SECONDS = 30.0
 """Beyond this a query's length says no more: only so much of it is looked up and compared."""
 
