@@ -2,7 +2,7 @@
 
 Conventions: heard notes are log-odds ``[2, PITCHES, frames]`` as `mmid.transcriber` gives them. A
 score's roll is drawn in the query's frames, slowed or hastened by the tempo ratio taken for
-granted, so that a right path climbs about one score frame a query frame. Gains is in nats.
+granted, so that a right path climbs about one score frame a query frame. Gains are in nats.
 """
 
 from __future__ import annotations

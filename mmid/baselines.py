@@ -13,6 +13,8 @@ from typing import Protocol
 import numpy as np
 import torch
 
+from mmid.basicpitch import RATE as TRANSCRIPTION_RATE
+from mmid.basicpitch import BasicPitch
 from mmid.checkpoint import Checkpoint
 from mmid.choices import BaselineName
 from mmid.chroma import RATE as CHROMA_RATE
@@ -22,8 +24,6 @@ from mmid.features import spectrogram
 from mmid.fingerprints import FingerprintIndex
 from mmid.index import LibraryIndex
 from mmid.query import Sound, embed_query
-from mmid.transcription import RATE as TRANSCRIPTION_RATE
-from mmid.transcription import Transcriber
 
 EXCERPTS, CANDIDATES = 100, 25
 """Snippets of a query that vote, and the nearest snippets that each votes for."""
@@ -135,7 +135,7 @@ class Fingerprints(_Listener):
 
     def __init__(self, notes: Sequence[np.ndarray]) -> None:
         super().__init__()
-        self._transcriber = Transcriber()
+        self._transcriber = BasicPitch()
         self._index = FingerprintIndex(notes)
 
     def score(self, samples: np.ndarray) -> np.ndarray:

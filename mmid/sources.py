@@ -82,9 +82,21 @@ class Source(ABC):
         raise MmidError(f"{self.name}: a score makes no sound; baselines hear recordings only")
 
 
+class SoundingSource(Source):
+    """A source that is heard; a clip of it is levelled by itself."""
+
+    @abstractmethod
+    def sound(self, first: int, count: int) -> np.ndarray:
+        """Return the samples of a span of it."""
+
+    def clip(self, first: int, count: int, params: FeatureParams) -> Query:
+        """Return a span of it to ask about, given in samples."""
+        return Sound(spectrogram(torch.from_numpy(self.sound(first, count)), params), params)
+
+
 @dataclass(frozen=True, eq=False)
-class RecordedSource(Source):
-    """A recording whose scores are known; a clip of it is levelled by itself.
+class RecordedSource(SoundingSource):
+    """A recording whose scores are known.
 
     Parameters
     ----------
@@ -100,18 +112,13 @@ class RecordedSource(Source):
         """Return its length, samples."""
         return len(self.samples)
 
-    def clip(self, first: int, count: int, params: FeatureParams) -> Query:
-        """Return a span of it to ask about, given in samples."""
-        heard = torch.from_numpy(self.sound(first, count))
-        return Sound(spectrogram(heard, params), params)
-
     def sound(self, first: int, count: int) -> np.ndarray:
         """Return the samples of a span of it."""
         return self.samples[first : first + count]
 
 
 @dataclass(frozen=True, eq=False)
-class PerformedSource(Source):
+class PerformedSource(SoundingSource):
     """A performance written as MIDI, of which only the clips asked about are rendered.
 
     Parameters
@@ -129,10 +136,6 @@ class PerformedSource(Source):
     def size(self, params: FeatureParams) -> int:
         """Return its length, samples."""
         return int(float(self.notes["offset"].max(initial=0)) * params.sample_rate)
-
-    def clip(self, first: int, count: int, params: FeatureParams) -> Query:
-        """Return a span of it to ask about, given in samples."""
-        return Sound(spectrogram(torch.from_numpy(self.sound(first, count)), params), params)
 
     def sound(self, first: int, count: int) -> np.ndarray:
         """Render a span of it, and the notes that ring on into it."""
@@ -152,7 +155,7 @@ RINGING = 3.0
 
 
 @dataclass(frozen=True, eq=False)
-class RoughSource(Source):
+class RoughSource(SoundingSource):
     """A source whose sound suffers something before it is asked about.
 
     Parameters
@@ -171,10 +174,6 @@ class RoughSource(Source):
     def size(self, params: FeatureParams) -> int:
         """Return its length, samples."""
         return self.of.size(params)
-
-    def clip(self, first: int, count: int, params: FeatureParams) -> Query:
-        """Return a span of it to ask about, given in samples."""
-        return Sound(spectrogram(torch.from_numpy(self.sound(first, count)), params), params)
 
     def sound(self, first: int, count: int) -> np.ndarray:
         """Return the samples of a span of it."""

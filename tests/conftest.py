@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import builtins
 import wave
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -165,3 +167,16 @@ def play() -> Callable[..., np.ndarray]:
 def recording(tmp_path: Path, pieces: list[Piece]) -> Path:
     """Return eight seconds of the third piece, played as decaying sines."""
     return _write_wav(tmp_path / "recording.wav", _sines(pieces[2].midi.notes)[: 22_050 * 8])
+
+
+@pytest.fixture
+def no_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Act as if matplotlib were not installed."""
+    load = builtins.__import__
+
+    def refuse(name: str, *rest: Any) -> Any:
+        if name.startswith("matplotlib"):
+            raise ImportError("gone", name=name)
+        return load(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", refuse)

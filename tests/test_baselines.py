@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from mmid import baselines, chroma, fingerprints, transcription
+from mmid import baselines, basicpitch, chroma, fingerprints
 from mmid.baselines import Majority, open_baselines
+from mmid.basicpitch import BasicPitch, decode_notes, find_weights
 from mmid.bootstrap import mean_interval
 from mmid.chroma import ChromaLibrary, recording_chroma, score_chroma
 from mmid.cli import app
@@ -21,7 +22,6 @@ from mmid.midi import NOTE_DTYPE
 from mmid.params import DEFAULT
 from mmid.report import clip_table, recording_table
 from mmid.sources import RecordedSource, ScoreSource
-from mmid.transcription import Transcriber, decode_notes, find_weights
 
 RATE = DEFAULT.sample_rate
 
@@ -261,7 +261,7 @@ class TestTranscriber:
         notes["pitch"] = (60, 62, 64, 65, 67, 69, 71, 72)
         notes["onset"] = 0.3 + np.arange(8) * 0.5
         notes["offset"] = notes["onset"] + 0.45
-        heard = Transcriber().transcribe(play(notes))
+        heard = BasicPitch().transcribe(play(notes))
         for note in notes:
             near = heard[np.abs(heard["onset"] - note["onset"]) < 0.06]
             assert note["pitch"] in near["pitch"]
@@ -271,8 +271,8 @@ class TestTranscriber:
     def test_the_package_that_is_missing_is_named(self, monkeypatch):
         monkeypatch.setitem(sys.modules, "onnxruntime", None)
         with pytest.raises(MmidError, match=r"onnxruntime .* pip install 'mmid\[baselines\]'"):
-            Transcriber()
-        monkeypatch.setattr(transcription.importlib.util, "find_spec", lambda name: None)
+            BasicPitch()
+        monkeypatch.setattr(basicpitch.importlib.util, "find_spec", lambda name: None)
         with pytest.raises(MmidError, match="pip install --no-deps basic-pitch"):
             find_weights()
         monkeypatch.setitem(sys.modules, "librosa", None)

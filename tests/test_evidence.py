@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -249,15 +248,8 @@ def test_a_place_that_cannot_be_is_refused(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("place", ["a.png", "new"])
-def test_without_matplotlib_nothing_is_begun(tmp_path, monkeypatch, place):
-    load = builtins.__import__
-
-    def refuse(name, *rest):
-        if name.startswith("matplotlib"):
-            raise ImportError("gone", name=name)
-        return load(name, *rest)
-
-    monkeypatch.setattr(builtins, "__import__", refuse)
+@pytest.mark.usefixtures("no_matplotlib")
+def test_without_matplotlib_nothing_is_begun(tmp_path, place):
     arguments = ["query", "missing.wav", "--index", "nowhere", "--plot", str(tmp_path / place)]
     result = CliRunner().invoke(app, arguments)
     assert isinstance(result.exception, MmidError)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import json
 import math
 from pathlib import Path
@@ -75,15 +74,8 @@ def test_a_failed_figure_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == [taken]
 
 
-def test_without_matplotlib_the_error_says_what_to_install(tmp_path, monkeypatch):
-    load = builtins.__import__
-
-    def refuse(name, *rest):
-        if name.startswith("matplotlib"):
-            raise ImportError("gone", name=name)
-        return load(name, *rest)
-
-    monkeypatch.setattr(builtins, "__import__", refuse)
+@pytest.mark.usefixtures("no_matplotlib")
+def test_without_matplotlib_the_error_says_what_to_install(tmp_path):
     with pytest.raises(MmidError, match=r"drawing needs matplotlib: pip install 'mmid\[train\]'"):
         check_target(tmp_path / "a.png")
 

@@ -22,7 +22,7 @@ ORDER = [
     *("library", "query", "index", "vote", "align", "confidence", "identify"),
     *("losses", "metrics", "render", "renderings", "augment", "corpus", "data", "cca"),
     *("copies", "figures", "autoencoders", "experiment", "tasks", "train"),
-    *("bootstrap", "chroma", "transcription", "fingerprints", "baselines"),
+    *("bootstrap", "chroma", "basicpitch", "fingerprints", "baselines"),
     *(
         "rough",
         "sources",

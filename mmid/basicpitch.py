@@ -55,7 +55,7 @@ def find_weights() -> Path:
     raise MmidError(f"basic-pitch is not installed: {INSTALL}")
 
 
-class Transcriber:
+class BasicPitch:
     """basic-pitch's network, ready to listen; on as many threads as torch may use.
 
     Raises
