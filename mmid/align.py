@@ -28,6 +28,9 @@ SURE = 6.0
 FRAMES = 650
 """Longer queries are compared in excerpts, and aligned on coarser frames."""
 
+COMPARED_FRAMES = 325
+"""Excerpts are of this length; shorter queries are compared on frames coarse enough for it."""
+
 EXCERPTS = (0.25, 0.5, 0.75)
 """Where in a longer query the excerpts lie."""
 
@@ -75,7 +78,7 @@ class Gains:
         return self.total / self.values.shape[1]
 
 
-def note_gains(log_odds: Tensor) -> Gains:
+def note_gains(log_odds: Tensor, frames: int = FRAMES) -> Gains:
     """Turn log-odds of notes into what scores gain by holding them.
 
     A note's log-odds are set against how common notes are, which makes them a likelihood ratio.
@@ -83,10 +86,12 @@ def note_gains(log_odds: Tensor) -> Gains:
     Parameters
     ----------
     log_odds : Tensor [2, PITCHES, frames]
+    frames : int
+        Frames of longer ones are averaged until no more than these are left.
     """
     common = torch.tensor(COMMON, device=log_odds.device)[:, None, None]
     gains = (log_odds.clamp(-SURE, SURE) + common).flatten(0, 1)
-    step = -(-gains.shape[1] // FRAMES)
+    step = -(-gains.shape[1] // frames)
     if step > 1:
         gains = torch.nn.functional.avg_pool1d(gains[None], step, ceil_mode=True)[0]
     return Gains(gains.cpu(), step)
@@ -96,10 +101,9 @@ def compared_gains(log_odds: Tensor) -> list[Gains]:
     """Return what candidates are compared with: a query's gains, or those of excerpts of it."""
     frames = log_odds.shape[-1]
     if frames <= FRAMES:
-        return [note_gains(log_odds)]
-    length = FRAMES // 2
-    firsts = [int(place * (frames - length)) for place in EXCERPTS]
-    parts = [(first, log_odds[..., first : first + length]) for first in firsts]
+        return [note_gains(log_odds, COMPARED_FRAMES)]
+    firsts = [int(place * (frames - COMPARED_FRAMES)) for place in EXCERPTS]
+    parts = [(first, log_odds[..., first : first + COMPARED_FRAMES]) for first in firsts]
     return [replace(note_gains(part), first=first) for first, part in parts]
 
 

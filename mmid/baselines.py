@@ -72,7 +72,7 @@ class Majority:
         """Rank pieces by their share of the nearest snippets, wherever in the piece these lie."""
         params = self._model.encoders.config.features
         query = Sound(spectrogram(torch.from_numpy(samples), params), params)
-        vectors, _ = embed_query(query.listened(self._model.encoders), self._model)
+        [vectors], _ = embed_query(query.listened(self._model.encoders), self._model)
         chosen = np.linspace(0, len(vectors) - 1, min(len(vectors), EXCERPTS)).astype(int)
         if not len(chosen):
             return []

@@ -14,12 +14,13 @@ from zlib import crc32
 import numpy as np
 import torch
 
+from mmid.answer import Identification, Match
 from mmid.baselines import Baseline
 from mmid.bootstrap import mean_interval
 from mmid.confidence import Evidence, fit_confidence
 from mmid.errors import MmidError
 from mmid.features import frame_count, piano_roll
-from mmid.identify import NEIGHBOURS, Identification, Identifier, Match
+from mmid.identify import NEIGHBOURS, Identifier
 from mmid.params import DEFAULT
 from mmid.retrieval import SAME_ROLL
 from mmid.sources import Source

@@ -16,10 +16,11 @@ from typing import Any
 
 import numpy as np
 
+from mmid.answer import Identification, Match
 from mmid.errors import MmidError, label
 from mmid.features import band_centres
 from mmid.figures import COLOURS, DOTS_PER_INCH, STYLE, SUFFIXES, check_target, save_whole
-from mmid.identify import NEIGHBOURS, Asked, Identification, Identifier, Match, Trace
+from mmid.identify import NEIGHBOURS, Asked, Identifier, Trace
 from mmid.params import FeatureParams
 from mmid.query import Heard, Query, Score, Sound
 from mmid.report import clock

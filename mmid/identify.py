@@ -1,22 +1,25 @@
-"""Music to what the library has of it: a recording to its piece, a score to its recordings.
-
-Conventions: times in seconds. In an answer, ``tempo_ratio`` is the recording's speed against the
-score, 2 being twice as fast, whichever of them was asked about; between two recordings or two
-scores it is the query's speed against the library's. ``transpose`` is in semitones.
-"""
+"""Music to what the library has of it: a recording to its piece, a score to its recordings."""
 
 from __future__ import annotations
 
 import math
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from mmid.align import Alignment, Gains, align, compared_gains, explained, note_gains
+from mmid.align import (
+    COMPARED_FRAMES,
+    Alignment,
+    Gains,
+    align,
+    compared_gains,
+    explained,
+    note_gains,
+)
+from mmid.answer import Identification, Match
 from mmid.checkpoint import Checkpoint
 from mmid.choices import Kind, Search, Vote
 from mmid.confidence import CALIBRATION, VOTES_ALONE, Evidence, confidence
@@ -39,8 +42,11 @@ MANY_KEYS_SECONDS = 10.0
 NEIGHBOURS = 25
 """Nearest snippets that vote, for each snippet of the query (Dorfer et al. 2017)."""
 
-CANDIDATES, EACH = 100, 3
-"""Places that are compared note by note, and how many of them in one piece at most."""
+EACH = 3
+"""Places of one piece, at most, that are compared note by note."""
+
+COMPARED = 21_500
+"""Frames to compare, over all places: as many places as that leaves to a query of its length."""
 
 VOTES_WEIGH, FAR_TEMPO = 2.0, 0.05
 """What votes count beside the share explained, and what a tempo twice or half the score's costs."""
@@ -53,77 +59,6 @@ CROWD = slice(4, 30)
 
 MIN_CONFIDENCE = 0.5
 TOP = 5
-
-
-@dataclass(frozen=True)
-class Match:
-    """Something of the library that may be the same music.
-
-    Parameters
-    ----------
-    piece : str
-        Path of the MIDI file or recording, relative to the library folder.
-    confidence : float
-        Probability that it is right.
-    votes : float
-        Its share of the votes cast.
-    explained : float or None
-        Share of the notes heard that its score explains; None where none were compared.
-    lead, above : float
-        How far its support exceeds that of the best other music, and of the crowd farther down.
-    start, end : float or None
-        Where in it, seconds; None where the vote does not tell.
-    tempo_ratio : float
-        The recording's speed against the score.
-    transpose : int
-        Semitones that take the piece to the key it was asked for in.
-    also : tuple of str
-        Other files of the library that hold the same music.
-    """
-
-    piece: str
-    confidence: float
-    votes: float
-    explained: float | None
-    lead: float
-    above: float
-    start: float | None
-    end: float | None
-    tempo_ratio: float
-    transpose: int
-    also: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Identification:
-    """The answer for one recording or MIDI file.
-
-    Parameters
-    ----------
-    query : str
-        What was asked about.
-    seconds : float
-        Its length.
-    matched : bool
-        Whether the first match is sure enough.
-    matches : tuple of Match
-        Best first.
-    tuning : int
-        Of a recording, cents above concert pitch.
-    error : str or None
-        Why it could not be processed.
-    """
-
-    query: str
-    seconds: float
-    matched: bool
-    matches: tuple[Match, ...]
-    tuning: int = 0
-    error: str | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the answer as JSON-ready names and values."""
-        return asdict(self)
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,6 +78,12 @@ class Asked:
     query: Query
     gains: tuple[Gains, ...]
     hits: tuple[Hits, ...]
+
+    @property
+    def places(self) -> int:
+        """How many places are worth comparing with it."""
+        frames = max((part.values.shape[1] for part in self.gains), default=COMPARED_FRAMES)
+        return COMPARED // frames
 
 
 @dataclass(frozen=True)
@@ -295,21 +236,27 @@ class Identifier:
         heard = query.listened(self._model.encoders)
         shortest = min(1.0, self.params.snippet_seconds / heard.seconds)
         ratios = [ratio for ratio in self._tempo_ratios if ratio >= shortest]
-        count = NEIGHBOURS + spare
-        hits = [self._hits(heard, ratio, key, count) for key in self._keys for ratio in ratios]
+        hits = [h for ratio in ratios for h in self._hits(heard, ratio, NEIGHBOURS + spare)]
         compared = self.kind == "midi" and self._vote == "consistent"
         gains: tuple[Gains, ...] = ()
         if compared and heard.log_odds is not None:
             gains = tuple(compared_gains(heard.log_odds))
         return Asked(heard, gains, tuple(h for h in hits if len(h.query_frame)))
 
-    def _hits(self, query: Query, tempo_ratio: float, key: int, count: int) -> Hits:
-        moved = query.transposed(-key) if key else query
+    def _hits(self, query: Query, tempo_ratio: float, count: int) -> list[Hits]:
+        """Look a query up at a tempo, in each key."""
         seconds = HEARD_SECONDS if len(self._keys) == 1 else MANY_KEYS_SECONDS
-        vectors, frames = embed_query(moved, self._model, tempo_ratio, seconds)
-        snippets, similarity = self._index.search(vectors, count, self._search)
+        vectors, frames = embed_query(query, self._model, tempo_ratio, seconds, self._keys)
+        snippets, similarity = self._index.search(
+            vectors.reshape(-1, vectors.shape[2]), count, self._search
+        )
         piece, place = self._index.locate(snippets)
-        return Hits(tempo_ratio, frames, piece, place, similarity, key)
+        each = *vectors.shape[:2], piece.shape[1]
+        piece, place, similarity = (part.reshape(each) for part in (piece, place, similarity))
+        return [
+            Hits(tempo_ratio, frames, piece[i], place[i], similarity[i], key)
+            for i, key in enumerate(self._keys)
+        ]
 
     def decide(
         self, asked: Asked, name: str = "", without: frozenset[int] = frozenset()
@@ -325,7 +272,7 @@ class Identifier:
             Positions of items to act as if they were not in the index.
         """
         hits = [nearest(hypothesis, NEIGHBOURS, without) for hypothesis in asked.hits]
-        elected = elect(hits, self._vote, CANDIDATES, EACH)
+        elected = elect(hits, self._vote, asked.places, EACH)
         ranked = self._rank([c for c in elected if c.piece not in without], asked.gains)
         matches = self._matches(ranked, asked)
         matched = bool(matches) and matches[0].confidence >= self.min_confidence
@@ -343,7 +290,7 @@ class Identifier:
         """
         entries = self._index.entries
         hits = [nearest(hypothesis, NEIGHBOURS) for hypothesis in asked.hits]
-        elected = elect(hits, self._vote, CANDIDATES, EACH)
+        elected = elect(hits, self._vote, asked.places, EACH)
         places = [c for c in elected if entries[c.piece].name == match.piece]
         [best] = self._rank(places, asked.gains)
         notes = self._index.notes(best.candidate.piece)

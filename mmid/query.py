@@ -7,7 +7,7 @@ at ratio 2 it is drawn twice as long, as slow as the other. Frames are those of 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Protocol
@@ -38,8 +38,8 @@ from mmid.transcriber import LOWEST, PITCHES, heard_rolls
 HEARD_SECONDS, EXCERPT_SECONDS = 30.0, 5.0
 """So much of a query is embedded at each tempo; of longer music, in excerpts of this length."""
 
-PHASES, DENSE_SECONDS = 2, 15.0
-"""Query snippets for each stride of the index, where no more than this is embedded; else one."""
+PHASES = 2
+"""Query snippets for each stride of the index, where that much may be embedded; else one."""
 
 TUNINGS = (0, -20, 20, -40, 40)
 """Tunings tried, cents above concert pitch; the transcriber bears 15 more either way."""
@@ -100,9 +100,6 @@ class Query(Protocol):
 
     def listened(self, encoders: Encoders) -> Query:
         """Return what a model makes of it once and for all."""
-
-    def transposed(self, semitones: int) -> Query:
-        """Return it in another key."""
 
     @property
     def log_odds(self) -> Tensor | None:
@@ -165,10 +162,6 @@ class Sound:
         linear = log_expand(bands, self.params)[None]
         return log_compress(shift_bands(linear, cents / 100, self.params)[0], self.params)
 
-    def transposed(self, semitones: int) -> Sound:
-        """Refuse: sound is not moved, only the notes heard in it are."""
-        raise MmidError("this model does not hear notes, and cannot look for other keys")
-
     @property
     def log_odds(self) -> None:
         """Nothing is known of its notes."""
@@ -225,13 +218,6 @@ class Heard:
         rolls = resample_frames(played, origin, origin + 1 / tempo_ratio, frames)
         heard = (rolls[1].amax(0) > HEARD).cpu().numpy()
         return Drawing(frames, self.params.frame_rate, heard, lambda i, n: rolls[..., i : i + n])
-
-    def transposed(self, semitones: int) -> Heard:
-        """Move its notes by so many semitones; those that leave the compass are dropped."""
-        moved = torch.full_like(self.log_odds, -CERTAIN)
-        low, high = max(0, semitones), PITCHES + min(0, semitones)
-        moved[:, low:high] = self.log_odds[:, low - semitones : high - semitones]
-        return replace(self, log_odds=moved)
 
 
 @dataclass(frozen=True, eq=False)
@@ -355,8 +341,9 @@ def embed_query(
     model: Checkpoint,
     tempo_ratio: float = 1.0,
     seconds: float = HEARD_SECONDS,
+    keys: Sequence[int] = (0,),
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Embed music as if it were played at the library's speed.
+    """Embed music as if it were played at the library's speed, and in its key.
 
     In short queries snippets lie closer than in the index, so that one falls near each of these.
 
@@ -368,40 +355,57 @@ def embed_query(
         The query's assumed speed against the library.
     seconds : float
         How much to embed, as drawn; of longer music, excerpts spread evenly over it.
+    keys : sequence of int
+        The query's assumed transpositions against the library, semitones.
 
     Returns
     -------
-    vectors : np.ndarray [n, embedding] float32
+    vectors : np.ndarray [keys, n, embedding] float32
         Those of snippets with something to recognise in them.
     frames : np.ndarray [n] float64
         Where each begins, in frames of the grid and at the query's own speed.
+
+    Raises
+    ------
+    MmidError
+        If other keys are asked for, of sound whose notes are not known.
     """
+    if any(keys) and isinstance(query, Sound):
+        raise MmidError("this model does not hear notes, and cannot look for other keys")
     params, device = model.encoders.config.features, model.encoders.device
     drawing = query.at(tempo_ratio, device)
     pathway, shape = query.pathway(model.encoders)
-    vectors, begins = [], []
+    firsts, length = _excerpts(drawing.frames, drawing.rate, seconds)
+    dense = PHASES * len(firsts) * length <= seconds * drawing.rate
+    phases = np.arange(0, shape.stride, max(1, shape.stride // (PHASES if dense else 1)))
+    drawn = torch.stack([drawing.draw(first, length) for first in firsts])
+    padded = nn.functional.pad(drawn, (0, int(phases[-1])))
+    phased = torch.stack([padded[..., phase : phase + length] for phase in phases])
+    keyed = torch.stack([_transposed(phased, -key) for key in keys])
     with fast_autocast(device):
-        excerpts = _excerpts(drawing.frames, drawing.rate, seconds)
-        dense = sum(last - first for first, last in excerpts) <= DENSE_SECONDS * drawing.rate
-        step = max(1, shape.stride // (PHASES if dense else 1))
-        for first, last in excerpts:
-            excerpt = drawing.draw(first, last - first)
-            for phase in range(0, shape.stride, step):
-                if last - first - phase >= params.snippet:
-                    embedded = pathway(excerpt[None, ..., phase:])[0].cpu().numpy()
-                    vectors.append(embedded)
-                    begins.append(first + phase + np.arange(len(embedded)) * shape.stride)
-    places = np.concatenate(begins)
+        embedded = pathway(keyed.flatten(0, 2)).unflatten(0, keyed.shape[:3]).cpu().numpy()
+    begins = phases[:, None] + np.arange(embedded.shape[3]) * shape.stride
+    within = np.broadcast_to((begins <= length - params.snippet)[:, None], embedded.shape[1:4])
+    places = (firsts[:, None] + begins[:, None])[within]
     order = np.argsort(places, kind="stable")
     kept = order[drawing.heard_from(places[order], params.snippet)]
     scale = params.frame_rate / drawing.rate / tempo_ratio
-    return np.concatenate(vectors)[kept], places[kept] * scale
+    return embedded[:, within][:, kept], places[kept] * scale
 
 
-def _excerpts(frames: int, rate: float, seconds: float) -> list[tuple[int, int]]:
-    """Cut long music down to excerpts spread evenly over it, of so many seconds together."""
+def _transposed(rolls: Tensor, semitones: int) -> Tensor:
+    """Move rolls ``[..., pitches, frames]``; what leaves the compass is dropped."""
+    if not semitones:
+        return rolls
+    moved, rows = torch.zeros_like(rolls), rolls.shape[-2]
+    low, high = max(0, semitones), rows + min(0, semitones)
+    moved[..., low:high, :] = rolls[..., low - semitones : high - semitones, :]
+    return moved
+
+
+def _excerpts(frames: int, rate: float, seconds: float) -> tuple[np.ndarray, int]:
+    """Return first frames and length of excerpts spread evenly over music too long to embed."""
     if frames <= seconds * rate:
-        return [(0, frames)]
+        return np.zeros(1, int), frames
     length, count = int(EXCERPT_SECONDS * rate), max(2, round(seconds / EXCERPT_SECONDS))
-    firsts = np.linspace(0, frames - length, count).astype(int)
-    return [(int(first), int(first) + length) for first in firsts]
+    return np.linspace(0, frames - length, count).astype(int), length

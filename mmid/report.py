@@ -8,8 +8,8 @@ from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from mmid.answer import Identification, Match
     from mmid.evaluate import ClipScores
-    from mmid.identify import Identification, Match
     from mmid.retrieval import SnippetScores
     from mmid.train import Epoch
 

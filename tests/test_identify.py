@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from mmid.answer import Identification, Match
 from mmid.errors import AudioError, MmidError
 from mmid.features import spectrogram
-from mmid.identify import KEYS, NEIGHBOURS, TEMPO_RATIOS, Identification, Identifier, Match
+from mmid.identify import KEYS, NEIGHBOURS, TEMPO_RATIOS, Identifier
 from mmid.index import LibraryIndex, build_index
 from mmid.library import Recording, read_library
 from mmid.midi import write_midi
