@@ -11,7 +11,6 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from mmid.audio import read_audio
 from mmid.choices import Roughness
@@ -22,7 +21,9 @@ if TYPE_CHECKING:
 ROOM_SECONDS, ROOM_WET = 0.8, 0.5
 """Time in which the room's sound falls by 60 dB, and its share of the power."""
 
-PHONE_BAND = (300.0, 3_400.0)
+PHONE_BAND, PHONE_ORDER = (300.0, 3_400.0), 4
+"""A telephone's band, Hz, and the order of its Butterworth flanks."""
+
 MP3_RATE = 64_000
 
 
@@ -75,14 +76,11 @@ def _in_a_room(samples: np.ndarray, sample_rate: int, rng: np.random.Generator) 
 
 
 def _by_phone(samples: np.ndarray, sample_rate: int) -> np.ndarray:
-    from mmid._torchaudio import functional
-
+    """Leave a telephone's band, with the flanks of Butterworth filters."""
     low, high = PHONE_BAND
-    heard = torch.from_numpy(samples.astype(np.float32))
-    for _ in range(2):
-        heard = functional.highpass_biquad(heard, sample_rate, low)
-        heard = functional.lowpass_biquad(heard, sample_rate, high)
-    return np.asarray(heard.numpy())
+    hertz = np.maximum(np.fft.rfftfreq(len(samples), 1 / sample_rate), 1e-3)
+    power = 1 / (1 + (low / hertz) ** (2 * PHONE_ORDER)) / (1 + (hertz / high) ** (2 * PHONE_ORDER))
+    return np.asarray(np.fft.irfft(np.fft.rfft(samples) * np.sqrt(power), len(samples)))
 
 
 def _as_mp3(samples: np.ndarray, sample_rate: int) -> np.ndarray:
