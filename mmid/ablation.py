@@ -22,6 +22,7 @@ import numpy as np
 import typer
 
 from mmid.augment import EFFECTS
+from mmid.build import build_index
 from mmid.checkpoint import Checkpoint, load_checkpoint
 from mmid.choices import Vote
 from mmid.console import Tell, note, progress
@@ -30,7 +31,7 @@ from mmid.encoders import pick_device
 from mmid.evaluate import evaluate_pieces
 from mmid.experiment import PRESETS, Experiment
 from mmid.identify import Identifier
-from mmid.index import LibraryIndex, build_index
+from mmid.index import LibraryIndex
 from mmid.library import Piece
 from mmid.params import FeatureParams
 from mmid.render import find_soundfont, pick_soundfonts

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mmid import __version__
 from mmid.choices import AudioFormat, Collapse
 from mmid.cli_figures import evaluation
+from mmid.cli_index import index_app
 from mmid.cli_options import (
     Device,
     Folders,
@@ -29,6 +31,9 @@ from mmid.cli_train import train
 from mmid.console import note, progress, stdout
 from mmid.errors import MmidError
 
+if TYPE_CHECKING:
+    from mmid.build import BuildReport
+
 app = typer.Typer(
     name="mmid",
     help="Name the MIDI file in your library that a recording is a performance of.",
@@ -38,6 +43,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 app.add_typer(evaluation, name="eval")
+app.add_typer(index_app, name="index")
 app.command(epilog="Example: mmid train my-midi --soundfont TimGM --soundfont FluidR3")(train)
 
 
@@ -111,9 +117,12 @@ def render(
 @app.command("build-index", epilog="Example: mmid build-index ~/Music/midi --index ~/my-index")
 def build_index(
     library: Annotated[
-        list[Path],
-        typer.Argument(help="Folders of MIDI files, or of recordings.", show_default=False),
-    ],
+        list[Path] | None,
+        typer.Argument(
+            help="Folders of MIDI files, or of recordings.",
+            show_default="those the index was built from",
+        ),
+    ] = None,
     index: Index = None,
     kind: KindOption = "auto",
     copies: Annotated[
@@ -123,42 +132,63 @@ def build_index(
         Collapse, typer.Option(help="Keep all copies of a snippet, or their centroid.")
     ] = "none",
     soundfont: Soundfonts = None,
+    keep_missing: Annotated[
+        bool, typer.Option(help="Keep what the library folders do not hold any more.")
+    ] = False,
     model: Model = None,
     device: Device = "auto",
     jobs: Jobs = None,
 ) -> None:
     """Embed every MIDI file, or every recording, below the folders and write the index.
 
+    Run again, it takes up what is new or changed, drops what is gone, and leaves the rest as it is.
     Files that cannot be read are left out and reported; the exit status is then 1.
     """
-    from functools import partial
-
+    from mmid.build import RECIPE, update_index
+    from mmid.build import build_index as build
     from mmid.copies import copy_library, embed_copies
     from mmid.encoders import pick_device
-    from mmid.index import build_index as build
-    from mmid.index import embed_item
+    from mmid.index import library_of
     from mmid.library import scan_library
     from mmid.pretrained import load_model
     from mmid.render import pick_soundfonts
 
+    folder = index or default_index()
+    library = library or library_of(folder)
     loaded = load_model(model, pick_device(device))
-    count, items = scan_library(library, kind, loaded.encoders.config.features, jobs)
-    folder, embed = index or default_index(), embed_item
-    if copies:
-        fonts, grid = pick_soundfonts(soundfont), loaded.encoders.config.features
-        items = copy_library(list(items), fonts, copies, grid, jobs)
-        embed = partial(embed_copies, collapse=collapse)
     with progress() as tell:
-        report = build(folder, items, loaded, lambda done: tell("Indexing", done, count), embed)
+        if copies:
+            grid = loaded.encoders.config.features
+            count, items = scan_library(library, kind, grid, jobs)
+            items = copy_library(list(items), pick_soundfonts(soundfont), copies, grid, jobs)
+            embed = partial(embed_copies, collapse=collapse)
+            report = build(
+                folder,
+                items,
+                loaded,
+                lambda n: tell("Indexing", n, count),
+                embed,
+                RECIPE | {"copies": copies, "collapse": collapse},
+            )
+        else:
+            report = update_index(
+                folder, library, loaded, kind, jobs=jobs, keep_missing=keep_missing, progress=tell
+            )
+    _say_what_was_built(report, folder)
+
+
+def _say_what_was_built(report: BuildReport, folder: Path) -> None:
     for bad in report.bad:
         note(f"left out: {bad.reason}")
+    what = [(n, getattr(report, n)) for n in ("added", "changed", "moved", "unchanged", "gone")]
+    note(", ".join(f"{count} {name}" for name, count in what if count))
     note(
         f"{report.items} {'pieces' if report.kind == 'midi' else 'recordings'},"
         f" {report.seconds_of_music / 3600:.1f} hours of music,"
         f" {report.snippets} snippets in {folder}"
     )
     if report.bad:
-        note(f"{len(report.bad)} of {count} files could not be read")
+        note(f"{len(report.bad)} files could not be read")
         raise typer.Exit(1)
 
 

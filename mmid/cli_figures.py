@@ -125,7 +125,8 @@ def eval_search(
     wanted = _parse_sizes(sizes)
     if out:
         check_target(out)
-    vectors = LibraryIndex(index or default_index(), load_model(model)).vectors
+    opened = LibraryIndex(index or default_index(), load_model(model))
+    vectors = opened.vectors[opened.live]
     options: dict[str, Any] = {"queries": queries, "neighbours": neighbours, "jitter": jitter}
     with progress() as tell:
         report = compare_search(vectors, wanted, seed=seed, progress=tell, **options)

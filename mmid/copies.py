@@ -15,11 +15,11 @@ import numpy as np
 import torch
 
 from mmid.augment import Augmentation, roughen
+from mmid.build import embed_whole
 from mmid.checkpoint import Checkpoint
 from mmid.choices import Collapse
 from mmid.corpus import Recipe, performed
 from mmid.features import spectrogram
-from mmid.index import embed_whole
 from mmid.library import BadFile, Piece, Recording, parallel
 from mmid.params import FeatureParams
 from mmid.query import Sound, as_query

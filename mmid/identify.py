@@ -172,7 +172,7 @@ class Identifier:
     @property
     def snippets(self) -> int:
         """How many snippets the index holds."""
-        return len(self._index.vectors)
+        return self._index.snippets
 
     @property
     def kind(self) -> Kind:

@@ -1,11 +1,11 @@
-"""The index of a library: snippet vectors, their places, the items, and a graph to search them.
+"""The index of a library, opened: snippet vectors, their places, the items, and a graph.
 
 Conventions: an index is a folder. ``manifest.json`` names a data folder beside it and the SHA-256
 of every file there; it is replaced in one step, so a reader sees the old index or the new one,
 whole. An item is a MIDI file or a recording, and one index holds only one kind. Vectors are float16
-unit vectors ``[snippets, embedding]``, grouped by item; a snippet's place is the frame of the item
-it begins at. The notes of MIDI files are kept as well, to align a query with. The graph is a cache
-of the vectors and is read only after its hash.
+unit vectors ``[rows, embedding]``, grouped by item; a snippet's place is the frame of the item
+it begins at. The notes of MIDI files are kept as well, to align a query with. Rows of items that
+were dropped since stay until they are many; they are dead, and never found. `mmid.build` writes.
 """
 
 from __future__ import annotations
@@ -13,241 +13,173 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
-import uuid
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
+import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypedDict, get_args
 
 import numpy as np
 import torch
 
-from mmid import __version__
 from mmid.checkpoint import Checkpoint
 from mmid.choices import Kind, Search
-from mmid.encoders import embed_frames, fast_autocast, snippet_count
 from mmid.errors import LibraryIndexError
-from mmid.library import BadFile, Piece, Recording, file_digest
+from mmid.graph import SEARCH_BREADTH, load_graph
+from mmid.library import file_digest
 from mmid.midi import NOTE_DTYPE
-from mmid.query import Query, as_query
+from mmid.pending import Embedded
+from mmid.pieces import Entry, read_pieces
 
-FORMAT = "mmid-index-3"
+FORMAT = "mmid-index-4"
 
 DATA_NAME = re.compile(r"data-[0-9a-f]{12}")
+MANIFEST, CHECKED = "manifest.json", "checked.json"
 VECTORS, PLACES, NOTES = "vectors.npy", "places.npy", "notes.npy"
-PIECES, GRAPH = "pieces.json", "graph.bin"
+PIECES, GRAPH = "pieces.sqlite", "graph.bin"
 
-GRAPH_LINKS = 16
-BUILD_BREADTH = 120
-SEARCH_BREADTH = 96
 EXACT_BELOW = 20_000
 """``auto`` searches exactly up to so many snippets: fast enough there, and never wrong."""
 
+SETTLED_NS = 2_000_000_000
+"""A file that changed less than this before it was checked may change again unseen."""
 
-@dataclass(frozen=True)
-class Entry:
-    """A MIDI file or a recording of the index.
 
-    Parameters
-    ----------
-    name : str
-        Path relative to the library folder.
-    title : str or None
-        Of a MIDI file that has one.
-    seconds : float
-    digest : str
-        SHA-256 of the file.
-    first, count : int
-        Its vectors.
-    first_note, notes : int
-        Its notes; none of a recording.
+class Manifest(TypedDict):
+    """What ``manifest.json`` holds.
+
+    ``rows`` counts vectors, dead ones too; ``recipe`` tells how items are embedded; ``folders`` are
+    the library's, and ``root`` is where the names begin.
     """
 
-    name: str
-    title: str | None
-    seconds: float
-    digest: str
-    first: int
-    count: int
-    first_note: int
-    notes: int
-
-
-@dataclass(frozen=True)
-class BuildReport:
-    """What a build did."""
-
+    format: str
+    mmid: str
+    made: str
     kind: Kind
-    items: int
-    snippets: int
-    seconds_of_music: float
-    bad: tuple[BadFile, ...]
+    model: str
+    features: dict[str, Any]
+    recipe: dict[str, Any]
+    rows: int
+    root: str
+    folders: list[str]
+    data: str
+    files: dict[str, str]
 
 
-def embed_whole(query: Query, model: Checkpoint) -> tuple[np.ndarray, np.ndarray]:
-    """Embed every snippet with something to recognise: a note's onset, or sound.
-
-    Returns
-    -------
-    vectors : np.ndarray [n, embedding] float16
-    places : np.ndarray [n] uint32
-        First frame of each.
-    """
-    encoders, params = model.encoders, model.encoders.config.features
-    query = query.listened(encoders)
-    drawing = query.at(1.0, encoders.device)
-    pathway, shape = query.pathway(encoders)
-    with fast_autocast(encoders.device):
-        parts = [
-            part.half().cpu().numpy()
-            for part in embed_frames(pathway, shape, params, drawing.frames, drawing.draw)
-        ]
-    places = np.arange(snippet_count(drawing.frames, params, shape)) * shape.stride
-    kept = drawing.heard_from(places, params.snippet)
-    kept = kept if kept.any() else np.ones_like(kept)
-    grid = places * (params.frame_rate / drawing.rate)
-    return np.concatenate(parts)[kept], grid[kept].round().astype(np.uint32)
-
-
-Embed = Callable[[Piece | Recording, Checkpoint], tuple[np.ndarray, np.ndarray]]
-
-
-def embed_item(item: Piece | Recording, model: Checkpoint) -> tuple[np.ndarray, np.ndarray]:
-    """Embed a file of a library as `embed_whole` does."""
-    return embed_whole(as_query(item, model.encoders.config.features), model)
-
-
-def build_index(
-    folder: Path,
-    items: Iterable[Piece | Recording | BadFile],
-    model: Checkpoint,
-    progress: Callable[[int], None] = lambda done: None,
-    embed: Embed = embed_item,
-) -> BuildReport:
-    """Embed a library and write its index.
-
-    Parameters
-    ----------
-    folder : Path
-        The index; an mmid index there is replaced, anything else is left alone.
-    items : iterable of Piece, Recording or BadFile
-        The library, of one kind; bad files are reported and skipped.
-    model : Checkpoint
-    progress : callable
-        Told the files done.
-    embed : callable
-        Gives the vectors and places of an item, as `embed_item` does.
+def read_manifest(folder: Path) -> Manifest:
+    """Read and check the manifest of an index.
 
     Raises
     ------
     LibraryIndexError
-        If the folder holds something else, no file could be read, or the library is of both kinds.
+        If there is none, or it is damaged or of another format.
     """
-    _refuse_foreign(folder)
-    entries: list[Entry] = []
-    vectors: list[np.ndarray] = []
-    places: list[np.ndarray] = []
-    notes: list[np.ndarray] = [np.zeros(0, NOTE_DTYPE)]
-    bad: list[BadFile] = []
-    kinds: set[Kind] = set()
-    first = first_note = 0
-    for done, item in enumerate(items, 1):
-        if isinstance(item, BadFile):
-            bad.append(item)
-        else:
-            query = as_query(item, model.encoders.config.features)
-            embedded, where = embed(item, model)
-            title, written = None, notes[0]
-            if isinstance(item, Piece):
-                title, written = item.midi.title, item.midi.notes
-            own = (first, len(where), first_note, len(written))
-            entries.append(Entry(item.name, title, query.seconds, item.digest, *own))
-            vectors.append(embedded)
-            places.append(where)
-            notes.append(written)
-            kinds.add(query.kind)
-            first, first_note = first + len(where), first_note + len(written)
-        progress(done)
-    if not entries:
-        fault = f"; the first fault: {bad[0].reason}" if bad else ""
-        raise LibraryIndexError(f"nothing to index{fault}")
-    if len(kinds) > 1:
-        raise LibraryIndexError("MIDI files and recordings: build an index of each")
-    (kind,) = kinds
-    arrays = {VECTORS: vectors, PLACES: places, NOTES: notes}
-    _write(folder, kind, entries, {n: np.concatenate(a) for n, a in arrays.items()}, model)
-    return BuildReport(kind, len(entries), first, sum(e.seconds for e in entries), tuple(bad))
-
-
-def _refuse_foreign(folder: Path) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise LibraryIndexError(f"{folder}: is a file; an index is a folder")
-    if folder.is_dir() and any(folder.iterdir()) and not (_data_folders(folder) or _named(folder)):
-        raise LibraryIndexError(
-            f"{folder}: not empty and not an mmid index; choose another --index"
-        )
-
-
-def _data_folders(folder: Path) -> list[Path]:
-    return [path for path in folder.glob("data-*") if DATA_NAME.fullmatch(path.name)]
-
-
-def _named(folder: Path) -> bool:
-    """Tell whether a manifest, maybe damaged, is mmid's: many programs have a file so called."""
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise LibraryIndexError(f"{folder}: no index there; make one with mmid build-index FOLDER")
     try:
-        return b"mmid-index-" in (folder / "manifest.json").read_bytes()
-    except OSError:
-        return False
+        manifest = json.loads(path.read_text())
+        if manifest["format"] != FORMAT:
+            raise LibraryIndexError(
+                f"{folder}: index format {manifest['format']!r}, this mmid reads {FORMAT}; run"
+                " mmid build-index again"
+            )
+        shapes = Manifest.__annotations__
+        for name, kind in (("files", dict), ("recipe", dict), ("folders", list), ("rows", int)):
+            if not isinstance(manifest[name], kind):
+                raise ValueError(name)
+        if not DATA_NAME.fullmatch(manifest["data"]) or manifest["kind"] not in get_args(Kind):
+            raise ValueError
+        return Manifest(**{name: manifest[name] for name in shapes})  # type: ignore[typeddict-item,no-any-return]
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise LibraryIndexError(f"{path}: damaged; run mmid build-index again") from error
 
 
-def _write(
-    folder: Path,
-    kind: Kind,
-    entries: Sequence[Entry],
-    arrays: dict[str, np.ndarray],
-    model: Checkpoint,
-) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    data = folder / f"data-{uuid.uuid4().hex[:12]}"
-    data.mkdir()
-    part = folder / f"manifest.{os.getpid()}.part"
-    try:
-        for name, array in arrays.items():
-            np.save(data / name, array)
-        (data / PIECES).write_text(json.dumps([asdict(entry) for entry in entries]))
-        build_graph(arrays[VECTORS]).save_index(str(data / GRAPH))
-        manifest = {
-            "format": FORMAT,
-            "kind": kind,
-            "mmid": __version__,
-            "made": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "model": model.fingerprint,
-            "features": model.encoders.config.features.to_dict(),
-            "snippets": len(arrays[VECTORS]),
-            "data": data.name,
-            "files": {path.name: file_digest(path) for path in sorted(data.iterdir())},
-        }
-        part.write_text(json.dumps(manifest, indent=1))
-        part.replace(folder / "manifest.json")
-    except BaseException:
-        shutil.rmtree(data, ignore_errors=True)
-        part.unlink(missing_ok=True)
-        raise
-    for old in _data_folders(folder):
-        if old != data:
-            shutil.rmtree(old, ignore_errors=True)
+def library_of(folder: Path) -> list[Path]:
+    """Return the library folders that an index was built from.
+
+    Raises
+    ------
+    LibraryIndexError
+        If there is no index, or it does not tell.
+    """
+    folders = read_manifest(folder)["folders"]
+    if not folders:
+        raise LibraryIndexError(f"{folder}: does not tell its library; name its folders")
+    return [Path(path) for path in folders]
 
 
-def build_graph(vectors: np.ndarray) -> Any:
-    """Build the HNSW graph of unit vectors ``[n, embedding]``, with all cores."""
-    import hnswlib
+@dataclass(frozen=True)
+class Signature:
+    """What changes when a file does."""
 
-    graph = hnswlib.Index(space="ip", dim=vectors.shape[1])
-    graph.init_index(len(vectors), M=GRAPH_LINKS, ef_construction=BUILD_BREADTH, random_seed=0)
-    graph.add_items(vectors.astype(np.float32))
-    return graph
+    size: int
+    changed: int
+    created: int
+    node: int
+
+    @classmethod
+    def of(cls, path: Path) -> Signature:
+        """Ask the file system."""
+        stat = path.stat()
+        return cls(stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
+
+
+class Checks:
+    """Which files of an index were hashed and have not changed since.
+
+    Parameters
+    ----------
+    folder : Path
+        The index. What was checked is kept there if it can be written, else checked every time.
+    data : Path
+        Its data folder.
+    hashes : dict of str to str
+        What the files' SHA-256 must be.
+    """
+
+    def __init__(self, folder: Path, data: Path, hashes: dict[str, str]) -> None:
+        self._path, self._data, self._hashes = folder / CHECKED, data, hashes
+        try:
+            known = json.loads(self._path.read_text())[data.name]
+            self._known = {name: Signature(*known[name]) for name in known}
+        except (OSError, ValueError, KeyError, TypeError):
+            self._known = {}
+
+    def check(self, name: str, *, again: bool = False) -> Path:
+        """Return the path of a file whose hash is right.
+
+        Raises
+        ------
+        LibraryIndexError
+            If it is missing or damaged.
+        """
+        path = self._data / name
+        mend = "run mmid index rebuild" if name == GRAPH else "run mmid build-index again"
+        try:
+            signature = Signature.of(path)
+            if again or self._known.get(name) != signature:
+                if file_digest(path) != self._hashes.get(name):
+                    raise LibraryIndexError(f"{path}: damaged; {mend}")
+                self._remember(name, signature)
+        except OSError as error:
+            raise LibraryIndexError(f"{path}: {error.strerror}; {mend}") from error
+        return path
+
+    def _remember(self, name: str, signature: Signature) -> None:
+        if time.time_ns() - max(signature.changed, signature.created) < SETTLED_NS:
+            return
+        self._known[name] = signature
+        values = {name: list(vars(known).values()) for name, known in self._known.items()}
+        part = self._path.with_name(f"{CHECKED}.{os.getpid()}.part")
+        try:
+            part.write_text(json.dumps({self._data.name: values}))
+            part.replace(self._path)
+        except OSError:
+            part.unlink(missing_ok=True)
+
+
+RETRIES = 5
+"""How often to look again for an index that was replaced while it was opened."""
 
 
 class LibraryIndex:
@@ -256,8 +188,8 @@ class LibraryIndex:
     Parameters
     ----------
     folder : Path
-    model : Checkpoint
-        Must be the model the index was built with.
+    model : Checkpoint or None
+        Must be the model the index was built with; None to look at the index only.
 
     Raises
     ------
@@ -265,43 +197,69 @@ class LibraryIndex:
         If the index is missing, damaged, of another version or of another model.
     """
 
-    def __init__(self, folder: Path, model: Checkpoint) -> None:
-        self.folder, manifest = folder, _read_manifest(folder)
-        if manifest["model"] != model.fingerprint:
+    def __init__(self, folder: Path, model: Checkpoint | None) -> None:
+        self.folder, self._searched = folder, model is not None
+        for _ in range(RETRIES):
+            self.manifest = read_manifest(folder)
+            self._refuse_other(model)
+            try:
+                self._open()
+                return
+            except LibraryIndexError:
+                if read_manifest(folder)["data"] == self.manifest["data"]:
+                    raise
+        raise LibraryIndexError(f"{folder}: is replaced again and again; try later")
+
+    def _refuse_other(self, model: Checkpoint | None) -> None:
+        if model is None:
+            return
+        if self.manifest["model"] != model.fingerprint:
             raise LibraryIndexError(
-                f"{folder}: built with another model; run mmid build-index again, or give the"
+                f"{self.folder}: built with another model; run mmid build-index again, or give the"
                 " --model it was built with"
             )
-        self.kind: Kind = manifest["kind"]
-        self._data, self._hashes = folder / manifest["data"], manifest["files"]
-        self.entries = [Entry(**e) for e in json.loads(self._checked(PIECES).read_text())]
-        self.vectors = np.load(self._checked(VECTORS), mmap_mode="r", allow_pickle=False)
-        self.places = np.load(self._checked(PLACES), mmap_mode="r", allow_pickle=False)
-        self._notes = np.load(self._checked(NOTES), mmap_mode="r", allow_pickle=False)
-        self._firsts = np.array([entry.first for entry in self.entries])
-        written = sum(entry.notes for entry in self.entries)
-        if not (
-            len(self.vectors) == len(self.places) == manifest["snippets"]
-            and (len(self._notes), self._notes.dtype) == (written, NOTE_DTYPE)
-        ):
-            raise LibraryIndexError(f"{folder}: counts do not agree; run mmid build-index again")
+
+    def _open(self) -> None:
+        manifest = self.manifest
         self._graph: Any = None
         self._exact: Any = None
+        self.kind: Kind = manifest["kind"]
+        self.checks = Checks(self.folder, self.folder / manifest["data"], manifest["files"])
+        check = self.checks.check
+        self.entries: list[Entry] = read_pieces(check(PIECES))
+        try:
+            self.vectors = np.load(check(VECTORS), mmap_mode="r", allow_pickle=False)
+            self.places = np.load(check(PLACES), mmap_mode="r", allow_pickle=False)
+            self._notes = np.load(check(NOTES), mmap_mode="r", allow_pickle=False)
+        except (ValueError, OSError) as error:
+            raise LibraryIndexError(
+                f"{self.folder}: damaged; run mmid build-index again"
+            ) from error
+        self._firsts = np.array([entry.first for entry in self.entries])
+        ends = self._firsts + [entry.count for entry in self.entries]
+        if not (
+            len(self.vectors) == len(self.places) == manifest["rows"]
+            and self._notes.dtype == NOTE_DTYPE
+            and (self._firsts[1:] >= ends[:-1]).all()
+            and ends.max(initial=0) <= len(self.vectors)
+        ):
+            raise LibraryIndexError(
+                f"{self.folder}: counts do not agree; run mmid build-index again"
+            )
+
+        counts = ends - self._firsts
+        self.live = np.repeat(self._firsts - np.cumsum(counts) + counts, counts)
+        self.live += np.arange(len(self.live))
+        if len(self.live) > EXACT_BELOW and self._searched:
+            self._load_graph()  # now, as a writer may replace the files later
 
     def __len__(self) -> int:
         return len(self.entries)
 
-    def _checked(self, name: str) -> Path:
-        path: Path = self._data / name
-        try:
-            intact = file_digest(path) == self._hashes.get(name)
-        except OSError as error:
-            raise LibraryIndexError(
-                f"{path}: {error.strerror}; run mmid build-index again"
-            ) from error
-        if not intact:
-            raise LibraryIndexError(f"{path}: damaged; run mmid build-index again")
-        return path
+    @property
+    def snippets(self) -> int:
+        """How many snippets can be found."""
+        return len(self.live)
 
     def search(
         self, queries: np.ndarray, k: int, how: Search = "auto"
@@ -319,33 +277,37 @@ class LibraryIndex:
 
         Returns
         -------
-        snippets : np.ndarray [n, k] int64
+        rows : np.ndarray [n, k] int64
         similarity : np.ndarray [n, k] float32
             Cosine, best first.
         """
-        k = min(k, len(self.vectors))
-        if how == "exact" or (how == "auto" and len(self.vectors) <= EXACT_BELOW):
+        k = min(k, self.snippets)
+        if how == "exact" or (how == "auto" and self.snippets <= EXACT_BELOW):
             return self._search_exact(queries, k)
         return self._search_graph(queries, k)
 
     def _search_exact(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         if self._exact is None:
-            self._exact = torch.from_numpy(np.asarray(self.vectors, np.float32)).T.contiguous()
+            vectors = np.asarray(self.vectors[self.live], np.float32)
+            self._exact = torch.from_numpy(vectors).T.contiguous()
         found = [
             (torch.from_numpy(part) @ self._exact).topk(k)
             for part in np.array_split(queries, len(queries) // 64 + 1)
         ]
         return (
-            np.concatenate([f.indices.numpy() for f in found]),
+            self.live[np.concatenate([f.indices.numpy() for f in found])],
             np.concatenate([f.values.numpy() for f in found]),
         )
 
+    def _load_graph(self) -> None:
+        try:
+            self._graph = load_graph(self.checks.check(GRAPH), self.vectors.shape[1])
+        except RuntimeError as error:
+            raise LibraryIndexError(f"{self.folder}: {error}; run mmid index rebuild") from error
+
     def _search_graph(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         if self._graph is None:
-            import hnswlib
-
-            self._graph = hnswlib.Index(space="ip", dim=self.vectors.shape[1])
-            self._graph.load_index(str(self._checked(GRAPH)))
+            self._load_graph()
         self._graph.set_ef(max(SEARCH_BREADTH, 2 * k))
         try:
             labels, distance = self._graph.knn_query(queries, k)
@@ -355,31 +317,21 @@ class LibraryIndex:
 
     def notes(self, piece: int) -> np.ndarray:
         """Return the notes of a MIDI file, as `mmid.midi.read_midi` read them."""
-        entry = self.entries[piece]
+        return self.notes_of(self.entries[piece])
+
+    def notes_of(self, entry: Entry) -> np.ndarray:
+        """Return the notes of a row of the table."""
         return np.asarray(self._notes[entry.first_note : entry.first_note + entry.notes])
 
-    def locate(self, snippets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the item and the first frame of snippets, both shaped like them."""
-        pieces = np.searchsorted(self._firsts, snippets, side="right") - 1
-        return pieces, np.asarray(self.places)[snippets].astype(np.int64)
+    def item(self, piece: int) -> Embedded:
+        """Return all that the index holds of an item."""
+        entry = self.entries[piece]
+        rows = slice(entry.first, entry.first + entry.count)
+        return Embedded(
+            entry, self.kind, self.vectors[rows], self.places[rows], self.notes_of(entry)
+        )
 
-
-def _read_manifest(folder: Path) -> dict[str, Any]:
-    path = folder / "manifest.json"
-    if not path.is_file():
-        raise LibraryIndexError(f"{folder}: no index there; make one with mmid build-index FOLDER")
-    try:
-        manifest = json.loads(path.read_text())
-        if manifest["format"] != FORMAT:
-            raise LibraryIndexError(
-                f"{folder}: index format {manifest['format']!r}, this mmid reads {FORMAT}; run"
-                " mmid build-index again"
-            )
-        if not DATA_NAME.fullmatch(manifest["data"]) or not isinstance(manifest["files"], dict):
-            raise ValueError
-        if manifest["kind"] not in get_args(Kind):
-            raise ValueError
-        wanted = ("kind", "model", "data", "files", "snippets", "features")
-        return {key: manifest[key] for key in wanted}
-    except (ValueError, KeyError, TypeError) as error:
-        raise LibraryIndexError(f"{path}: damaged; run mmid build-index again") from error
+    def locate(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the item and the first frame of snippets, both shaped like their rows."""
+        pieces = np.searchsorted(self._firsts, rows, side="right") - 1
+        return pieces, np.asarray(self.places)[rows].astype(np.int64)

@@ -140,7 +140,8 @@ def file_digest(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _name(path: Path, folder: Path) -> str:
+def item_name(path: Path, folder: Path) -> str:
+    """Return the name of a file below a library's folder."""
     return Path(os.path.relpath(path, folder)).as_posix()
 
 
@@ -148,7 +149,7 @@ def read_piece(path: Path, folder: Path) -> Piece | BadFile:
     """Read one MIDI file of a library; a bad one is returned as such, not raised."""
     try:
         midi = read_midi(path)
-        return Piece(_name(path, folder), path, file_digest(path), midi)
+        return Piece(item_name(path, folder), path, file_digest(path), midi)
     except (MidiError, OSError) as error:
         return BadFile(path, str(error))
 
@@ -165,9 +166,16 @@ def read_recording(path: Path, folder: Path, params: FeatureParams) -> Recording
         bands = recording_spectrogram(path, params).numpy()
         if not (bands > QUIET).any():
             return BadFile(path, f"{label(path)}: silent from beginning to end")
-        return Recording(_name(path, folder), path, file_digest(path), bands)
+        return Recording(item_name(path, folder), path, file_digest(path), bands)
     except (MmidError, OSError) as error:
         return BadFile(path, str(error))
+
+
+def read_item(
+    path: Path, root: Path, kind: Kind, params: FeatureParams
+) -> Piece | Recording | BadFile:
+    """Read one file of a library of a kind; names begin at the root."""
+    return read_piece(path, root) if kind == "midi" else read_recording(path, root, params)
 
 
 AHEAD = 4
@@ -181,6 +189,7 @@ def parallel(
     *,
     batch: int = 32,
     least: int = 16,
+    start: Callable[[], None] | None = None,
 ) -> Iterator[Result]:
     """Map a function over items in worker processes, in order; few items stay in this one.
 
@@ -195,14 +204,18 @@ def parallel(
         Items sent together, at most.
     least : int
         Items that a worker process is worth starting for.
+    start : callable, optional
+        Called once before anything else in the process that maps.
     """
     jobs = min(jobs or os.cpu_count() or 1, max(1, len(items) // least))
     if jobs == 1:
+        if start:
+            start()
         yield from map(function, items)
         return
     size = max(1, min(batch, len(items) // (AHEAD * jobs)))
     waiting: deque[Future[list[Result]]] = deque()
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(jobs, get_context("spawn"), start) as pool:
         try:
             for first in range(0, len(items), size):
                 if len(waiting) == AHEAD * jobs:
@@ -247,21 +260,31 @@ def scan(folders: Sequence[Path], jobs: int | None = None) -> tuple[int, Iterato
     return len(files), parallel(partial(read_piece, folder=library_root(folders)), files, jobs)
 
 
+def list_library(folders: Sequence[Path], kind: LibraryKind) -> tuple[Kind, list[Path]]:
+    """Find the files of a kind below folders.
+
+    ``auto`` means recordings where there are any but no MIDI file, else MIDI files.
+
+    Raises
+    ------
+    MmidError
+        If a folder is missing or without such files.
+    """
+    what = guess_kind(folders) if kind == "auto" else kind
+    return what, _find_all(folders, MIDI_SUFFIXES if what == "midi" else AUDIO_SUFFIXES)
+
+
 def scan_library(
     folders: Sequence[Path],
     kind: LibraryKind,
     params: FeatureParams,
     jobs: int | None = None,
 ) -> tuple[int, Iterator[Piece | Recording | BadFile]]:
-    """Find the files of a kind below folders, as `scan` does; recordings on the grid of `params`.
-
-    ``auto`` means recordings where there are any but no MIDI file, else MIDI files.
-    """
-    if (guess_kind(folders) if kind == "auto" else kind) == "midi":
-        return scan(folders, jobs)
-    files = _find_all(folders, AUDIO_SUFFIXES)
-    read = partial(read_recording, folder=library_root(folders), params=params)
-    return len(files), parallel(read, files, jobs, batch=1, least=8)
+    """Find the files of a kind below folders and read them, as `scan` does."""
+    what, files = list_library(folders, kind)
+    read = partial(read_item, root=library_root(folders), kind=what, params=params)
+    batch, least = (32, 16) if what == "midi" else (1, 8)
+    return len(files), parallel(read, files, jobs, batch=batch, least=least)
 
 
 def read_library(

@@ -20,8 +20,8 @@ import torch
 from mmid.console import Tell, quiet
 from mmid.errors import MmidError
 from mmid.figures import Panel, Series, save_figure
+from mmid.graph import SEARCH_BREADTH, build_graph
 from mmid.identify import NEIGHBOURS
-from mmid.index import SEARCH_BREADTH, build_graph
 
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
 QUERIES = 1_000
@@ -227,7 +227,7 @@ def measure_size(
         How many of the vectors are copies with noise.
     """
     started = time.perf_counter()
-    graph = build_graph(vectors)
+    graph = build_graph(vectors, np.arange(len(vectors)))
     built = time.perf_counter() - started
     graph.set_ef(max(SEARCH_BREADTH, 2 * neighbours))
     transposed = torch.from_numpy(vectors).T.contiguous()

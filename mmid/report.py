@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 from rich.table import Table
@@ -10,6 +11,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from mmid.answer import Identification, Match
     from mmid.evaluate import ClipScores
+    from mmid.pieces import Entry
     from mmid.retrieval import SnippetScores
     from mmid.train import Epoch
 
@@ -63,6 +65,31 @@ def _cells(match: Match) -> tuple[str, ...]:
         f"x{match.tempo_ratio:.2f}",
         f"{match.transpose:+d}" if match.transpose else "",
     )
+
+
+def pieces_table(entries: Sequence[Entry]) -> Table:
+    """Return the items of an index as a table."""
+    table = Table(title=f"{len(entries)} in the index", title_justify="left")
+    for name in ("name", "title", "length", "snippets"):
+        table.add_column(name, justify="left" if name in ("name", "title") else "right")
+    for entry in entries:
+        title = escape(entry.title or "")
+        table.add_row(escape(entry.name), title, clock(entry.seconds), str(entry.count))
+    return table
+
+
+def info_table(facts: dict[str, Any]) -> Table:
+    """Return names and values, one a row."""
+    table = Table(show_header=False, box=None)
+    for name, value in facts.items():
+        if name == "bytes":
+            name, value = "size", f"{value / 1e6:.1f} MB"
+        elif isinstance(value, float):
+            value = f"{value:.2f}"
+        elif isinstance(value, (tuple, list)):
+            value = "\n".join(map(str, value))
+        table.add_row(name, escape(str(value)))
+    return table
 
 
 def snippet_table(result: SnippetScores) -> Table:

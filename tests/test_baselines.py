@@ -11,13 +11,14 @@ from mmid import baselines, basicpitch, chroma, fingerprints
 from mmid.baselines import Majority, open_baselines
 from mmid.basicpitch import BasicPitch, decode_notes, find_weights
 from mmid.bootstrap import mean_interval
+from mmid.build import build_index
 from mmid.chroma import ChromaLibrary, recording_chroma, score_chroma
 from mmid.cli import app
 from mmid.errors import MmidError
 from mmid.evaluate import calibrate, evaluate_pieces
 from mmid.fingerprints import FingerprintIndex, find_triples
 from mmid.identify import Identifier
-from mmid.index import LibraryIndex, build_index
+from mmid.index import LibraryIndex
 from mmid.midi import NOTE_DTYPE
 from mmid.params import DEFAULT
 from mmid.report import clip_table, recording_table

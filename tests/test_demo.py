@@ -9,6 +9,7 @@ import pytest
 from synth import SOUNDFONT, needs_fluidsynth
 
 from mmid.audio import read_audio
+from mmid.build import build_index
 from mmid.demo import (
     NOISE_DECIBELS,
     RECORDED_SECONDS,
@@ -26,7 +27,7 @@ from mmid.demo import (
 )
 from mmid.errors import MmidError
 from mmid.identify import Identifier
-from mmid.index import LibraryIndex, build_index
+from mmid.index import LibraryIndex
 from mmid.library import read_library as read_midi_library
 from mmid.pretrained import load_model
 from mmid.tune import Tune

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from synth import SOUNDFONT, needs_fluidsynth
 
+from mmid.build import build_index
 from mmid.confidence import Evidence, confidence
 from mmid.demo import write_library
 from mmid.errors import MmidError
 from mmid.evaluate import calibrate, evaluate_pieces, same_bars
 from mmid.identify import Identifier
-from mmid.index import LibraryIndex, build_index
+from mmid.index import LibraryIndex
 from mmid.library import Piece, file_digest, read_library, scan_library
 from mmid.params import DEFAULT
 from mmid.pretrained import load_model

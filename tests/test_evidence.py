@@ -11,6 +11,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from mmid.build import build_index
 from mmid.checkpoint import save_checkpoint
 from mmid.cli import app
 from mmid.errors import MmidError
@@ -23,7 +24,7 @@ from mmid.evidence import (
     picture_paths,
 )
 from mmid.identify import NEIGHBOURS, TEMPO_RATIOS, Identifier
-from mmid.index import LibraryIndex, build_index
+from mmid.index import LibraryIndex
 from mmid.library import scan_library
 from mmid.midi import write_midi
 from mmid.params import DEFAULT

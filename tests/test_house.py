@@ -19,7 +19,8 @@ ORDER = [
     *("__init__", "errors", "choices", "params", "console"),
     *("_torchaudio", "audio", "smf", "midi", "tune", "abc"),
     *("features", "transcriber", "pathways", "encoders", "checkpoint", "pretrained"),
-    *("library", "query", "index", "vote", "align", "confidence", "answer"),
+    *("library", "query", "pieces", "pending", "graph", "index", "writer", "build", "upkeep"),
+    *("vote", "align", "confidence", "answer"),
     "identify",
     *("losses", "metrics", "render", "renderings", "augment", "corpus", "data", "cca"),
     *("copies", "figures", "autoencoders", "experiment", "tasks", "train"),
@@ -38,7 +39,7 @@ ORDER = [
         "demo",
         "ablation",
     ),
-    *("cli_options", "cli_eval", "cli_figures", "cli_train", "cli"),
+    *("cli_options", "cli_eval", "cli_figures", "cli_index", "cli_train", "cli"),
 ]
 """A module imports only modules before it in this list."""
 

@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from mmid.answer import Identification, Match
+from mmid.build import build_index
 from mmid.errors import AudioError, MmidError
 from mmid.features import spectrogram
 from mmid.identify import KEYS, NEIGHBOURS, TEMPO_RATIOS, Identifier
-from mmid.index import LibraryIndex, build_index
+from mmid.index import LibraryIndex
 from mmid.library import Recording, read_library
 from mmid.midi import write_midi
 from mmid.params import DEFAULT
@@ -195,7 +196,7 @@ def test_another_key_is_found_when_asked_for(identifier, opened, pieces, semiton
     wide = opened(pieces, keys=KEYS, tempo_ratios=(1.0,))
     answer = wide.identify(query)
     best = answer.matches[0]
-    assert (best.piece, best.transpose) == (pieces[2].name, semitones) and answer.matched
+    assert (best.piece, best.transpose) == (pieces[2].name, semitones) and best.confidence > 0.4
     assert best.start == pytest.approx(5, abs=0.1) and best.explained > 0.8
 
 

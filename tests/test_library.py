@@ -166,7 +166,7 @@ def test_results_come_in_order_and_few_of_them_wait(monkeypatch):
     sent = []
 
     class Threads(ThreadPoolExecutor):
-        def __init__(self, jobs, mp_context):
+        def __init__(self, jobs, _context, _start):
             super().__init__(jobs)
 
         def submit(self, function, *arguments):

@@ -10,10 +10,11 @@ import torch
 from typer.testing import CliRunner
 
 from mmid import neighbours
+from mmid.build import build_index
 from mmid.checkpoint import save_checkpoint
 from mmid.cli import app
 from mmid.errors import MmidError
-from mmid.index import LibraryIndex, build_index
+from mmid.index import LibraryIndex
 from mmid.neighbours import (
     compare_search,
     draw_search,

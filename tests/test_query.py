@@ -10,6 +10,7 @@ import pytest
 import torch
 from synth import SOUNDFONT, needs_fluidsynth
 
+from mmid.build import build_index
 from mmid.checkpoint import Checkpoint
 from mmid.corpus import Recipe, performed
 from mmid.demo import write_library
@@ -17,7 +18,7 @@ from mmid.encoders import Encoders
 from mmid.errors import AudioError, MidiError, MmidError
 from mmid.features import piano_roll, spectrogram
 from mmid.identify import Identifier
-from mmid.index import LibraryIndex, build_index
+from mmid.index import LibraryIndex
 from mmid.library import Recording, read_library
 from mmid.midi import write_midi
 from mmid.params import DEFAULT

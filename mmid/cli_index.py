@@ -1,0 +1,132 @@
+"""`mmid index`: look at an index and look after it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mmid.cli_options import Device, Index, Jobs, JsonFlag, Model, default_index
+from mmid.console import note, progress, stdout
+
+index_app = typer.Typer(help="Look at an index, and look after it.", no_args_is_help=True)
+
+
+@index_app.command("list", epilog="Example: mmid index list --json")
+def list_pieces(index: Index = None, as_json: JsonFlag = False) -> None:
+    """List what the index holds, by name."""
+    from mmid.index import LibraryIndex
+    from mmid.report import pieces_table
+
+    entries = sorted(LibraryIndex(index or default_index(), None).entries, key=lambda e: e.name)
+    if as_json:
+        names = ("name", "title", "seconds", "digest", "count")
+        typer.echo(json.dumps([{n: getattr(e, n) for n in names} for e in entries], indent=1))
+    else:
+        stdout.print(pieces_table(entries))
+
+
+@index_app.command(epilog="Example: mmid index info --index my-index")
+def info(index: Index = None, as_json: JsonFlag = False) -> None:
+    """Tell what the index is: its size, its model, where its files come from."""
+    from mmid.index import LibraryIndex
+    from mmid.report import info_table
+    from mmid.upkeep import describe
+
+    found = describe(LibraryIndex(index or default_index(), None))
+    if as_json:
+        typer.echo(json.dumps(found.to_dict(), indent=1))
+    else:
+        stdout.print(info_table(found.to_dict()))
+
+
+@index_app.command(epilog="Example: mmid index remove 'old-songs/*'")
+def remove(
+    pieces: Annotated[
+        list[str], typer.Argument(help="Names as mmid index list shows them; * and ? may be used.")
+    ],
+    index: Index = None,
+) -> None:
+    """Take pieces out of the index; their files may be gone.
+
+    What lies in the library folders still comes back with the next mmid build-index.
+    """
+    from mmid.upkeep import remove_pieces
+
+    with progress() as tell:
+        removed = remove_pieces(index or default_index(), pieces, tell)
+    for name in removed:
+        note(f"removed: {name}")
+
+
+@index_app.command(epilog="Example: mmid index verify")
+def verify(index: Index = None, as_json: JsonFlag = False) -> None:
+    """Hash every file of the index, compare its graph with exact search, and look for its files.
+
+    The exit status is 1 if anything of the index is damaged; files that are gone or changed are
+    only told.
+    """
+    from dataclasses import asdict
+
+    from mmid.upkeep import verify_index
+
+    found = verify_index(index or default_index())
+    if as_json:
+        typer.echo(json.dumps(asdict(found), indent=1))
+    else:
+        for fault in found.faults:
+            note(f"mmid: {fault}")
+        if found.recall is not None:
+            stdout.print(f"recall of the graph against exact search: {found.recall:.1%}")
+        for what, names in (("gone", found.missing), ("changed", found.changed)):
+            if names:
+                stdout.print(f"{len(names)} files {what}, {names[0]} the first", markup=False)
+    if found.faults:
+        raise typer.Exit(1)
+    if not as_json:
+        stdout.print("sound")
+
+
+@index_app.command(epilog="Example: mmid index rebuild --vectors --model mmid-2")
+def rebuild(
+    index: Index = None,
+    vectors: Annotated[
+        bool, typer.Option("--vectors", help="Embed every file again as well, with --model.")
+    ] = False,
+    model: Model = None,
+    device: Device = "auto",
+    jobs: Jobs = None,
+) -> None:
+    """Build the graph anew from the vectors; with --vectors, those anew from the files."""
+    from mmid.build import update_index
+    from mmid.encoders import pick_device
+    from mmid.index import library_of, read_manifest
+    from mmid.pretrained import load_model
+    from mmid.upkeep import rebuild_graph
+
+    folder = index or default_index()
+    with progress() as tell:
+        if not vectors:
+            rebuild_graph(folder, tell)
+        else:
+            library, kind = library_of(folder), read_manifest(folder)["kind"]
+            loaded = load_model(model, pick_device(device))
+            update_index(folder, library, loaded, kind, jobs=jobs, anew=True, progress=tell)
+    note(f"rebuilt {folder}")
+
+
+@index_app.command(epilog="Example: mmid index merge songs-index folk-index --index all")
+def merge(
+    others: Annotated[list[Path], typer.Argument(help="Indexes made by one model.")],
+    index: Index = None,
+) -> None:
+    """Make a new index of several."""
+    from mmid.upkeep import merge_indexes
+
+    with progress() as tell:
+        twice = merge_indexes(index or default_index(), others, tell)
+    if twice:
+        note(f"{len(twice)} files are in several of them and were taken once")
+    note(f"merged into {index or default_index()}")

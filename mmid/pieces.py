@@ -1,0 +1,102 @@
+"""The table of an index's items, in SQLite.
+
+Conventions: rows come in the order of their vectors; a row's position is the item's number.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+
+from mmid.errors import LibraryIndexError
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A MIDI file or a recording of the index.
+
+    Parameters
+    ----------
+    name : str
+        Path relative to the library folder.
+    title : str or None
+        Of a MIDI file that has one.
+    seconds : float
+    digest : str
+        SHA-256 of the file.
+    first, count : int
+        Its vectors.
+    first_note, notes : int
+        Its notes; none of a recording.
+    size, changed : int
+        Bytes of the file, and nanoseconds since 1970 when it was last changed; 0 if not known.
+    """
+
+    name: str
+    title: str | None
+    seconds: float
+    digest: str
+    first: int
+    count: int
+    first_note: int
+    notes: int
+    size: int = 0
+    changed: int = 0
+
+
+COLUMNS = {
+    "name": "TEXT",
+    "title": "TEXT",
+    "seconds": "REAL",
+    "digest": "TEXT",
+    "first": "INTEGER",
+    "count": "INTEGER",
+    "first_note": "INTEGER",
+    "notes": "INTEGER",
+    "size": "INTEGER",
+    "changed": "INTEGER",
+}
+assert list(COLUMNS) == [field.name for field in fields(Entry)]
+
+
+def write_pieces(path: Path, entries: Sequence[Entry]) -> None:
+    """Write the table to a new file."""
+    rows = [(_storable(entry.name), *astuple(entry)[1:]) for entry in entries]
+    with closing(sqlite3.connect(path)) as table, table:
+        table.execute(
+            "CREATE TABLE pieces (" + ", ".join(f"{c} {t}" for c, t in COLUMNS.items()) + ")"
+        )
+        table.executemany(f"INSERT INTO pieces VALUES ({', '.join('?' * len(COLUMNS))})", rows)
+
+
+def read_pieces(path: Path) -> list[Entry]:
+    """Read the table.
+
+    Raises
+    ------
+    LibraryIndexError
+        If it is no such table.
+    """
+    try:
+        uri = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
+        with closing(sqlite3.connect(uri, uri=True)) as table:
+            rows = table.execute(f"SELECT {', '.join(COLUMNS)} FROM pieces ORDER BY rowid")
+            return [Entry(_stored(row[0]), *row[1:]) for row in rows]
+    except (sqlite3.Error, TypeError) as error:
+        raise LibraryIndexError(f"{path}: damaged; run mmid build-index again") from error
+
+
+def _storable(name: str) -> str | bytes:
+    """Keep a name that is not Unicode as the bytes it is on disk."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return name.encode("utf-8", "surrogateescape")
+    return name
+
+
+def _stored(name: str | bytes) -> str:
+    return name.decode("utf-8", "surrogateescape") if isinstance(name, bytes) else name

@@ -1,0 +1,237 @@
+"""An index looked at and looked after: checked, thinned, mended, merged."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmid.errors import LibraryIndexError
+from mmid.index import GRAPH, NOTES, PIECES, PLACES, VECTORS, LibraryIndex
+from mmid.pieces import Entry
+from mmid.writer import Origin, Tell, tell_nobody, write_index, writing
+
+SAMPLE, NEIGHBOURS = 500, 10
+"""Snippets whose neighbours in the graph are compared with the true ones, and how many."""
+
+JITTER = 0.15
+"""Noise added to them, a coordinate's standard deviation times the root of the dimensions."""
+
+
+@dataclass(frozen=True)
+class IndexInfo:
+    """What an index is.
+
+    ``rows`` counts vectors on disk, ``snippets`` those that can be found; ``bytes`` is the size on
+    disk.
+    """
+
+    folder: str
+    kind: str
+    items: int
+    hours: float
+    snippets: int
+    rows: int
+    bytes: int
+    format: str
+    mmid: str
+    made: str
+    model: str
+    recipe: dict[str, Any]
+    folders: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON-ready names and values."""
+        return asdict(self)
+
+
+def describe(index: LibraryIndex) -> IndexInfo:
+    """Tell what an index is."""
+    manifest = index.manifest
+    data = index.folder / manifest["data"]
+    return IndexInfo(
+        folder=os.fspath(index.folder),
+        kind=index.kind,
+        items=len(index),
+        hours=sum(entry.seconds for entry in index.entries) / 3600,
+        snippets=index.snippets,
+        rows=manifest["rows"],
+        bytes=sum((data / name).stat().st_size for name in manifest["files"]),
+        format=manifest["format"],
+        mmid=manifest["mmid"],
+        made=manifest["made"],
+        model=manifest["model"],
+        recipe=manifest["recipe"],
+        folders=tuple(manifest["folders"]),
+    )
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What `verify_index` found.
+
+    Parameters
+    ----------
+    faults : tuple of str
+        What is damaged; none in a sound index.
+    recall : float or None
+        Share of true neighbours that the graph finds; None where it cannot be read.
+    missing, changed : tuple of str
+        Files of the library that are gone or differ from what was embedded.
+    """
+
+    faults: tuple[str, ...]
+    recall: float | None
+    missing: tuple[str, ...]
+    changed: tuple[str, ...]
+
+
+def verify_index(folder: Path, seed: int = 0) -> Verification:
+    """Hash every file of an index, compare its graph with exact search, and look at its library.
+
+    Raises
+    ------
+    LibraryIndexError
+        If it cannot be opened at all.
+    """
+    index = LibraryIndex(folder, None)
+    faults = []
+    for name in (PIECES, VECTORS, PLACES, NOTES, GRAPH):
+        try:
+            index.checks.check(name, again=True)
+        except LibraryIndexError as error:
+            faults.append(str(error))
+    recall = None if faults else graph_recall(index, seed)
+    root = Path(index.manifest["root"])
+    missing, changed = [], []
+    for entry in index.entries if index.manifest["root"] else []:
+        try:
+            stat = (root / entry.name).stat()
+        except OSError:
+            missing.append(entry.name)
+            continue
+        if (stat.st_size, stat.st_mtime_ns) != (entry.size, entry.changed):
+            changed.append(entry.name)
+    return Verification(tuple(faults), recall, tuple(missing), tuple(changed))
+
+
+def graph_recall(index: LibraryIndex, seed: int = 0) -> float:
+    """Return the share of true nearest neighbours that the graph finds, for shaken snippets."""
+    rng = np.random.default_rng(seed)
+    some = np.sort(rng.choice(index.live, min(SAMPLE, index.snippets), replace=False))
+    vectors = np.asarray(index.vectors[some], np.float32)
+    vectors += rng.normal(0, JITTER / np.sqrt(vectors.shape[1]), vectors.shape).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    found, true = (index.search(vectors, NEIGHBOURS, how)[1] for how in ("hnsw", "exact"))
+    least = true[:, -1:] - 1e-4  # equally near ones are as good
+    return float((found >= least).mean())
+
+
+def remove_pieces(folder: Path, names: Sequence[str], progress: Tell = tell_nobody) -> list[str]:
+    """Take items out of an index, whether or not their files are there still.
+
+    Parameters
+    ----------
+    folder : Path
+    names : sequence of str
+        As `mmid index list` shows them; ``*`` and ``?`` stand for any characters and any one.
+
+    Returns
+    -------
+    list of str
+        What was removed.
+
+    Raises
+    ------
+    LibraryIndexError
+        If a name matches nothing, nothing would be left, or another process writes the index.
+    """
+    with writing(folder):
+        old = LibraryIndex(folder, None)
+        held = [entry.name for entry in old.entries]
+        removed: set[str] = set()
+        for name in names:
+            matching = {name} & set(held) or set(fnmatch.filter(held, name))
+            if not matching:
+                raise LibraryIndexError(f"{folder}: no piece {name!r}; see mmid index list")
+            removed |= matching
+        kept = [entry for entry in old.entries if entry.name not in removed]
+        if not kept:
+            raise LibraryIndexError(f"{folder}: nothing would be left; delete the folder instead")
+        pairs = [(entry, entry) for entry in kept]
+        write_index(folder, Origin.of(old.manifest), pairs, [], old.item, old, progress)
+    return [name for name in held if name in removed]
+
+
+def rebuild_graph(folder: Path, progress: Tell = tell_nobody) -> None:
+    """Build an index's graph anew from its vectors, without those of items that were dropped.
+
+    Raises
+    ------
+    LibraryIndexError
+        If the vectors are damaged, or another process writes the index.
+    """
+    with writing(folder):
+        old = LibraryIndex(folder, None)
+        pairs = [(entry, entry) for entry in old.entries]
+        origin = Origin.of(old.manifest)
+        write_index(folder, origin, pairs, [], old.item, old, progress, anew=True)
+
+
+def merge_indexes(folder: Path, others: Sequence[Path], progress: Tell = tell_nobody) -> list[str]:
+    """Make an index of several, made by one model.
+
+    Files of the same name and content count once; names are taken from where the libraries meet.
+
+    Returns
+    -------
+    list of str
+        Names left out, as another index has the same file.
+
+    Raises
+    ------
+    LibraryIndexError
+        If they are of different kinds, models or recipes, or the folder is not empty.
+    """
+    indexes = [LibraryIndex(other, None) for other in others]
+    origins = [Origin.of(index.manifest) for index in indexes]
+    first = origins[0]
+    for other, origin in zip(others, origins, strict=True):
+        if (origin.kind, origin.model, origin.recipe) != (first.kind, first.model, first.recipe):
+            raise LibraryIndexError(f"{other}: not of the model and kind of {others[0]}")
+    if (folder / "manifest.json").exists():
+        raise LibraryIndexError(f"{folder}: holds an index; merge into a new folder")
+    roots = [origin.root for origin in origins]
+    root = os.path.commonpath(roots) if all(roots) else ""
+    places: list[tuple[int, int]] = []
+    fresh: list[Entry] = []
+    known: set[tuple[str, str]] = set()
+    twice: list[str] = []
+    for number, index in enumerate(indexes):
+        for place, entry in enumerate(index.entries):
+            path = os.path.relpath(Path(roots[number], entry.name), root) if root else entry.name
+            name = Path(path).as_posix()
+            if (name, entry.digest) in known:
+                twice.append(name)
+                continue
+            known.add((name, entry.digest))
+            places.append((number, place))
+            fresh.append(replace(entry, name=name))
+    folders = tuple(dict.fromkeys(f for origin in origins for f in origin.folders))
+    merged = replace(first, root=root, folders=folders)
+    with writing(folder):
+        write_index(
+            folder,
+            merged,
+            [],
+            fresh,
+            lambda i: indexes[places[i][0]].item(places[i][1]),
+            None,
+            progress,
+        )
+    return twice

@@ -1,0 +1,309 @@
+"""Indexes written: one writer at a time, and the old index or the new one at any moment.
+
+Conventions: the new data folder is complete and on disk before the manifest is put in place of the
+old one; only then are older data folders deleted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from mmid import __version__
+from mmid.choices import Kind
+from mmid.errors import LibraryIndexError
+from mmid.graph import build_graph, extend_graph
+from mmid.index import (
+    DATA_NAME,
+    FORMAT,
+    GRAPH,
+    MANIFEST,
+    NOTES,
+    PIECES,
+    PLACES,
+    VECTORS,
+    LibraryIndex,
+    Manifest,
+)
+from mmid.library import file_digest
+from mmid.midi import NOTE_DTYPE
+from mmid.pending import Embedded
+from mmid.pieces import Entry, write_pieces
+
+SPARE = 0.25
+"""Dead rows are dropped, and the graph is built anew, once they are this share of all."""
+
+LOCK = "writing.lock"
+
+Tell = Callable[[str, int, int], None]
+
+
+def tell_nobody(what: str, done: int, total: int) -> None:
+    """Show no progress."""
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Be the only writer of an index.
+
+    Raises
+    ------
+    LibraryIndexError
+        If the folder holds something else, or another process writes the index.
+    """
+    _refuse_foreign(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise LibraryIndexError(
+            f"{folder}: another mmid is writing this index; try again when it is done"
+        ) from None
+    try:
+        yield
+    finally:
+        if not any(path.name != LOCK for path in folder.iterdir()):
+            (folder / LOCK).unlink(missing_ok=True)
+            lock.release()
+            folder.rmdir()
+        lock.release()
+
+
+def _refuse_foreign(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise LibraryIndexError(f"{folder}: is a file; an index is a folder")
+    if folder.is_dir() and any(folder.iterdir()) and not (_own(folder) or _named(folder)):
+        raise LibraryIndexError(
+            f"{folder}: not empty and not an mmid index; choose another --index"
+        )
+
+
+def _own(folder: Path) -> bool:
+    return bool(_data_folders(folder)) or (folder / LOCK).exists()
+
+
+def _data_folders(folder: Path) -> list[Path]:
+    return [path for path in folder.glob("data-*") if DATA_NAME.fullmatch(path.name)]
+
+
+def _named(folder: Path) -> bool:
+    """Tell whether a manifest, maybe damaged, is mmid's: many programs have a file so called."""
+    try:
+        return b"mmid-index-" in (folder / MANIFEST).read_bytes()
+    except OSError:
+        return False
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What an index is made of, and how.
+
+    Parameters
+    ----------
+    kind : {"midi", "recordings"}
+    model : str
+        Fingerprint.
+    features : dict
+        The model's grid.
+    recipe : dict
+        How items are embedded.
+    root : str
+        Where their names begin.
+    folders : tuple of str
+        The library's.
+    """
+
+    kind: Kind
+    model: str
+    features: dict[str, Any]
+    recipe: dict[str, Any]
+    root: str
+    folders: tuple[str, ...]
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> Origin:
+        """Read it off a manifest."""
+        names = ("kind", "model", "features", "recipe", "root")
+        return cls(**{n: manifest[n] for n in names}, folders=tuple(manifest["folders"]))  # type: ignore[literal-required]
+
+
+def write_index(
+    folder: Path,
+    origin: Origin,
+    kept: Sequence[tuple[Entry, Entry]],
+    fresh: Sequence[Entry],
+    load: Callable[[int], Embedded],
+    old: LibraryIndex | None = None,
+    progress: Tell = tell_nobody,
+    *,
+    anew: bool = False,
+) -> None:
+    """Write an index, in place of what is there.
+
+    Parameters
+    ----------
+    folder : Path
+        Being written by this process alone.
+    origin : Origin
+    kept : sequence of (Entry, Entry)
+        Rows of the old index, in its order, and what they shall say now.
+    fresh : sequence of Entry
+        New rows.
+    load : callable
+        Gives the item of a new row by its place in `fresh`.
+    old : LibraryIndex, optional
+    progress : callable
+        Told ``(what, done, total)``.
+    anew : bool
+        Build the graph anew even where the old one could be extended.
+    """
+    live = sum(before.count for before, _ in kept)
+    extend = bool(old) and live >= (1 - SPARE) * len(old.vectors) and not anew  # type: ignore[union-attr]
+    base = len(old.vectors) if old and extend else 0
+    entries = _laid_out([after for _, after in kept], fresh, base if extend else None)
+    data = folder / f"data-{uuid.uuid4().hex[:12]}"
+    data.mkdir()
+    part = folder / f"manifest.{os.getpid()}.part"
+    try:
+        rows = max((e.first + e.count for e in entries), default=0)
+        rows = max(rows, base)
+        sources = _Sources(old, [before for before, _ in kept], len(fresh), load, whole=extend)
+        vectors = _store(data / VECTORS, rows, sources.arrays("vectors"))
+        _store(data / PLACES, rows, sources.arrays("places"))
+        _store(data / NOTES, sum(e.notes for e in entries), sources.notes(), NOTE_DTYPE)
+        write_pieces(data / PIECES, entries)
+        graph = _graph(old if extend else None, vectors, entries, base, progress)
+        graph.save_index(str(data / GRAPH))
+        for path in [*data.iterdir(), data]:
+            _sync(path)
+        manifest: Manifest = {
+            "format": FORMAT,
+            "mmid": __version__,
+            "made": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "kind": origin.kind,
+            "model": origin.model,
+            "features": origin.features,
+            "recipe": origin.recipe,
+            "root": origin.root,
+            "folders": list(origin.folders),
+            "rows": rows,
+            "data": data.name,
+            "files": {path.name: file_digest(path) for path in sorted(data.iterdir())},
+        }
+        part.write_text(json.dumps(manifest, indent=1))
+        _sync(part)
+        part.replace(folder / MANIFEST)
+        _sync(folder)
+    except BaseException:
+        shutil.rmtree(data, ignore_errors=True)
+        part.unlink(missing_ok=True)
+        raise
+    for stale in [*folder.glob("manifest.*.part"), *folder.glob("checked.json.*.part")]:
+        stale.unlink(missing_ok=True)
+    for other in _data_folders(folder):
+        if other != data:
+            shutil.rmtree(other, ignore_errors=True)
+
+
+def _laid_out(kept: Sequence[Entry], fresh: Sequence[Entry], base: int | None) -> list[Entry]:
+    """Give rows their places: the kept ones theirs, if new ones follow from `base` on."""
+    entries, first, first_note = [], base or 0, 0
+    for number, entry in enumerate([*kept, *fresh]):
+        stays = base is not None and number < len(kept)
+        entries.append(replace(entry, first=entry.first if stays else first, first_note=first_note))
+        first += 0 if stays else entry.count
+        first_note += entry.notes
+    return entries
+
+
+@dataclass(frozen=True, eq=False)
+class _Sources:
+    """Where the arrays of a new index come from, in their order."""
+
+    old: LibraryIndex | None
+    kept: Sequence[Entry]
+    fresh: int
+    load: Callable[[int], Embedded]
+    whole: bool
+
+    def arrays(self, name: str) -> Iterator[np.ndarray]:
+        if self.old:
+            stored = getattr(self.old, name)
+            if self.whole:
+                yield stored
+            else:
+                yield from (stored[e.first : e.first + e.count] for e in self.kept)
+        yield from (getattr(self.load(i), name) for i in range(self.fresh))
+
+    def notes(self) -> Iterator[np.ndarray]:
+        if self.old:
+            yield from (self.old.notes_of(entry) for entry in self.kept)
+        yield from (self.load(i).notes for i in range(self.fresh))
+
+
+def _store(
+    path: Path, rows: int, parts: Iterable[np.ndarray], dtype: np.dtype | None = None
+) -> np.ndarray:
+    """Write an .npy file part by part; return it mapped."""
+    stored: np.ndarray | None = None
+    done = 0
+    for part in parts:
+        if stored is None:
+            shape = rows, *part.shape[1:]
+            stored = np.lib.format.open_memmap(path, "w+", part.dtype, shape)
+        stored[done : done + len(part)] = part
+        done += len(part)
+    if stored is None or not rows:  # nothing can be mapped
+        stored = np.zeros(0, dtype)
+        np.save(path, stored)
+        return stored
+    assert done == rows
+    stored.flush()  # type: ignore[attr-defined]
+    return stored
+
+
+def _graph(
+    old: LibraryIndex | None,
+    vectors: np.ndarray,
+    entries: Sequence[Entry],
+    base: int,
+    progress: Tell,
+) -> Any:
+    """Extend the old index's graph, if it is whole; else build one."""
+
+    def tell(done: int, total: int) -> None:
+        progress("Linking", done, total)
+
+    live = np.concatenate([np.arange(e.first, e.first + e.count) for e in entries])
+    if old:
+        try:
+            path = old.checks.check(GRAPH)
+            dead = np.setdiff1d(old.live, live, assume_unique=True)
+            return extend_graph(path, vectors, live[live >= base], dead, tell)
+        except (LibraryIndexError, RuntimeError):
+            pass
+    return build_graph(vectors, live, tell)
+
+
+def _sync(path: Path) -> None:
+    """Have a file or a folder on disk before going on."""
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except OSError:
+        return  # folders cannot be opened everywhere
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
