@@ -41,8 +41,9 @@ from mmid.pieces import Entry
 from mmid.query import Query, as_query
 from mmid.writer import Origin, Tell, tell_nobody, write_index, writing
 
-EVERY = 2
-"""Of a pathway's snippets, every so many is kept: queries are embedded more densely."""
+EVERY: dict[Kind, int] = {"midi": 2, "recordings": 1}
+"""Of a pathway's snippets, every so many is kept: queries are embedded more densely. Recordings
+keep all, as the votes alone tell the tempo there: no notes are compared."""
 
 
 @dataclass(frozen=True)
@@ -86,8 +87,9 @@ def embed_whole(query: Query, model: Checkpoint) -> tuple[np.ndarray, np.ndarray
             part.half().cpu().numpy()
             for part in embed_frames(pathway, shape, params, drawing.frames, drawing.draw)
         ]
-    vectors = np.concatenate(parts)[::EVERY]
-    places = np.arange(0, snippet_count(drawing.frames, params, shape), EVERY) * shape.stride
+    every = EVERY[query.kind]
+    vectors = np.concatenate(parts)[::every]
+    places = np.arange(0, snippet_count(drawing.frames, params, shape), every) * shape.stride
     kept = drawing.heard_from(places, params.snippet)
     kept = kept if kept.any() else np.ones_like(kept)
     grid = places * (params.frame_rate / drawing.rate)

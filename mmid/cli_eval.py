@@ -13,6 +13,7 @@ from mmid.choices import BaselineName, Direction, Roughness
 from mmid.cli_options import (
     BaselineOption,
     Device,
+    Folders,
     Index,
     Jobs,
     JsonFlag,
@@ -23,8 +24,9 @@ from mmid.cli_options import (
     TransposeOption,
     VoteOption,
     open_identifier,
+    parse_sizes,
 )
-from mmid.console import progress, stdout
+from mmid.console import note, progress, stdout
 from mmid.errors import MmidError
 
 evaluation = typer.Typer(no_args_is_help=True, help="Measure how good the answers are.")
@@ -172,6 +174,37 @@ def eval_pieces(
     tables = [clip_table(results)] + ([recording_table(results)] if soundfont is None else [])
     _deliver([result.to_dict() for result in results], tables, json_lines, out)
     _gate("top-1", min(result.top1 for result in results[: len(seconds)]), min_top1)
+
+
+@evaluation.command(
+    "speed", epilog="Example: mmid eval speed my-midi --query take1.wav --sizes 1000,10000"
+)
+def eval_speed(
+    library: Folders,
+    query: Annotated[Path, typer.Option(help="A recording; its first 30 s are asked about.")],
+    sizes: Annotated[
+        str, typer.Option(help="Pieces; more than there are get copies in other keys and tempi.")
+    ] = "1000,10000",
+    json_lines: JsonFlag = False,
+    out: OutFile = None,
+) -> None:
+    """Measure how an index grows: building, adding, size, memory, asking, recall.
+
+    The packaged model is used. The commands run as processes of their own, one at a time.
+    """
+    from tempfile import TemporaryDirectory
+
+    from mmid.encoders import pick_device
+    from mmid.pretrained import load_model
+    from mmid.report import growth_table
+    from mmid.speed import measure_growth
+
+    wanted, loaded = parse_sizes(sizes), load_model(None, pick_device("cpu"))
+    rows = []
+    for size in wanted:
+        with TemporaryDirectory(prefix="mmid-speed-") as folder:
+            rows.append(measure_growth(library, query, size, Path(folder), loaded, note))
+    _deliver([row.to_dict() for row in rows], [growth_table(rows)], json_lines, out)
 
 
 @evaluation.command(

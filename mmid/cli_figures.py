@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from mmid.cli_eval import evaluation
-from mmid.cli_options import Device, Index, JsonFlag, Model, default_index
+from mmid.cli_options import Device, Index, JsonFlag, Model, default_index, parse_sizes
 from mmid.console import note, progress, stdout
 from mmid.report import clock
 
@@ -122,7 +122,7 @@ def eval_search(
     from mmid.neighbours import compare_search, draw_search
     from mmid.pretrained import load_model
 
-    wanted = _parse_sizes(sizes)
+    wanted = parse_sizes(sizes)
     if out:
         check_target(out)
     opened = LibraryIndex(index or default_index(), load_model(model))
@@ -135,16 +135,6 @@ def eval_search(
     if out:
         draw_search(report, out)
     _show(report.to_dict(), search_table(report), json_lines)
-
-
-def _parse_sizes(text: str) -> list[int]:
-    try:
-        sizes = [int(part) for part in text.split(",")]
-    except ValueError:
-        sizes = [0]
-    if min(sizes) < 1:
-        raise typer.BadParameter(f"{text!r}: give whole numbers, such as 1000,100000")
-    return sorted(sizes)
 
 
 def _show(data: object, table: Table, json_lines: bool) -> None:

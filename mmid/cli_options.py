@@ -100,6 +100,17 @@ BaselineOption = Annotated[
 ]
 
 
+def parse_sizes(text: str) -> list[int]:
+    """Read sizes as a user gives them, ascending."""
+    try:
+        sizes = [int(part) for part in text.split(",")]
+    except ValueError:
+        sizes = [0]
+    if min(sizes) < 1:
+        raise typer.BadParameter(f"{text!r}: give whole numbers, such as 1000,100000")
+    return sorted(sizes)
+
+
 def default_cache() -> Path:
     """Return the folder of cached features."""
     from platformdirs import user_cache_path

@@ -27,7 +27,7 @@ from mmid.errors import MmidError
 from mmid.index import LibraryIndex
 from mmid.library import group_duplicates
 from mmid.params import FeatureParams
-from mmid.query import HEARD_SECONDS, Query, embed_query, open_query
+from mmid.query import MANY_KEYS, ONE_KEY, Query, embed_query, open_query
 from mmid.vote import Candidate, Hits, elect, nearest
 
 TEMPO_RATIOS = tuple(2 ** (step / 6) for step in range(-12, 13))
@@ -35,9 +35,6 @@ TEMPO_RATIOS = tuple(2 ** (step / 6) for step in range(-12, 13))
 
 KEYS = tuple(sorted(range(-6, 7), key=abs))
 """Transpositions tried when asked to, semitones."""
-
-MANY_KEYS_SECONDS = 10.0
-"""How much of a query is looked up in each key, where several are tried."""
 
 NEIGHBOURS = 25
 """Nearest snippets that vote, for each snippet of the query (Dorfer et al. 2017)."""
@@ -245,8 +242,8 @@ class Identifier:
 
     def _hits(self, query: Query, tempo_ratio: float, count: int) -> list[Hits]:
         """Look a query up at a tempo, in each key."""
-        seconds = HEARD_SECONDS if len(self._keys) == 1 else MANY_KEYS_SECONDS
-        vectors, frames = embed_query(query, self._model, tempo_ratio, seconds, self._keys)
+        effort = ONE_KEY if len(self._keys) == 1 else MANY_KEYS
+        vectors, frames = embed_query(query, self._model, tempo_ratio, effort, self._keys)
         snippets, similarity = self._index.search(
             vectors.reshape(-1, vectors.shape[2]), count, self._search
         )

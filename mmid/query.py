@@ -35,11 +35,11 @@ from mmid.params import DEFAULT, FeatureParams
 from mmid.pathways import PathwayConfig
 from mmid.transcriber import LOWEST, PITCHES, heard_rolls
 
-HEARD_SECONDS, EXCERPT_SECONDS = 30.0, 5.0
-"""So much of a query is embedded at each tempo; of longer music, in excerpts of this length."""
+EXCERPT_SECONDS = 5.0
+"""Of music too long to be embedded whole, excerpts of this length are."""
 
 PHASES = 2
-"""Query snippets for each stride of the index, where that much may be embedded; else one."""
+"""Query snippets for each stride of a pathway, where a query is embedded densely; else one."""
 
 TUNINGS = (0, -20, 20, -40, 40)
 """Tunings tried, cents above concert pitch; the transcriber bears 15 more either way."""
@@ -49,6 +49,26 @@ TUNED_SECONDS = 10.0
 
 CERTAIN = 6.0
 """Log-odds of what is written."""
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much of a query is embedded at each tempo and in each key.
+
+    Parameters
+    ----------
+    seconds : float
+        As drawn; of longer music, excerpts spread evenly over it.
+    dense_seconds : float
+        Music drawn no longer than this is embedded more densely than the index, so that a snippet
+        falls near each of those.
+    """
+
+    seconds: float
+    dense_seconds: float
+
+
+ONE_KEY, MANY_KEYS = Effort(30.0, 15.0), Effort(10.0, 10.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -340,12 +360,10 @@ def embed_query(
     query: Query,
     model: Checkpoint,
     tempo_ratio: float = 1.0,
-    seconds: float = HEARD_SECONDS,
+    effort: Effort = ONE_KEY,
     keys: Sequence[int] = (0,),
 ) -> tuple[np.ndarray, np.ndarray]:
     """Embed music as if it were played at the library's speed, and in its key.
-
-    In short queries snippets lie closer than in the index, so that one falls near each of these.
 
     Parameters
     ----------
@@ -353,8 +371,7 @@ def embed_query(
     model : Checkpoint
     tempo_ratio : float
         The query's assumed speed against the library.
-    seconds : float
-        How much to embed, as drawn; of longer music, excerpts spread evenly over it.
+    effort : Effort
     keys : sequence of int
         The query's assumed transpositions against the library, semitones.
 
@@ -375,8 +392,8 @@ def embed_query(
     params, device = model.encoders.config.features, model.encoders.device
     drawing = query.at(tempo_ratio, device)
     pathway, shape = query.pathway(model.encoders)
-    firsts, length = _excerpts(drawing.frames, drawing.rate, seconds)
-    dense = PHASES * len(firsts) * length <= seconds * drawing.rate
+    firsts, length = _excerpts(drawing.frames, drawing.rate, effort.seconds)
+    dense = drawing.frames <= effort.dense_seconds * drawing.rate
     phases = np.arange(0, shape.stride, max(1, shape.stride // (PHASES if dense else 1)))
     drawn = torch.stack([drawing.draw(first, length) for first in firsts])
     padded = nn.functional.pad(drawn, (0, int(phases[-1])))

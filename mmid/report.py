@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from mmid.evaluate import ClipScores
     from mmid.pieces import Entry
     from mmid.retrieval import SnippetScores
+    from mmid.speed import Growth
     from mmid.train import Epoch
 
 
@@ -90,6 +91,33 @@ def info_table(facts: dict[str, Any]) -> Table:
             value = "\n".join(map(str, value))
         table.add_row(name, escape(str(value)))
     return table
+
+
+def growth_table(rows: Sequence[Growth]) -> Table:
+    """Return what libraries of several sizes cost, a size a column."""
+    table = Table("", *(f"{row.pieces} pieces" for row in rows))
+    for name, unit in GROWTH_UNITS.items():
+        values = [getattr(row, name) for row in rows]
+        table.add_row(name.replace("_", " "), *(f"{value:,.4g} {unit}" for value in values))
+    return table
+
+
+GROWTH_UNITS = {
+    "hours": "h",
+    "snippets": "",
+    "build_seconds": "s",
+    "music_per_second": "s/s",
+    "build_megabytes": "MB",
+    "megabytes_per_hour": "MB/h",
+    "again_seconds": "s",
+    "adding_seconds": "s",
+    "import_seconds": "s",
+    "cold_seconds": "s",
+    "query_megabytes": "MB",
+    "warm_seconds": "s",
+    "keys_seconds": "s",
+    "recall": "",
+}
 
 
 def snippet_table(result: SnippetScores) -> Table:

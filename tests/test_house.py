@@ -34,6 +34,7 @@ ORDER = [
         "space",
         "lengths",
         "neighbours",
+        "speed",
         "report",
         "evidence",
         "demo",

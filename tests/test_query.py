@@ -27,7 +27,8 @@ from mmid.query import (
     CERTAIN,
     EXCERPT_SECONDS,
     HEARD,
-    HEARD_SECONDS,
+    MANY_KEYS,
+    ONE_KEY,
     QUIET,
     Heard,
     Score,
@@ -57,7 +58,7 @@ def asked(draw_notes, play) -> dict[str, Sound | Score]:
 def test_a_query_is_embedded_at_the_librarys_speed(tiny_model, asked, what, ratio):
     query = asked[what]
     [vectors], frames = embed_query(query, tiny_model, ratio)
-    step = 2 if 2 * ratio * query.seconds < HEARD_SECONDS else 4
+    step = 2 if ratio * query.seconds < ONE_KEY.dense_seconds else 4
     assert 25 < len(vectors) == len(frames)
     assert np.all(np.diff(frames) > 0)
     np.testing.assert_allclose(np.diff(frames)[:15], step / ratio)
@@ -79,17 +80,17 @@ def check_excerpts(frames: np.ndarray, seconds: float, heard: float) -> None:
 
 
 def test_a_long_recording_is_heard_in_excerpts_spread_over_it(tiny_model):
-    seconds = 6 * HEARD_SECONDS
+    seconds = 6 * ONE_KEY.seconds
     bands = torch.rand(DEFAULT.bands, int(seconds * DEFAULT.frame_rate))
-    check_excerpts(embed_query(Sound(bands), tiny_model)[1], seconds, HEARD_SECONDS)
-    few = embed_query(Sound(bands), tiny_model, seconds=10.0)[1]
+    check_excerpts(embed_query(Sound(bands), tiny_model)[1], seconds, ONE_KEY.seconds)
+    few = embed_query(Sound(bands), tiny_model, effort=MANY_KEYS)[1]
     check_excerpts(few, seconds, 10.0)
 
 
 def test_a_long_score_is_read_in_excerpts_spread_over_it(tiny_model, draw_notes):
-    seconds = 6 * HEARD_SECONDS
+    seconds = 6 * ONE_KEY.seconds
     _, frames = embed_query(Score(draw_notes(0, 800, seconds), seconds), tiny_model)
-    check_excerpts(frames, seconds, HEARD_SECONDS)
+    check_excerpts(frames, seconds, ONE_KEY.seconds)
 
 
 def test_a_score_faster_than_the_library_is_the_slower_score(tiny_model, draw_notes):
