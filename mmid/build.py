@@ -12,18 +12,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
-from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
 from mmid.checkpoint import Checkpoint
 from mmid.choices import Kind, LibraryKind
-from mmid.encoders import embed_frames, fast_autocast, snippet_count
+from mmid.embed import EVERY, Embed, embed_files, embed_item, embedded, file_stat
 from mmid.errors import LibraryIndexError
-from mmid.index import FORMAT, LibraryIndex
+from mmid.index import FORMAT, LibraryIndex, read_manifest
 from mmid.library import (
     BadFile,
     Piece,
@@ -32,18 +28,10 @@ from mmid.library import (
     item_name,
     library_root,
     list_library,
-    parallel,
-    read_item,
 )
-from mmid.midi import NOTE_DTYPE
 from mmid.pending import Embedded, Pending
 from mmid.pieces import Entry
-from mmid.query import Query, as_query
 from mmid.writer import Origin, Tell, tell_nobody, write_index, writing
-
-EVERY: dict[Kind, int] = {"midi": 2, "recordings": 1}
-"""Of a pathway's snippets, every so many is kept: queries are embedded more densely. Recordings
-keep all, as the votes alone tell the tempo there: no notes are compared."""
 
 
 @dataclass(frozen=True)
@@ -66,101 +54,9 @@ class BuildReport:
     gone: int = 0
 
 
-# ---- embedding
-
-
-def embed_whole(query: Query, model: Checkpoint) -> tuple[np.ndarray, np.ndarray]:
-    """Embed music in snippets with something to recognise: a note's onset, or sound.
-
-    Returns
-    -------
-    vectors : np.ndarray [n, embedding] float16
-    places : np.ndarray [n] uint32
-        First frame of each.
-    """
-    encoders, params = model.encoders, model.encoders.config.features
-    query = query.listened(encoders)
-    drawing = query.at(1.0, encoders.device)
-    pathway, shape = query.pathway(encoders)
-    with fast_autocast(encoders.device):
-        parts = [
-            part.half().cpu().numpy()
-            for part in embed_frames(pathway, shape, params, drawing.frames, drawing.draw)
-        ]
-    every = EVERY[query.kind]
-    vectors = np.concatenate(parts)[::every]
-    places = np.arange(0, snippet_count(drawing.frames, params, shape), every) * shape.stride
-    kept = drawing.heard_from(places, params.snippet)
-    kept = kept if kept.any() else np.ones_like(kept)
-    grid = places * (params.frame_rate / drawing.rate)
-    return vectors[kept], grid[kept].round().astype(np.uint32)
-
-
-Embed = Callable[[Piece | Recording, Checkpoint], tuple[np.ndarray, np.ndarray]]
-
-
-def embed_item(item: Piece | Recording, model: Checkpoint) -> tuple[np.ndarray, np.ndarray]:
-    """Embed a file of a library as `embed_whole` does."""
-    return embed_whole(as_query(item, model.encoders.config.features), model)
-
-
-def _embedded(item: Piece | Recording, model: Checkpoint, embed: Embed) -> Embedded:
-    query = as_query(item, model.encoders.config.features)
-    vectors, places = embed(item, model)
-    title, notes = None, np.zeros(0, NOTE_DTYPE)
-    if isinstance(item, Piece):
-        title, notes = item.midi.title, item.midi.notes
-    size, changed = file_stat(item.path)
-    counts = (0, len(places), 0, len(notes))
-    entry = Entry(item.name, title, query.seconds, item.digest, *counts, size, changed)
-    return Embedded(entry, query.kind, vectors, places, notes)
-
-
-def file_stat(path: Path) -> tuple[int, int]:
-    """Return the bytes of a file and when it was changed, ns since 1970; zeros if not known."""
-    try:
-        stat = path.stat()
-    except OSError:
-        return 0, 0
-    return stat.st_size, stat.st_mtime_ns
-
-
-_worker: dict[str, Checkpoint] = {}
-"""A worker process's own model."""
-
-
-def _start_worker(model: Checkpoint) -> None:
-    if parent_process():  # a worker, one of many
-        torch.set_num_threads(1)
-    _worker["model"] = model
-
-
-def _embed_file(path: Path, root: Path, kind: Kind) -> Embedded | BadFile:
-    model = _worker["model"]
-    item = read_item(path, root, kind, model.encoders.config.features)
-    return item if isinstance(item, BadFile) else _embedded(item, model, embed_item)
-
-
-def _embed_files(
-    files: Sequence[Path], root: Path, kind: Kind, model: Checkpoint, jobs: int | None
-) -> Iterator[Embedded | BadFile]:
-    """Read and embed files: in worker processes on the CPU, else reading only."""
-    batch, least = (32, 64) if kind == "midi" else (1, 8)
-    if model.encoders.device.type == "cpu":
-        embed = partial(_embed_file, root=root, kind=kind)
-        start = partial(_start_worker, model)
-        yield from parallel(embed, files, jobs, batch=batch, least=least, start=start)
-        return
-    read = partial(read_item, root=root, kind=kind, params=model.encoders.config.features)
-    for item in parallel(read, files, jobs, batch=batch, least=least):
-        yield item if isinstance(item, BadFile) else _embedded(item, model, embed_item)
-
-
-# ---- building
-
-
-RECIPE: dict[str, Any] = {"every": EVERY}
-"""How `embed_item` embeds; vectors made another way are not mixed with these."""
+def recipe_of(kind: Kind, every: int | None = None) -> dict[str, Any]:
+    """Tell how `embed_item` embeds; vectors made by another recipe are not mixed with these."""
+    return {"every": every or EVERY[kind]}
 
 
 def build_index(
@@ -169,7 +65,7 @@ def build_index(
     model: Checkpoint,
     progress: Callable[[int], None] = lambda done: None,
     embed: Embed = embed_item,
-    recipe: dict[str, Any] = RECIPE,
+    recipe: dict[str, Any] | None = None,
 ) -> BuildReport:
     """Embed items that were read and write their index; nothing that was there is kept.
 
@@ -184,8 +80,8 @@ def build_index(
         Told the files done.
     embed : callable
         Gives the vectors and places of an item, as `embed_item` does.
-    recipe : dict
-        What tells this way of embedding from others.
+    recipe : dict, optional
+        What tells this way of embedding from others; by default `recipe_of` its kind.
 
     Raises
     ------
@@ -200,13 +96,13 @@ def build_index(
             if isinstance(item, BadFile):
                 bad.append(item)
             else:
-                fresh.append(_embedded(item, model, embed))
+                fresh.append(embedded(item, model, embed))
             progress(done)
         if len({item.kind for item in fresh}) > 1:
             raise LibraryIndexError("MIDI files and recordings: build an index of each")
         entries = [item.entry for item in fresh]
         _refuse_nothing(entries, bad)
-        origin = _origin(fresh[0].kind, model, recipe)
+        origin = _origin(fresh[0].kind, model, recipe or recipe_of(fresh[0].kind))
         write_index(folder, origin, [], entries, fresh.__getitem__)
     return _report(origin.kind, entries, bad, added=len(fresh))
 
@@ -247,6 +143,7 @@ def update_index(
     jobs: int | None = None,
     keep_missing: bool = False,
     anew: bool = False,
+    every: int | None = None,
     progress: Tell = tell_nobody,
 ) -> BuildReport:
     """Bring an index up to its library; the first time, build it.
@@ -269,6 +166,8 @@ def update_index(
         Keep items whose files are not in the library any more.
     anew : bool
         Embed every file again.
+    every : int, optional
+        As of `mmid.embed.embed_whole`; by default as the index that is there, if any.
     progress : callable
         Told ``(what, done, total)``.
 
@@ -280,8 +179,9 @@ def update_index(
         If a folder of the library is missing or holds no file.
     """
     what, files = list_library(library, kind)
+    every = every or _every_before(folder)
     root = library_root(library)
-    origin = _origin(what, model, RECIPE, root, library)
+    origin = _origin(what, model, recipe_of(what, every), root, library)
     with writing(folder):
         old = None if anew else _reusable(folder, origin)
         pending = Pending(folder, _key(origin))
@@ -289,7 +189,9 @@ def update_index(
             pending.clear()
         update = _Update(old, pending, {item_name(path, root): path for path in files})
         try:
-            for done, _ in enumerate(update.embed(root, model, what, jobs), 1):
+            for done, _ in enumerate(
+                update.embed(root, model, what, partial(embed_item, every=every), jobs), 1
+            ):
                 progress("Indexing", done, len(files))
         finally:
             pending.flush()
@@ -305,6 +207,13 @@ def update_index(
             write_index(folder, origin, kept, fresh, load, old, progress)
         pending.clear()
     return _report(what, entries, update.bad, **counts)
+
+
+def _every_before(folder: Path) -> int | None:
+    try:
+        return int(read_manifest(folder)["recipe"]["every"])
+    except (LibraryIndexError, KeyError, TypeError, ValueError):
+        return None
 
 
 def _key(origin: Origin) -> str:
@@ -341,7 +250,9 @@ class _Update:
         self._digests: dict[str, str] = {}
         self.bad: list[BadFile] = []
 
-    def embed(self, root: Path, model: Checkpoint, kind: Kind, jobs: int | None) -> Iterator[str]:
+    def embed(
+        self, root: Path, model: Checkpoint, kind: Kind, embed: Embed, jobs: int | None
+    ) -> Iterator[str]:
         """Embed what is not known; yields the name of each file that is done."""
         unknown = []
         for name, path in self._files.items():
@@ -352,7 +263,9 @@ class _Update:
                 self._digests[name] = digest
                 yield name
         paths = [self._files[name] for name in unknown]
-        for name, item in zip(unknown, _embed_files(paths, root, kind, model, jobs), strict=True):
+        for name, item in zip(
+            unknown, embed_files(paths, root, kind, model, embed, jobs), strict=True
+        ):
             if isinstance(item, BadFile):
                 self.bad.append(item)
             else:

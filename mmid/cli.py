@@ -132,6 +132,15 @@ def build_index(
         Collapse, typer.Option(help="Keep all copies of a snippet, or their centroid.")
     ] = "none",
     soundfont: Soundfonts = None,
+    every: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=8,
+            help="Keep every so many-th place, 4 frames apart: more for a smaller index.",
+            show_default="2 of scores, 1 of recordings",
+        ),
+    ] = None,
     keep_missing: Annotated[
         bool, typer.Option(help="Keep what the library folders do not hold any more.")
     ] = False,
@@ -144,8 +153,8 @@ def build_index(
     Run again, it takes up what is new or changed, drops what is gone, and leaves the rest as it is.
     Files that cannot be read are left out and reported; the exit status is then 1.
     """
-    from mmid.build import RECIPE, update_index
     from mmid.build import build_index as build
+    from mmid.build import update_index
     from mmid.copies import copy_library, embed_copies
     from mmid.encoders import pick_device
     from mmid.index import library_of
@@ -168,11 +177,18 @@ def build_index(
                 loaded,
                 lambda n: tell("Indexing", n, count),
                 embed,
-                RECIPE | {"copies": copies, "collapse": collapse},
+                {"copies": copies, "collapse": collapse},
             )
         else:
             report = update_index(
-                folder, library, loaded, kind, jobs=jobs, keep_missing=keep_missing, progress=tell
+                folder,
+                library,
+                loaded,
+                kind,
+                jobs=jobs,
+                keep_missing=keep_missing,
+                every=every,
+                progress=tell,
             )
     _say_what_was_built(report, folder)
 

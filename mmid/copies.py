@@ -15,10 +15,10 @@ import numpy as np
 import torch
 
 from mmid.augment import Augmentation, roughen
-from mmid.build import embed_whole
 from mmid.checkpoint import Checkpoint
 from mmid.choices import Collapse
 from mmid.corpus import Recipe, performed
+from mmid.embed import embed_whole
 from mmid.features import spectrogram
 from mmid.library import BadFile, Piece, Recording, parallel
 from mmid.params import FeatureParams

@@ -15,7 +15,7 @@ import pytest
 from filelock import FileLock
 from typer.testing import CliRunner
 
-from mmid import build, writer
+from mmid import embed, writer
 from mmid.build import update_index
 from mmid.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from mmid.cli import app
@@ -55,13 +55,13 @@ def built(tmp_path, library, tiny_model) -> Path:
 def embedded(monkeypatch) -> list[str]:
     """List the files that are embedded."""
     names: list[str] = []
-    plain = build._embedded
+    plain = embed.embedded
 
     def spy(item, *rest):
         names.append(item.name)
         return plain(item, *rest)
 
-    monkeypatch.setattr(build, "_embedded", spy)
+    monkeypatch.setattr(embed, "embedded", spy)
     return names
 
 
@@ -491,3 +491,15 @@ def test_a_damaged_index_is_one_line_and_status_1(mmid, built):
     result = mmid("index", "verify")
     assert result.exit_code == 1
     assert isinstance(result.exception, (SystemExit, LibraryIndexError))
+
+
+def test_a_sparser_index_stays_sparse(tmp_path, library, tiny_model, draw_notes):
+    thick = update_index(tmp_path / "thick", [library], tiny_model)
+    thin = update_index(tmp_path / "thin", [library], tiny_model, every=4)
+    assert 1.8 < thick.snippets / thin.snippets < 2.2
+    assert (LibraryIndex(tmp_path / "thin", tiny_model).places[:] % 16 == 0).all()
+    write_midi(draw_notes(10), library / "new.mid")
+    report = update_index(tmp_path / "thin", [library], tiny_model)
+    assert counts(report) == (1, 0, 0, 5, 0)
+    assert (LibraryIndex(tmp_path / "thin", tiny_model).places[:] % 16 == 0).all()
+    assert counts(update_index(tmp_path / "thin", [library], tiny_model, every=2))[0] == 6

@@ -7,8 +7,9 @@ import pytest
 from synth import SOUNDFONT, needs_fluidsynth
 
 from mmid import copies as module
-from mmid.build import build_index, embed_whole
+from mmid.build import build_index
 from mmid.copies import CopiedPiece, copy_library, copy_piece, embed_copies
+from mmid.embed import embed_whole
 from mmid.index import LibraryIndex
 from mmid.library import BadFile
 from mmid.params import DEFAULT

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from mmid import build as module
+from mmid import embed as module
 from mmid import graph as graphs
-from mmid.build import build_index, embed_whole
+from mmid.build import build_index
+from mmid.embed import embed_whole
 from mmid.errors import LibraryIndexError
 from mmid.features import frame_count, piano_roll, spectrogram
 from mmid.index import (
@@ -39,7 +40,7 @@ def random_vectors(monkeypatch):
     """Embed each piece as 500 random unit vectors, far apart unlike a random network's."""
     rng = np.random.default_rng(0)
 
-    def embed(_query, _model):
+    def embed(_query, _model, _every):
         vectors = rng.normal(size=(500, 16))
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         return vectors.astype(np.float16), np.arange(500, dtype=np.uint32) * 4
