@@ -99,7 +99,7 @@ def kills(rounds: int, folder: Path, seed: int = 0) -> Counter[str]:
             shutil.rmtree(index)  # a first build
         else:
             change(library, rng)
-        old = contents(index) if index.exists() else None
+        old = contents(index) if (index / "manifest.json").exists() else None
         wanted = folder / "wanted"
         shutil.rmtree(wanted, ignore_errors=True)
         update_index(wanted, [library], model, jobs=1)

@@ -80,7 +80,8 @@ def test_points_and_path_lie_on_the_line_of_a_passage(make_identifier, midi_fold
     off = np.abs(points.piece - (4 + points.query))
     asked = np.unique(points.query)
     nearest = np.array([off[points.query == time].min() for time in asked])
-    assert len(asked) > 20 and (nearest < 3 * FRAME).mean() > 0.9
+    assert len(asked) > 20  # two frames apart; the index has a place every eight
+    assert (nearest < 3 * FRAME).mean() > 0.6 and (nearest < 9 * FRAME).mean() > 0.8
     assert points.query.min() >= 0 and points.query.max() <= 10
     assert points.piece.min() >= 0 and points.piece.max() <= picture.piece_seconds
 
