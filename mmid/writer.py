@@ -74,11 +74,11 @@ def writing(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        if not any(path.name != LOCK for path in folder.iterdir()):
-            (folder / LOCK).unlink(missing_ok=True)
-            lock.release()
-            folder.rmdir()
+        nothing_made = all(path.name == LOCK for path in folder.iterdir())
         lock.release()
+        if nothing_made:
+            (folder / LOCK).unlink(missing_ok=True)
+            folder.rmdir()
 
 
 def _refuse_foreign(folder: Path) -> None:
@@ -100,10 +100,18 @@ def _data_folders(folder: Path) -> list[Path]:
 
 def _named(folder: Path) -> bool:
     """Tell whether a manifest, maybe damaged, is mmid's: many programs have a file so called."""
+    return b"mmid-index-" in _manifest_bytes(folder)
+
+
+def _names(folder: Path, data: Path) -> bool:
+    return data.name.encode() in _manifest_bytes(folder)
+
+
+def _manifest_bytes(folder: Path) -> bytes:
     try:
-        return b"mmid-index-" in (folder / MANIFEST).read_bytes()
+        return (folder / MANIFEST).read_bytes()
     except OSError:
-        return False
+        return b""
 
 
 @dataclass(frozen=True)
@@ -170,8 +178,9 @@ def write_index(
         Build the graph anew even where the old one could be extended.
     """
     live = sum(before.count for before, _ in kept)
-    extend = bool(old) and live >= (1 - SPARE) * len(old.vectors) and not anew  # type: ignore[union-attr]
-    base = len(old.vectors) if old and extend else 0
+    base = len(old.vectors) if old else 0
+    extend = old is not None and not anew and live >= (1 - SPARE) * base
+    base = base if extend else 0
     entries = _laid_out([after for _, after in kept], fresh, base if extend else None)
     data = folder / f"data-{uuid.uuid4().hex[:12]}"
     data.mkdir()
@@ -207,8 +216,9 @@ def write_index(
         part.replace(folder / MANIFEST)
         _sync(folder)
     except BaseException:
-        shutil.rmtree(data, ignore_errors=True)
         part.unlink(missing_ok=True)
+        if not _names(folder, data):  # stopped before the manifest was in place
+            shutil.rmtree(data, ignore_errors=True)
         raise
     for stale in [*folder.glob("manifest.*.part"), *folder.glob("checked.json.*.part")]:
         stale.unlink(missing_ok=True)

@@ -231,6 +231,26 @@ def test_a_stopped_build_goes_on(
     check_whole(built, library, tiny_model)
 
 
+def test_stopped_just_after_it_was_put_in_place_the_new_index_stays(
+    built, library, tiny_model, draw_notes, monkeypatch
+):
+    write_midi(draw_notes(10), library / "new.mid")
+    plain = writer._sync
+
+    def stop(path):
+        if path == built:
+            raise KeyboardInterrupt
+        plain(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(writer, "_sync", stop)
+        with pytest.raises(KeyboardInterrupt):
+            update_index(built, [library], tiny_model)
+    assert len(LibraryIndex(built, tiny_model)) == 6
+    assert counts(update_index(built, [library], tiny_model)) == (0, 0, 0, 6, 0)
+    check_whole(built, library, tiny_model)
+
+
 def test_a_build_stopped_while_it_embeds_goes_on(
     tmp_path, library, tiny_model, monkeypatch, embedded
 ):
