@@ -204,7 +204,8 @@ def _say_what_was_built(report: BuildReport, folder: Path) -> None:
         f" {report.snippets} snippets in {folder}"
     )
     if report.bad:
-        note(f"{len(report.bad)} files could not be read")
+        files = report.items + len(report.bad)
+        note(f"{len(report.bad)} of {files} files could not be read")
         raise typer.Exit(1)
 
 
