@@ -42,6 +42,9 @@ NEIGHBOURS = 25
 EACH = 3
 """Places of one piece, at most, that are compared note by note."""
 
+CLOSELY = 12
+"""Best places that are compared again on finer frames, where the first ones were coarse."""
+
 COMPARED = 21_500
 """Frames to compare, over all places: as many places as that leaves to a query of its length."""
 
@@ -270,7 +273,7 @@ class Identifier:
         """
         hits = [nearest(hypothesis, NEIGHBOURS, without) for hypothesis in asked.hits]
         elected = elect(hits, self._vote, asked.places, EACH)
-        ranked = self._rank([c for c in elected if c.piece not in without], asked.gains)
+        ranked = self._rank([c for c in elected if c.piece not in without], asked)
         matches = self._matches(ranked, asked)
         matched = bool(matches) and matches[0].confidence >= self.min_confidence
         return Identification(name, asked.query.seconds, matched, matches, asked.query.tuning)
@@ -289,26 +292,35 @@ class Identifier:
         hits = [nearest(hypothesis, NEIGHBOURS) for hypothesis in asked.hits]
         elected = elect(hits, self._vote, asked.places, EACH)
         places = [c for c in elected if entries[c.piece].name == match.piece]
-        [best] = self._rank(places, asked.gains)
+        [best] = self._rank(places, asked)
         notes = self._index.notes(best.candidate.piece)
         path = self._align(best.candidate, asked)
         return Trace(best.candidate, path, notes, entries[best.candidate.piece].seconds)
 
-    def _rank(self, candidates: Sequence[Candidate], gains: Sequence[Gains]) -> list[Ranked]:
+    def _rank(self, candidates: Sequence[Candidate], asked: Asked) -> list[Ranked]:
         """Compare candidates with the notes heard, and keep the best place in each piece.
 
         Of excerpts the one explained best counts: others may lie where repeats were left out.
         """
+        gains, log_odds = asked.gains, asked.query.log_odds
         shares: Sequence[float | None] = [None] * len(candidates)
         if gains:
             notes = self._index.notes
             parts = [explained(part, candidates, notes, self.params) for part in gains]
             shares = np.max(parts, axis=0).tolist()
         ranked = [Ranked(c, share) for c, share in zip(candidates, shares, strict=True)]
+        if len(gains) == 1 and gains[0].step > 1 and log_odds is not None:
+            ranked = self._compare_closely(ranked, note_gains(log_odds))
         best: dict[int, Ranked] = {}
         for place in sorted(ranked, key=lambda r: -r.support):
             best.setdefault(place.candidate.piece, place)
         return list(best.values())
+
+    def _compare_closely(self, ranked: Sequence[Ranked], gains: Gains) -> list[Ranked]:
+        ordered = sorted(ranked, key=lambda r: -r.support)
+        places = [r.candidate for r in ordered[:CLOSELY]]
+        shares = explained(gains, places, self._index.notes, self.params)
+        return [*map(Ranked, places, shares.tolist()), *ordered[CLOSELY:]]
 
     def _matches(self, ranked: Sequence[Ranked], asked: Asked) -> tuple[Match, ...]:
         groups = self._same_music(ranked)
