@@ -17,6 +17,7 @@ from typing import Any
 
 from mmid.checkpoint import Checkpoint
 from mmid.choices import Kind, LibraryKind
+from mmid.console import Tell, quiet
 from mmid.embed import EVERY, Embed, embed_files, embed_item, embedded, file_stat
 from mmid.errors import LibraryIndexError
 from mmid.index import FORMAT, LibraryIndex, read_manifest
@@ -31,7 +32,7 @@ from mmid.library import (
 )
 from mmid.pending import Embedded, Pending
 from mmid.pieces import Entry
-from mmid.writer import Origin, Tell, tell_nobody, write_index, writing
+from mmid.writer import Origin, write_index, writing
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,7 @@ def update_index(
     keep_missing: bool = False,
     anew: bool = False,
     every: int | None = None,
-    progress: Tell = tell_nobody,
+    progress: Tell = quiet,
 ) -> BuildReport:
     """Bring an index up to its library; the first time, build it.
 
@@ -202,8 +203,10 @@ def update_index(
             old and [b for b, _ in kept] == old.entries and Origin.of(old.manifest) == origin
         )
         if fresh or not as_it_was or any(before != after for before, after in kept):
-            digests = [entry.digest for entry in fresh]
-            load = lambda i: update.load(digests[i])  # noqa: E731
+
+            def load(number: int) -> Embedded:
+                return update.load(fresh[number].digest)
+
             write_index(folder, origin, kept, fresh, load, old, progress)
         pending.clear()
     return _report(what, entries, update.bad, **counts)

@@ -11,11 +11,12 @@ References
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from mmid.console import Tell, quiet
 
 LINKS = 12
 BUILD_BREADTH = 80
@@ -24,12 +25,6 @@ SEARCH_BREADTH = 128
 TOGETHER = 20_000
 """Vectors added between two reports."""
 
-Progress = Callable[[int, int], None]
-
-
-def _silent(done: int, total: int) -> None:
-    pass
-
 
 def _empty(dimensions: int) -> Any:
     import hnswlib
@@ -37,7 +32,7 @@ def _empty(dimensions: int) -> Any:
     return hnswlib.Index(space="ip", dim=dimensions)
 
 
-def build_graph(vectors: np.ndarray, live: np.ndarray, progress: Progress = _silent) -> Any:
+def build_graph(vectors: np.ndarray, live: np.ndarray, progress: Tell = quiet) -> Any:
     """Build the graph of unit vectors, with all cores.
 
     Parameters
@@ -46,7 +41,7 @@ def build_graph(vectors: np.ndarray, live: np.ndarray, progress: Progress = _sil
     live : np.ndarray [m] int64
         Rows to take.
     progress : callable
-        Told vectors done and in all.
+        Told ``("Linking", vectors done, in all)``.
     """
     graph = _empty(vectors.shape[1])
     graph.init_index(len(vectors), M=LINKS, ef_construction=BUILD_BREADTH, random_seed=0)
@@ -59,7 +54,7 @@ def extend_graph(
     vectors: np.ndarray,
     new: np.ndarray,
     dead: np.ndarray,
-    progress: Progress = _silent,
+    progress: Tell = quiet,
 ) -> Any:
     """Load a graph, add rows and mark others deleted.
 
@@ -72,7 +67,7 @@ def extend_graph(
     new, dead : np.ndarray int64
         Rows to add, and rows of the graph to delete that were not deleted before.
     progress : callable
-        Told vectors done and in all.
+        Told ``("Linking", vectors done, in all)``.
     """
     graph = load_graph(path, vectors.shape[1], len(vectors))
     for row in dead.tolist():
@@ -81,11 +76,11 @@ def extend_graph(
     return graph
 
 
-def _add(graph: Any, vectors: np.ndarray, rows: np.ndarray, progress: Progress) -> None:
+def _add(graph: Any, vectors: np.ndarray, rows: np.ndarray, progress: Tell) -> None:
     for first in range(0, len(rows), TOGETHER):
         some = rows[first : first + TOGETHER]
         graph.add_items(np.asarray(vectors[some], np.float32), some)
-        progress(first + len(some), len(rows))
+        progress("Linking", first + len(some), len(rows))
 
 
 def load_graph(path: Path, dimensions: int, capacity: int = 0) -> Any:

@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from mmid.console import Tell, quiet
 from mmid.errors import LibraryIndexError
 from mmid.index import GRAPH, NOTES, PIECES, PLACES, VECTORS, LibraryIndex
 from mmid.pieces import Entry
-from mmid.writer import Origin, Tell, tell_nobody, write_index, writing
+from mmid.writer import Origin, write_index, writing
 
 SAMPLE, NEIGHBOURS = 500, 10
 """Snippets whose neighbours in the graph are compared with the true ones, and how many."""
@@ -132,7 +133,7 @@ def graph_recall(index: LibraryIndex, seed: int = 0) -> float:
     return float((found >= least).mean())
 
 
-def remove_pieces(folder: Path, names: Sequence[str], progress: Tell = tell_nobody) -> list[str]:
+def remove_pieces(folder: Path, names: Sequence[str], progress: Tell = quiet) -> list[str]:
     """Take items out of an index, whether or not their files are there still.
 
     Parameters
@@ -168,7 +169,7 @@ def remove_pieces(folder: Path, names: Sequence[str], progress: Tell = tell_nobo
     return [name for name in held if name in removed]
 
 
-def rebuild_graph(folder: Path, progress: Tell = tell_nobody) -> None:
+def rebuild_graph(folder: Path, progress: Tell = quiet) -> None:
     """Build an index's graph anew from its vectors, without those of items that were dropped.
 
     Raises
@@ -183,7 +184,7 @@ def rebuild_graph(folder: Path, progress: Tell = tell_nobody) -> None:
         write_index(folder, origin, pairs, [], old.item, old, progress, anew=True)
 
 
-def merge_indexes(folder: Path, others: Sequence[Path], progress: Tell = tell_nobody) -> list[str]:
+def merge_indexes(folder: Path, others: Sequence[Path], progress: Tell = quiet) -> list[str]:
     """Make an index of several, made by one model.
 
     Files of the same name and content count once; names are taken from where the libraries meet.

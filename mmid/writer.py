@@ -22,6 +22,7 @@ from filelock import FileLock, Timeout
 
 from mmid import __version__
 from mmid.choices import Kind
+from mmid.console import Tell, quiet
 from mmid.errors import LibraryIndexError
 from mmid.graph import build_graph, extend_graph
 from mmid.index import (
@@ -45,12 +46,6 @@ SPARE = 0.25
 """Dead rows are dropped, and the graph is built anew, once they are this share of all."""
 
 LOCK = "writing.lock"
-
-Tell = Callable[[str, int, int], None]
-
-
-def tell_nobody(what: str, done: int, total: int) -> None:
-    """Show no progress."""
 
 
 @contextmanager
@@ -154,7 +149,7 @@ def write_index(
     fresh: Sequence[Entry],
     load: Callable[[int], Embedded],
     old: LibraryIndex | None = None,
-    progress: Tell = tell_nobody,
+    progress: Tell = quiet,
     *,
     anew: bool = False,
 ) -> None:
@@ -292,19 +287,15 @@ def _graph(
     progress: Tell,
 ) -> Any:
     """Extend the old index's graph, if it is whole; else build one."""
-
-    def tell(done: int, total: int) -> None:
-        progress("Linking", done, total)
-
     live = np.concatenate([np.arange(e.first, e.first + e.count) for e in entries])
     if old:
         try:
             path = old.checks.check(GRAPH)
             dead = np.setdiff1d(old.live, live, assume_unique=True)
-            return extend_graph(path, vectors, live[live >= base], dead, tell)
+            return extend_graph(path, vectors, live[live >= base], dead, progress)
         except (LibraryIndexError, RuntimeError):
             pass
-    return build_graph(vectors, live, tell)
+    return build_graph(vectors, live, progress)
 
 
 def _sync(path: Path) -> None:

@@ -12,6 +12,7 @@ import torch
 
 from mmid import embed as module
 from mmid import graph as graphs
+from mmid import index as reader
 from mmid.build import build_index
 from mmid.embed import embed_whole
 from mmid.errors import LibraryIndexError
@@ -325,6 +326,31 @@ def test_one_flipped_bit_is_refused_by_name(built, tiny_model, name, place):
     flip(data_folder(built) / name, place)
     with pytest.raises(LibraryIndexError, match=f"{name}: damaged; run mmid build-index again"):
         LibraryIndex(built, tiny_model)
+
+
+def test_files_are_hashed_once_a_change(built, tiny_model, monkeypatch):
+    hashed = []
+    plain = reader.file_digest
+
+    def spy(path):
+        hashed.append(path.name)
+        return plain(path)
+
+    monkeypatch.setattr(reader, "file_digest", spy)
+    for _ in range(2):
+        LibraryIndex(built, tiny_model)
+    assert len(hashed) == 2 * len({PIECES, VECTORS, PLACES, NOTES}), (
+        "files so new may change unseen"
+    )
+    monkeypatch.setattr(reader, "SETTLED_NS", -(10**12))
+    LibraryIndex(built, tiny_model)
+    hashed.clear()
+    LibraryIndex(built, tiny_model)
+    assert not hashed
+    flip(data_folder(built) / VECTORS, 200)
+    with pytest.raises(LibraryIndexError, match="damaged"):
+        LibraryIndex(built, tiny_model)
+    assert hashed == [VECTORS]
 
 
 def test_a_damaged_graph_is_never_read(built, tiny_model):
