@@ -6,7 +6,6 @@ name it has in `mmid.encoders.Encoders`, so that a trained one can start a pathw
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 
 from mmid.params import FeatureParams
 from mmid.pathways import DorferConfig, dorfer_trunk
+from mmid.whole import written_whole
 
 Side = Literal["audio", "roll"]
 
@@ -135,6 +135,5 @@ def draw_reconstructions(path: Path, inputs: Tensor, outputs: Tensor) -> None:
     strips = [nn.functional.pad(side[:, 0], (1, 1, 1, 1), value=0.5) for side in (inputs, outputs)]
     rows = [torch.cat(list(strip.flip(1)), 1) for strip in strips]
     grey = (torch.cat(rows).clamp(0, 1) * 255).byte().cpu().numpy()
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    Image.fromarray(grey).resize((grey.shape[1] * 3, grey.shape[0] * 3), 0).save(part, "PNG")
-    part.replace(path)
+    with written_whole(path) as part:
+        Image.fromarray(grey).resize((grey.shape[1] * 3, grey.shape[0] * 3), 0).save(part, "PNG")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import torch
 from mmid import __version__
 from mmid.encoders import Encoders, ModelConfig
 from mmid.errors import MmidError, ModelError
+from mmid.whole import written_whole
 
 FORMAT = "mmid-checkpoint-1"
 MAX_BYTES = 256 * 2**20
@@ -49,14 +49,9 @@ def save_tensors(path: Path, tensors: dict[str, torch.Tensor], header: dict[str,
     """Write tensors and a JSON header to a safetensors file, whole or not at all."""
     from safetensors.torch import save_file
 
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    try:
+    with written_whole(path) as part:
         save_file(plain, part, {"mmid": json.dumps(header, sort_keys=True)})
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
 
 
 def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:

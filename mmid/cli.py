@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -20,13 +19,11 @@ from mmid.cli_options import (
     Jobs,
     KindOption,
     Model,
-    SearchOption,
     Soundfonts,
-    TransposeOption,
-    VoteOption,
     default_index,
     open_identifier,
 )
+from mmid.cli_query import query
 from mmid.cli_train import train
 from mmid.console import note, progress, stdout
 from mmid.errors import MmidError
@@ -44,6 +41,7 @@ app = typer.Typer(
 )
 app.add_typer(evaluation, name="eval")
 app.add_typer(index_app, name="index")
+app.command(epilog="Example: mmid query recording.wav --start 30 --duration 20 --json")(query)
 app.command(epilog="Example: mmid train my-midi --soundfont TimGM --soundfont FluidR3")(train)
 
 
@@ -207,64 +205,6 @@ def _say_what_was_built(report: BuildReport, folder: Path) -> None:
         files = report.items + len(report.bad)
         note(f"{len(report.bad)} of {files} files could not be read")
         raise typer.Exit(1)
-
-
-@app.command(epilog="Example: mmid query recording.wav --start 30 --duration 20 --json")
-def query(
-    queries: Annotated[
-        list[Path],
-        typer.Argument(help="Recordings (wav, flac, ogg, mp3, m4a, opus) or MIDI files."),
-    ],
-    index: Index = None,
-    top: Annotated[int, typer.Option(min=1, help="Matches to show.")] = 5,
-    start: Annotated[float, typer.Option(min=0, help="Skip so many seconds.")] = 0.0,
-    duration: Annotated[
-        float | None,
-        typer.Option(min=0.1, help="Use so many seconds.", show_default="to the end"),
-    ] = None,
-    json_lines: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object a file asked about.")
-    ] = False,
-    plot: Annotated[
-        Path | None,
-        typer.Option(
-            help="Draw what the answer rests on: a .png or .svg file, or a folder, a file a query.",
-            show_default=False,
-        ),
-    ] = None,
-    search: SearchOption = "auto",
-    vote: VoteOption = "consistent",
-    transpose: TransposeOption = "0",
-    min_confidence: Annotated[
-        float, typer.Option(min=0, max=1, help="A match counts as found from here on.")
-    ] = 0.5,
-    model: Model = None,
-    device: Device = "auto",
-) -> None:
-    """Name the piece that each recording is a performance of, or the recordings of a MIDI file.
-
-    The exit status is 0 when every file was processed, found or not, and 1 when any failed.
-    """
-    from mmid.evidence import identify_drawn, picture_paths
-    from mmid.report import answer_table
-
-    pictures = picture_paths(plot, queries) if plot else []
-    identifier, _ = open_identifier(
-        index, model, device, search, vote, top, min_confidence, transpose
-    )
-    failed = False
-    answers = identifier.identify_files(queries, start, duration)
-    if pictures:
-        answers = identify_drawn(identifier, queries, pictures, start, duration)
-    for answer in answers:
-        failed = failed or answer.error is not None
-        if json_lines:
-            typer.echo(json.dumps(answer.to_dict(), allow_nan=False))
-        elif answer.error is None:
-            stdout.print(answer_table(answer))
-        if answer.error is not None:
-            note(f"mmid: {answer.error}")
-    raise typer.Exit(1 if failed else 0)
 
 
 @app.command(epilog="Example: mmid demo")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
@@ -35,6 +34,7 @@ from mmid.library import (
 from mmid.midi import NOTE_DTYPE
 from mmid.params import FeatureParams
 from mmid.render import Synthesizer
+from mmid.whole import written_whole
 
 LEVELS = 200
 """Steps of the stored spectrogram a unit of compressed magnitude."""
@@ -204,13 +204,8 @@ def make_features(job: Job) -> str | None:
         "pitches": notes["pitch"],
         "programs": notes["program"],
     }
-    part = job.target.with_suffix(f".{os.getpid()}.part")
-    try:
+    with written_whole(job.target) as part:
         save_file({name: np.ascontiguousarray(a) for name, a in arrays.items()}, part)
-        part.replace(job.target)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
     return None
 
 

@@ -6,9 +6,8 @@ piece time upwards where the two are set against each other, so a tempo ratio is
 
 from __future__ import annotations
 
-import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from mmid.answer import Identification, Match
+from mmid.batch import Answered
 from mmid.errors import MmidError, label
 from mmid.features import band_centres
 from mmid.figures import COLOURS, DOTS_PER_INCH, STYLE, SUFFIXES, check_target, save_whole
@@ -171,57 +171,11 @@ def _different(names: Sequence[str]) -> list[str]:
     return different
 
 
-def identify_drawn(
-    identifier: Identifier,
-    paths: Sequence[Path],
-    pictures: Sequence[Path],
-    start: float = 0.0,
-    duration: float | None = None,
-) -> Iterator[Identification]:
-    """Identify recordings and MIDI files as `Identifier.identify_files` does, and draw each answer.
-
-    An answer is given before its picture is drawn; there is none of a file that failed.
-
-    Parameters
-    ----------
-    identifier : Identifier
-    paths, pictures : sequence of Path
-        As many of each: what to ask about, and the .png or .svg files to write.
-    start, duration : float
-        The span of each, seconds; to the end by default.
-
-    Raises
-    ------
-    MmidError
-        If a picture cannot be drawn or written.
-    """
-    for path, target in zip(paths, pictures, strict=True):
-        try:
-            query = identifier.open(path, start, duration)
-            asked = identifier.ask(query)
-            answer = identifier.decide(asked, os.fspath(path))
-        except MmidError as error:
-            yield Identification(os.fspath(path), 0.0, False, (), error=str(error))
-            continue
-        yield answer
-        draw_evidence(gather_evidence(identifier, query, asked, answer), target)
-
-
-def gather_evidence(
-    identifier: Identifier, query: Query, asked: Asked, answer: Identification
-) -> Picture:
-    """Collect what speaks for the first match of an answer.
-
-    Parameters
-    ----------
-    identifier : Identifier
-    query : Query
-        As it was read.
-    asked : Asked
-        What the identifier found of it.
-    answer : Identification
-        What it decided on, with nothing left out.
-    """
+def gather_evidence(identifier: Identifier, answered: Answered) -> Picture | None:
+    """Collect what speaks for the first match of an answer; None where the file failed."""
+    answer, query, asked = answered.answer, answered.query, answered.asked
+    if query is None or asked is None:
+        return None
     params, none = identifier.params, Points(np.zeros(0), np.zeros(0))
     if not answer.matches:
         return Picture(answer, query, params, 0.0, 1.0, 0, none, none, None)

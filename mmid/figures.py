@@ -8,7 +8,6 @@ suffix of the path, .png or .svg, says the format; a file is written whole or no
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mmid.errors import MmidError
+from mmid.whole import written_whole
 
 SUFFIXES = (".png", ".svg")
 PANEL_INCHES = (5.2, 4.4)
@@ -206,15 +206,12 @@ def save_whole(figure: Any, path: Path) -> None:
     MmidError
         If the file cannot be written.
     """
-    part = path.with_name(f"figure.{os.getpid()}.part")
     kind = path.suffix.lower().removeprefix(".")
     try:
-        figure.savefig(part, format=kind, metadata={"Date": None} if kind == "svg" else None)
-        part.replace(path)
+        with written_whole(path) as part:
+            figure.savefig(part, format=kind, metadata={"Date": None} if kind == "svg" else None)
     except OSError as error:
         raise MmidError(f"{path}: cannot be written ({error.strerror})") from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)

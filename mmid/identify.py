@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -23,7 +22,6 @@ from mmid.answer import Identification, Match
 from mmid.checkpoint import Checkpoint
 from mmid.choices import Kind, Search, Vote
 from mmid.confidence import CALIBRATION, VOTES_ALONE, Evidence, confidence
-from mmid.errors import MmidError
 from mmid.index import LibraryIndex
 from mmid.library import group_duplicates
 from mmid.params import FeatureParams
@@ -201,16 +199,6 @@ class Identifier:
     ) -> Query:
         """Read a recording or a MIDI file, or a span of it, as `mmid.query.open_query` does."""
         return open_query(path, self.params, start, duration, self._model.encoders.device)
-
-    def identify_files(
-        self, paths: Sequence[Path], start: float = 0.0, duration: float | None = None
-    ) -> Iterator[Identification]:
-        """Identify recordings and MIDI files one by one; one that fails says so in its answer."""
-        for path in paths:
-            try:
-                yield self.identify_file(path, start, duration)
-            except MmidError as error:
-                yield Identification(os.fspath(path), 0.0, False, (), error=str(error))
 
     def identify(self, query: Query, name: str = "") -> Identification:
         """Identify music.

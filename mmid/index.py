@@ -11,9 +11,9 @@ were dropped since stay until they are many; they are dead, and never found. `mm
 from __future__ import annotations
 
 import json
-import os
 import re
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict, get_args
@@ -29,6 +29,7 @@ from mmid.library import file_digest
 from mmid.midi import NOTE_DTYPE
 from mmid.pending import Embedded
 from mmid.pieces import Entry, read_pieces
+from mmid.whole import written_whole
 
 FORMAT = "mmid-index-4"
 
@@ -170,12 +171,8 @@ class Checks:
             return
         self._known[name] = signature
         values = {name: list(vars(known).values()) for name, known in self._known.items()}
-        part = self._path.with_name(f"{CHECKED}.{os.getpid()}.part")
-        try:
+        with suppress(OSError), written_whole(self._path) as part:
             part.write_text(json.dumps({self._data.name: values}))
-            part.replace(self._path)
-        except OSError:
-            part.unlink(missing_ok=True)
 
 
 RETRIES = 5

@@ -18,6 +18,7 @@ import numpy as np
 
 from mmid.choices import Kind
 from mmid.pieces import Entry
+from mmid.whole import written_whole
 
 SHARD_SECONDS = 20.0
 """At most so much work is lost when a build is stopped."""
@@ -114,11 +115,9 @@ class Pending:
                 name: np.concatenate([getattr(item, name) for item in self._waiting])
                 for name in ("vectors", "places", "notes")
             }
-            part = shard.with_suffix(".part")
-            with part.open("wb") as file:
-                table = np.frombuffer(json.dumps(rows).encode(), np.uint8)
+            table = np.frombuffer(json.dumps(rows).encode(), np.uint8)
+            with written_whole(shard) as part, part.open("wb") as file:
                 np.savez(file, allow_pickle=False, table=table, **arrays)
-            part.replace(shard)
             self._place(shard, self._waiting)
             self._waiting = []
         self._since = time.monotonic()

@@ -26,6 +26,7 @@ from mmid import __version__
 from mmid.errors import MmidError, RenderError, label
 from mmid.library import BadFile, file_digest, find_midi, library_root, parallel, read_piece
 from mmid.render import Synthesizer
+from mmid.whole import UNFINISHED, written_whole
 
 if TYPE_CHECKING:
     from av.audio import AudioFrame
@@ -247,7 +248,7 @@ def _open(folder: Path, settings: Settings) -> list[Rendering]:
             f"{label(folder)}: holds renderings made otherwise: {different}; give these settings"
             " or another --out"
         )
-    for killed in folder.rglob(_part_name("*")):
+    for killed in folder.rglob(UNFINISHED):
         killed.unlink(missing_ok=True)
     return renderings
 
@@ -368,10 +369,6 @@ def _frame(audio: np.ndarray) -> AudioFrame:
     return av.AudioFrame.from_ndarray(steps.reshape(1, -1), "s16", "stereo")
 
 
-def _part_name(of: object) -> str:
-    return f"rendering.{of}.part"
-
-
 @contextmanager
 def _writing(path: Path) -> Iterator[None]:
     try:
@@ -383,15 +380,10 @@ def _writing(path: Path) -> Iterator[None]:
 @contextmanager
 def _whole(path: Path) -> Iterator[Path]:
     """Give a place to write a file to, which takes its name once it is whole."""
-    part = path.with_name(_part_name(os.getpid()))
-    try:
-        with _writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+    with _writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with written_whole(path) as part:
             yield part
-            part.replace(path)
-    finally:
-        with suppress(OSError):
-            part.unlink()
 
 
 def _write_journal(folder: Path, settings: Settings, renderings: Sequence[Rendering]) -> None:

@@ -7,7 +7,6 @@ old one; only then are older data folders deleted.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -41,6 +40,7 @@ from mmid.library import file_digest
 from mmid.midi import NOTE_DTYPE
 from mmid.pending import Embedded
 from mmid.pieces import Entry, write_pieces
+from mmid.whole import UNFINISHED, flush, written_whole
 
 SPARE = 0.25
 """Dead rows are dropped, and the graph is built anew, once they are this share of all."""
@@ -179,7 +179,6 @@ def write_index(
     entries = _laid_out([after for _, after in kept], fresh, base if extend else None)
     data = folder / f"data-{uuid.uuid4().hex[:12]}"
     data.mkdir()
-    part = folder / f"manifest.{os.getpid()}.part"
     try:
         rows = max((e.first + e.count for e in entries), default=0)
         rows = max(rows, base)
@@ -191,7 +190,7 @@ def write_index(
         graph = _graph(old if extend else None, vectors, entries, base, progress)
         graph.save_index(str(data / GRAPH))
         for path in [*data.iterdir(), data]:
-            _sync(path)
+            flush(path)
         manifest: Manifest = {
             "format": FORMAT,
             "mmid": __version__,
@@ -206,16 +205,13 @@ def write_index(
             "data": data.name,
             "files": {path.name: file_digest(path) for path in sorted(data.iterdir())},
         }
-        part.write_text(json.dumps(manifest, indent=1))
-        _sync(part)
-        part.replace(folder / MANIFEST)
-        _sync(folder)
+        with written_whole(folder / MANIFEST, durably=True) as part:
+            part.write_text(json.dumps(manifest, indent=1))
     except BaseException:
-        part.unlink(missing_ok=True)
         if not _names(folder, data):  # stopped before the manifest was in place
             shutil.rmtree(data, ignore_errors=True)
         raise
-    for stale in [*folder.glob("manifest.*.part"), *folder.glob("checked.json.*.part")]:
+    for stale in folder.glob(UNFINISHED):
         stale.unlink(missing_ok=True)
     for other in _data_folders(folder):
         if other != data:
@@ -296,15 +292,3 @@ def _graph(
         except (LibraryIndexError, RuntimeError):
             pass
     return build_graph(vectors, live, progress)
-
-
-def _sync(path: Path) -> None:
-    """Have a file or a folder on disk before going on."""
-    try:
-        handle = os.open(path, os.O_RDONLY)
-    except OSError:
-        return  # folders cannot be opened everywhere
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -209,7 +209,7 @@ def test_workers_give_the_same_index(tmp_path, library, tiny_model, draw_notes):
 # ---- surviving
 
 
-@pytest.mark.parametrize("step", ["write_pieces", "_graph", "file_digest", "_sync"])
+@pytest.mark.parametrize("step", ["write_pieces", "_graph", "file_digest", "flush"])
 def test_a_stopped_build_goes_on(
     built, library, tiny_model, draw_notes, monkeypatch, embedded, step
 ):
@@ -243,7 +243,7 @@ def test_stopped_just_after_it_was_put_in_place_the_new_index_stays(
         plain(path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(writer, "_sync", stop)
+        patch.setattr(writer, "flush", stop)
         with pytest.raises(KeyboardInterrupt):
             update_index(built, [library], tiny_model)
     assert len(LibraryIndex(built, tiny_model)) == 6

@@ -11,6 +11,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from mmid.batch import Answered, answer_files
 from mmid.build import build_index
 from mmid.checkpoint import save_checkpoint
 from mmid.cli import app
@@ -20,7 +21,6 @@ from mmid.evidence import (
     Picture,
     draw_evidence,
     gather_evidence,
-    identify_drawn,
     picture_paths,
 )
 from mmid.identify import NEIGHBOURS, TEMPO_RATIOS, Identifier
@@ -44,9 +44,9 @@ def make_identifier(tmp_path, pieces, tiny_model):
     return make
 
 
-def gather(identifier: Identifier, query: Query, name: str = "a query") -> Picture:
+def gather(identifier: Identifier, query: Query, name: str = "a query") -> Picture | None:
     asked = identifier.ask(query)
-    return gather_evidence(identifier, query, asked, identifier.decide(asked, name))
+    return gather_evidence(identifier, Answered(identifier.decide(asked, name), query, asked))
 
 
 def size(path: Path) -> tuple[int, int]:
@@ -113,7 +113,7 @@ def test_points_are_the_hits_of_the_best_piece(make_identifier, midi_folder):
     identifier = make_identifier(tempo_ratios=(0.5, 1.0, 2.0))
     query = identifier.open(midi_folder / "piece 4.mid")
     asked = identifier.ask(query)
-    picture = gather_evidence(identifier, query, asked, identifier.decide(asked))
+    picture = gather_evidence(identifier, Answered(identifier.decide(asked), query, asked))
     number = identifier.names.index("piece 4.mid")
     counts = {h.tempo_ratio: int((h.piece[:, :NEIGHBOURS] == number).sum()) for h in asked.hits}
     assert picture.tempo_ratio == 1
@@ -157,8 +157,10 @@ def test_a_png_is_written_whole(make_identifier, recording, midi_folder, tmp_pat
     (tmp_path / "out").mkdir()
     targets = [tmp_path / "out" / "a.png", tmp_path / "out" / "b.png"]
     paths = [recording, midi_folder / "piece 0.mid"]
-    answers = list(identify_drawn(identifier, paths, targets, 1.0, 5.0))
-    assert answers == list(identifier.identify_files(paths, 1.0, 5.0))
+    answers = list(answer_files(identifier, paths, 1.0, 5.0))
+    for answered, target in zip(answers, targets, strict=True):
+        draw_evidence(gather_evidence(identifier, answered), target)
+    assert answers[0].answer == identifier.identify_file(recording, 1.0, 5.0)
     assert [size(path) for path in targets] == [(1950, 1200)] * 2
     assert sorted(targets[0].parent.iterdir()) == targets
 
@@ -277,6 +279,8 @@ def test_the_command_draws_every_answer_it_has(tmp_path, make_identifier, tiny_m
 def test_a_midi_file_of_one_note_is_drawn(make_identifier, draw_notes, tmp_path):
     path = tmp_path / "one.mid"
     write_midi(draw_notes(0, 1, 0.02), path)
-    answers = list(identify_drawn(make_identifier(), [path], [tmp_path / "a.png"]))
-    assert answers[0].error is None
+    identifier = make_identifier()
+    (answered,) = answer_files(identifier, [path])
+    assert answered.answer.error is None
+    draw_evidence(gather_evidence(identifier, answered), tmp_path / "a.png")
     size(tmp_path / "a.png")

@@ -16,7 +16,7 @@ MODULES = sorted(FOLDER.glob("*.py"))
 
 # The line from a file to an answer, then the side branch that trains, then what uses both.
 ORDER = [
-    *("__init__", "errors", "choices", "params", "console"),
+    *("__init__", "errors", "choices", "params", "console", "whole"),
     *("_torchaudio", "audio", "smf", "midi", "tune", "abc"),
     *("features", "transcriber", "pathways", "encoders", "checkpoint", "pretrained"),
     *(
@@ -32,7 +32,7 @@ ORDER = [
         "upkeep",
     ),
     *("vote", "align", "confidence", "answer"),
-    "identify",
+    *("identify", "batch"),
     *("losses", "metrics", "render", "renderings", "augment", "corpus", "data", "cca"),
     *("copies", "figures", "autoencoders", "experiment", "tasks", "train"),
     *("bootstrap", "chroma", "basicpitch", "fingerprints", "baselines"),
@@ -51,7 +51,7 @@ ORDER = [
         "demo",
         "ablation",
     ),
-    *("cli_options", "cli_eval", "cli_figures", "cli_index", "cli_train", "cli"),
+    *("cli_options", "cli_eval", "cli_figures", "cli_index", "cli_query", "cli_train", "cli"),
 ]
 """A module imports only modules before it in this list."""
 

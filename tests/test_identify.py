@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from mmid.answer import Identification, Match
+from mmid.batch import answer_files
 from mmid.build import build_index
 from mmid.errors import AudioError, MmidError
 from mmid.features import spectrogram
@@ -19,6 +20,10 @@ from mmid.library import Recording, read_library
 from mmid.midi import write_midi
 from mmid.params import DEFAULT
 from mmid.query import Heard, Score, Sound
+
+
+def answers_of(identifier, paths, *span, **named):
+    return [answered.answer for answered in answer_files(identifier, paths, *span, **named)]
 
 
 @pytest.fixture
@@ -70,7 +75,7 @@ def test_an_answer_made_by_hand_as_json():
 def test_a_bad_recording_among_good_ones_says_so(identifier, recording, tmp_path):
     (tmp_path / "bad.wav").write_bytes(b"no sound")
     paths = [recording, tmp_path / "bad.wav", tmp_path / "gone.wav", recording]
-    answers = list(identifier.identify_files(paths))
+    answers = answers_of(identifier, paths)
     assert [answer.query for answer in answers] == [str(path) for path in paths]
     assert [answer.error is None for answer in answers] == [True, False, False, True]
     assert "bad.wav: not an audio file" in (answers[1].error or "")
@@ -101,7 +106,7 @@ def test_silence_has_an_answer_and_is_no_match(identifier, tmp_path, write_wav, 
 def test_a_span_is_identified_alone(identifier, recording):
     answer = identifier.identify_file(recording, start=2.0, duration=3.0)
     assert answer.seconds == pytest.approx(3, abs=0.1)
-    late = list(identifier.identify_files([recording], start=100.0))
+    late = answers_of(identifier, [recording], start=100.0)
     assert "past the end" in (late[0].error or "")
 
 
@@ -144,11 +149,11 @@ def test_a_very_short_score_has_an_answer(identifier, draw_notes, seconds):
 
 def test_recordings_and_scores_are_asked_alike(identifier, recording, midi_folder):
     score = midi_folder / "piece 0.mid"
-    heard, read = identifier.identify_files([recording, score], start=1.0, duration=5.0)
+    heard, read = answers_of(identifier, [recording, score], start=1.0, duration=5.0)
     assert (heard.query, read.query) == (str(recording), str(score))
     assert heard.seconds == pytest.approx(5, abs=0.1) and read.seconds == pytest.approx(5)
     assert heard.error is None and read.error is None and read.matches
-    late = list(identifier.identify_files([score], start=100.0))
+    late = answers_of(identifier, [score], start=100.0)
     assert "no music in the span asked for" in (late[0].error or "")
 
 
@@ -274,7 +279,7 @@ def test_a_model_that_hears_no_notes_cannot_look_for_other_keys(opened, pieces, 
     wide = opened(pieces, keys=KEYS)
     with pytest.raises(MmidError, match="does not hear notes, and cannot look for other keys"):
         wide.identify_file(recording)
-    (answer,) = wide.identify_files([recording])
+    (answer,) = answers_of(wide, [recording])
     assert "cannot look for other keys" in (answer.error or "") and not answer.matched
 
 

@@ -196,7 +196,7 @@ def test_nothing_half_written_stays(library, out, monkeypatch):
 @needs_fluidsynth
 def test_what_a_killed_run_left_is_no_hindrance(library, out):
     render(library, out)
-    (out / "more" / "rendering.4711.part").write_bytes(b"RIFF")
+    (out / "more" / "mmid.4711.part").write_bytes(b"RIFF")
     with (out / "renderings.jsonl").open("a") as file:
         file.write('{"midi": "../libr')
     (out / "more" / "c.wav").unlink()
