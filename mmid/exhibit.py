@@ -33,8 +33,6 @@ class Exhibit:
         ``data:`` addresses of an MP3 and a PNG file.
     roll : Roll or None
         The passage found.
-    seconds : float
-        How much of the query the sound and the roll cover, from its beginning.
     remarks : tuple of str
         What is not there and why, a line each.
     """
@@ -42,7 +40,6 @@ class Exhibit:
     sound: str | None = None
     picture: str | None = None
     roll: Roll | None = None
-    seconds: float = 0.0
     remarks: tuple[str, ...] = ()
 
     @property
@@ -76,7 +73,7 @@ def prepare_exhibit(identifier: Identifier, answered: Answered, start: float) ->
     if seconds < evidence.answer.seconds:
         whole = clock(evidence.answer.seconds)
         remarks.append(f"Sound and notes are those of the first {clock(seconds)} of {whole}.")
-    return Exhibit(sound, _picture(evidence, remarks), roll, seconds, tuple(remarks))
+    return Exhibit(sound, _picture(evidence, remarks), roll, tuple(remarks))
 
 
 def _sound(evidence: Picture, start: float, seconds: float, remarks: list[str]) -> str | None:

@@ -303,11 +303,11 @@ def test_what_an_interrupt_cut_short_goes(tmp_path, identifier):
 
 def test_query_writes_a_report(recordings, identifier, tmp_path, monkeypatch):
     monkeypatch.setattr("mmid.cli_query.open_identifier", lambda *_: (identifier, None))
-    asked = ["query", *map(str, recordings), "--json", "--report", str(tmp_path / "page.html")]
+    asked = ["query", *map(str, recordings[::2]), "--json", "--report", str(tmp_path / "page.html")]
     run = CliRunner().invoke(app, asked)
     assert run.exit_code == 1, "one recording is broken"
-    assert len(run.stdout.splitlines()) == 3
-    assert len(Parsed((tmp_path / "page.html").read_text()).all("tr", **{"class": "row"})) == 3
+    assert len(run.stdout.splitlines()) == 2
+    assert len(Parsed((tmp_path / "page.html").read_text()).all("tr", **{"class": "row"})) == 2
 
 
 def test_what_was_done_before_an_interrupt_is_kept(
