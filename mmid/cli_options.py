@@ -8,13 +8,38 @@ from typing import TYPE_CHECKING, Annotated, get_args
 import typer
 
 from mmid.choices import BaselineName, LibraryKind, Search, Side, Vote
+from mmid.defaults import default_index
 
 if TYPE_CHECKING:
     from mmid.identify import Identifier
     from mmid.index import LibraryIndex
 
 Folders = Annotated[list[Path], typer.Argument(help="Folders of MIDI files.", show_default=False)]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.", rich_help_panel="Machine")]
+
+
+def _complete_device(incomplete: str) -> list[str]:
+    return [name for name in ("auto", "cpu", "cuda", "mps") if name.startswith(incomplete)]
+
+
+def _complete_model(incomplete: str) -> list[str]:
+    from mmid.weights import read_registry
+
+    files = [str(path) for path in Path().glob("*.safetensors")]
+    return [name for name in [*read_registry().models, *files] if name.startswith(incomplete)]
+
+
+def _complete_soundfont(incomplete: str) -> list[str]:
+    from mmid.render import find_soundfonts
+
+    return [path.name for path in find_soundfonts() if path.name.startswith(incomplete)]
+
+
+Device = Annotated[
+    str,
+    typer.Option(
+        help="auto, cpu, cuda or mps.", rich_help_panel="Machine", autocompletion=_complete_device
+    ),
+]
 Jobs = Annotated[
     int | None,
     typer.Option(min=1, help="Worker processes; all cores by default.", rich_help_panel="Machine"),
@@ -25,6 +50,7 @@ Soundfonts = Annotated[
         "--soundfont",
         help="An .sf2 or .sf3 file, or the first letters of an installed one; may be repeated.",
         show_default="those installed",
+        autocompletion=_complete_soundfont,
     ),
 ]
 MODEL_HELP = "A model's name, its .safetensors file, or hf://OWNER/REPO."
@@ -45,6 +71,7 @@ Model = Annotated[
         help=MODEL_HELP,
         show_default="the packaged one",
         rich_help_panel="Machine",
+        autocompletion=_complete_model,
     ),
 ]
 
@@ -90,6 +117,10 @@ def _check_baselines(names: list[str] | None) -> list[str] | None:
     return names
 
 
+def _complete_baseline(incomplete: str) -> list[str]:
+    return [name for name in get_args(BaselineName) if name.startswith(incomplete)]
+
+
 BaselineOption = Annotated[
     list[str] | None,  # Typer takes no list of literals
     typer.Option(
@@ -97,6 +128,7 @@ BaselineOption = Annotated[
         metavar="[" + "|".join(get_args(BaselineName)) + "]",
         help="Ask this one about the same clips; may be repeated.",
         callback=_check_baselines,
+        autocompletion=_complete_baseline,
         show_default=False,
     ),
 ]
@@ -111,20 +143,6 @@ def parse_sizes(text: str) -> list[int]:
     if min(sizes) < 1:
         raise typer.BadParameter(f"{text!r}: give whole numbers, such as 1000,100000")
     return sorted(sizes)
-
-
-def default_cache() -> Path:
-    """Return the folder of cached features."""
-    from mmid.weights import cache_folder
-
-    return cache_folder() / "features"
-
-
-def default_index() -> Path:
-    """Return the folder of the index where none is given."""
-    from platformdirs import user_data_path
-
-    return user_data_path("mmid") / "index"
 
 
 def open_identifier(

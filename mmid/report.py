@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 from rich.table import Table
 
+from mmid.tables import FittingTable
+
 if TYPE_CHECKING:
     from mmid.answer import Identification, Match
+    from mmid.doctor import Finding
     from mmid.evaluate import ClipScores
     from mmid.pieces import Entry
     from mmid.retrieval import SnippetScores
@@ -45,7 +48,7 @@ def clock(seconds: float | None) -> str:
 def answer_table(answer: Identification) -> Table:
     """Return the matches of a recording or a MIDI file, best first."""
     verdict = "" if answer.matched else "  [yellow]not in this library, or not sure[/]"
-    table = Table(
+    table = FittingTable(
         title=f"{escape(answer.query)}  ({clock(answer.seconds)}){verdict}", title_justify="left"
     )
     for name in ("", "piece", "confidence", "votes", "notes", "position", "tempo", "key"):
@@ -71,7 +74,7 @@ def _cells(match: Match) -> tuple[str, ...]:
 
 def pieces_table(entries: Sequence[Entry]) -> Table:
     """Return the items of an index as a table."""
-    table = Table(title=f"{len(entries)} in the index", title_justify="left")
+    table = FittingTable(title=f"{len(entries)} in the index", title_justify="left")
     for name in ("name", "title", "length", "snippets"):
         table.add_column(name, justify="left" if name in ("name", "title") else "right")
     for entry in entries:
@@ -107,7 +110,7 @@ def _flat(facts: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
 
 def models_table(models: Sequence[Listed]) -> Table:
     """Return models, one a row, the default one starred."""
-    table = Table("", "model", "where")
+    table = FittingTable("", "model", "where")
     table.add_column("size", justify="right")
     for model in models:
         size = "" if model.bytes is None else f"{model.bytes / 1e6:.1f} MB"
@@ -115,9 +118,22 @@ def models_table(models: Sequence[Listed]) -> Table:
     return table
 
 
+STATE_STYLES = {"ok": "green", "absent": "yellow", "broken": "bold red"}
+
+
+def findings_table(findings: Sequence[Finding]) -> Table:
+    """Return what a look at the installation found, with the way out of what is wrong."""
+    table = FittingTable("", "", "found", box=None, padding=(0, 2, 0, 0))
+    for finding in findings:
+        state = f"[{STATE_STYLES[finding.state]}]{finding.state}[/]"
+        lines = [finding.said, f"-> {finding.mend}"] if finding.mend else [finding.said]
+        table.add_row(escape(finding.subject), state, escape("\n".join(lines)))
+    return table
+
+
 def growth_table(rows: Sequence[Growth]) -> Table:
     """Return what libraries of several sizes cost, a size a column."""
-    table = Table("", *(f"{row.pieces} pieces" for row in rows))
+    table = FittingTable("", *(f"{row.pieces} pieces" for row in rows))
     for name, unit in GROWTH_UNITS.items():
         values = [getattr(row, name) for row in rows]
         table.add_row(name.replace("_", " "), *(f"{value:,.4g} {unit}" for value in values))
@@ -145,7 +161,7 @@ GROWTH_UNITS = {
 def snippet_table(result: SnippetScores) -> Table:
     """Return snippet retrieval as a table."""
     title = f"{result.pool} snippets of {result.pieces} pieces"
-    table = Table("direction", "R@1", "R@5", "R@25", "MRR", "median rank", title=title)
+    table = FittingTable("direction", "R@1", "R@5", "R@25", "MRR", "median rank", title=title)
     for name, scores in result.scores.items():
         recall = [f"{share:.1%}" for share in scores.recall.values()]
         table.add_row(name, *recall, f"{scores.mrr:.1%}", f"{scores.median_rank:g}")
@@ -157,7 +173,7 @@ def clip_table(results: list[ClipScores]) -> Table:
     compared = any(row.lead is not None for row in results)
     asked_absent = any(row.auroc is not None for row in results)
     title = "within: 95 % bootstrap interval over pieces, in percent"
-    table = Table(title=title, title_justify="left", padding=(0, 1, 0, 0))
+    table = FittingTable(title=title, title_justify="left", padding=(0, 1, 0, 0))
     columns = ["system"] * compared
     columns += ["clip", "clips", "top-1", "within", "top-5", "MRR", "matched", "start error"]
     columns += ["AUROC, absent", "matched, absent", "accepted at 95 %"] * asked_absent
@@ -194,7 +210,7 @@ def recording_table(results: list[ClipScores]) -> Table:
     results = [row for row in results if row.lead is None]
     names = list(dict.fromkeys(clip.source for row in results for clip in row.results))
     lengths = ["whole" if row.seconds is None else f"{row.seconds:g} s" for row in results]
-    table = Table("asked about", *lengths, title="right first answers")
+    table = FittingTable("asked about", *lengths, title="right first answers")
     for name in names:
         cells = []
         for row in results:
