@@ -21,6 +21,8 @@ stdout = Console(highlight=False, width=None if os.isatty(1) else 120)
 
 Tell = Callable[[str, int, int], None]
 
+_displays: list[Progress] = []
+
 
 def quiet(what: str, done: int, total: int) -> None:
     """Show no progress."""
@@ -47,7 +49,10 @@ def progress() -> Iterator[Tell]:
         TimeRemainingColumn(),
     )
     tasks: dict[str, TaskID] = {}
-    with Progress(*columns, console=stderr, disable=not stderr.is_terminal) as display:
+    display = Progress(
+        *columns, console=stderr, disable=not stderr.is_terminal, redirect_stdout=False
+    )
+    with display, _known(display):
 
         def tell(what: str, done: int, total: int) -> None:
             if what not in tasks:
@@ -55,3 +60,27 @@ def progress() -> Iterator[Tell]:
             display.update(tasks[what], completed=done, total=total)
 
         yield tell
+
+
+@contextmanager
+def _known(display: Progress) -> Iterator[None]:
+    _displays.append(display)
+    try:
+        yield
+    finally:
+        _displays.remove(display)
+
+
+@contextmanager
+def aside() -> Iterator[None]:
+    """Take the bars off the terminal while something is printed to stdout."""
+    shown = [display.live for display in _displays if stdout.is_terminal and not display.disable]
+    for live in shown:
+        live.transient = True
+        live.stop()
+    try:
+        yield
+    finally:
+        for live in shown:
+            live.transient = False
+            live.start()
