@@ -23,6 +23,8 @@ from mmid.targets import target_paths
 from mmid.whole import written_whole
 
 SUFFIXES = (".mid", ".midi")
+ENDING = ".aligned.mid"
+"""In a folder, so that ``take.mid``, which may lie beside ``take.wav``, stays what it is."""
 
 LEAST_LEAP = 1.0
 """Paths that move farther than this from one frame to the next leap, seconds of the score."""
@@ -89,7 +91,7 @@ class AlignedMidi:
         if identifier.kind != "midi":
             raise MmidError("an index of recordings holds no MIDI file to align")
         self._identifier, self._start = identifier, start
-        self._targets = iter(target_paths(place, files, SUFFIXES))
+        self._targets = iter(target_paths(place, files, SUFFIXES, ENDING))
 
     def take(self, answered: Answered) -> None:
         """Write the notes of the passage found, if a piece was.

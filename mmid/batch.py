@@ -7,6 +7,8 @@ go, so that memory does not grow with their number.
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,6 +16,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import Protocol
 
 import torch
@@ -73,8 +76,8 @@ def answer_files(
     start, duration : float
         The span of each, seconds; to the end by default.
     jobs : int
-        Files to identify at once, in threads, which share the index. Close the generator to
-        begin no more of them.
+        Files to identify at once, in threads, which share the index. Even one has a thread of its
+        own, so that Ctrl-C is heard whatever it is at. Close the generator to begin no more files.
 
     Yields
     ------
@@ -82,9 +85,6 @@ def answer_files(
         In the order of the files.
     """
     answer = partial(_answer, identifier, start, duration)
-    if jobs == 1:
-        yield from map(answer, files)
-        return
     with _cores_shared(jobs), _threads(jobs) as pool:
         begun: deque[Future[Answered]] = deque()
         for file in files:
@@ -158,11 +158,28 @@ def hand_out(
         for sink in sinks:
             closing.callback(sink.close)
         for answered in answers:
-            failures = _take(answered, sinks)
+            with _undivided():
+                failures = _take(answered, sinks)
             failed += bool(failures)
             for failure in failures:
                 report(failure)
     return failed
+
+
+@contextmanager
+def _undivided() -> Iterator[None]:
+    """Put Ctrl-C off for a moment, so that all sinks have an answer or none."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    caught: list[tuple[int, FrameType | None]] = []
+    before = signal.signal(signal.SIGINT, lambda *event: caught.append(event))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if caught and callable(before):
+        before(*caught[0])
 
 
 def _take(answered: Answered, sinks: Sequence[Sink]) -> list[str]:

@@ -145,7 +145,7 @@ def query(
     )
     files = find_inputs(queries, identifier.kind, sys.stdin.buffer)
     paths = [file.path if isinstance(file, BadFile) else file for file in files]
-    sinks = [_screen(len(files), json_lines=json_lines, csv_rows=csv_rows)]
+    sinks: list[Sink] = []
     if plot:
         sinks.append(Pictures(identifier, plot, paths))
     if playlist:
@@ -157,7 +157,8 @@ def query(
         sinks.append(AlignedMidi(identifier, export_aligned, paths, start))
     at_once = min(jobs or min(os.cpu_count() or 1, MOST_JOBS), len(files))
     with closing(answer_files(identifier, files, start, duration, at_once)) as answers:
-        failed = _hand_out(answers, sinks, len(files))
+        screen = _screen(len(files), json_lines=json_lines, csv_rows=csv_rows)
+        failed = _hand_out(answers, [screen, *sinks], len(files))
     if failed and len(files) > 1:
         note(f"{failed} of {len(files)} files failed")
     raise typer.Exit(1 if failed else 0)

@@ -124,7 +124,7 @@ def picture_paths(plot: Path, queries: Sequence[Path]) -> list[Path]:
         If matplotlib is missing, or as `mmid.targets.target_paths` does.
     """
     check_target(Path(f"picture{SUFFIXES[0]}"))
-    return target_paths(plot, queries, SUFFIXES)
+    return target_paths(plot, queries, SUFFIXES, SUFFIXES[0])
 
 
 def gather_evidence(identifier: Identifier, answered: Answered) -> Picture | None:

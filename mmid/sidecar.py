@@ -7,6 +7,7 @@ A file of that name which mmid did not write is never touched.
 from __future__ import annotations
 
 import json
+import os
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -75,7 +76,7 @@ class Sidecars:
 
 def _write(path: Path, content: dict[str, Any]) -> None:
     try:
-        if path.exists() and not _is_own(path):
+        if os.path.lexists(path) and not _is_own(path):
             raise MmidError(f"{label(path)}: not written by mmid, and left as it is")
         with written_whole(path) as part:
             part.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
@@ -84,7 +85,7 @@ def _write(path: Path, content: dict[str, Any]) -> None:
 
 
 def _is_own(path: Path) -> bool:
-    with suppress(ValueError):
+    with suppress(ValueError, RecursionError):
         content = json.loads(path.read_text())
         return isinstance(content, dict) and set(content) >= KEYS
     return False

@@ -11,6 +11,8 @@ from tempfile import TemporaryFile
 
 from mmid.errors import MmidError, label
 
+IS_FOLDER = "cannot be written (it is a folder)"
+
 
 def check_file(path: Path, suffixes: Sequence[str]) -> Path:
     """Make sure that a file can be written.
@@ -31,24 +33,26 @@ def check_file(path: Path, suffixes: Sequence[str]) -> Path:
     MmidError
         If it has another suffix, is a folder, or its folder is missing or not to be written to.
     """
-    _check_name(path, suffixes)
+    if path.suffix.lower() not in suffixes:
+        raise MmidError(f"{label(path)}: not named {' or '.join(suffixes)}; give such a name")
+    if path.is_dir():
+        raise MmidError(f"{label(path)}: {IS_FOLDER}")
     if not path.parent.is_dir():
         raise MmidError(f"{label(path)}: no folder {label(path.parent)}; make it first")
+    _try_to_write(path)
+    return path
+
+
+def _try_to_write(path: Path) -> None:
     try:
         TemporaryFile(dir=path.parent).close()
     except OSError as error:
         raise MmidError(f"{label(path)}: cannot be written ({error.strerror})") from error
-    return path
 
 
-def _check_name(path: Path, suffixes: Sequence[str]) -> None:
-    if path.suffix.lower() not in suffixes:
-        raise MmidError(f"{label(path)}: not named {' or '.join(suffixes)}; give such a name")
-    if path.is_dir():
-        raise MmidError(f"{label(path)}: cannot be written (it is a folder)")
-
-
-def target_paths(place: Path, queries: Sequence[Path], suffixes: Sequence[str]) -> list[Path]:
+def target_paths(
+    place: Path, queries: Sequence[Path], suffixes: Sequence[str], ending: str
+) -> list[Path]:
     """Say where the files about queries go, and make sure that they can be written.
 
     Parameters
@@ -58,7 +62,9 @@ def target_paths(place: Path, queries: Sequence[Path], suffixes: Sequence[str]) 
         file is called after its query; a number tells queries of one name apart.
     queries : sequence of Path
     suffixes : sequence of str
-        What a file may be called; in a folder they all have the first.
+        What the one file may have.
+    ending : str
+        What the files in a folder have after the query's name.
 
     Returns
     -------
@@ -80,11 +86,11 @@ def target_paths(place: Path, queries: Sequence[Path], suffixes: Sequence[str]) 
         reason = f"cannot be made a folder ({error.strerror})"
         raise MmidError(f"{label(place)}: {reason}") from error
     names = _different([query.stem or "query" for query in queries])
-    paths = [place / f"{name}{suffixes[0]}" for name in names]
+    paths = [place / f"{name}{ending}" for name in names]
     for path in paths:
-        _check_name(path, suffixes)
-    for path in paths[:1]:
-        check_file(path, suffixes)
+        if path.is_dir():
+            raise MmidError(f"{label(path)}: {IS_FOLDER}")
+    _try_to_write(paths[0])
     return paths
 
 

@@ -254,10 +254,8 @@ def test_a_place_that_cannot_be_is_refused(tmp_path, monkeypatch):
 @pytest.mark.parametrize("place", ["a.png", "new"])
 @pytest.mark.usefixtures("no_matplotlib")
 def test_without_matplotlib_nothing_is_begun(tmp_path, place):
-    arguments = ["query", "missing.wav", "--index", "nowhere", "--plot", str(tmp_path / place)]
-    result = CliRunner().invoke(app, arguments)
-    assert isinstance(result.exception, MmidError)
-    assert "drawing needs matplotlib: pip install 'mmid[train]'" in str(result.exception)
+    with pytest.raises(MmidError, match=r"drawing needs matplotlib: pip install 'mmid\[train\]'"):
+        picture_paths(tmp_path / place, [Path("one.wav")])
     assert not list(tmp_path.iterdir())
 
 
