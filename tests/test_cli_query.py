@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -186,13 +187,16 @@ def test_an_interrupted_batch_keeps_what_is_done(tmp_path, recording, options, j
         shutil.copy(recording, many / f"{number:03}.wav")
     asked = ["query", many, *options, "--json", "--jobs", jobs, "--playlist", playlist]
     command = [sys.executable, "-m", "mmid.cli", *map(str, asked), "--min-confidence", "0"]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, **pipes) as process:
-        assert process.stdout is not None
-        first = process.stdout.readline()
+    printed = tmp_path / "printed.jsonl"
+    with (
+        printed.open("w") as out,
+        subprocess.Popen(command, stdout=out, stderr=subprocess.PIPE, text=True) as process,
+    ):
+        while not printed.stat().st_size and process.poll() is None:
+            time.sleep(0.02)
         process.send_signal(signal.SIGINT)
-        rest, error = process.communicate(timeout=60)
-    done = [json.loads(line)["query"] for line in [first, *rest.splitlines()]]
+        error = process.communicate(timeout=60)[1]
+    done = [json.loads(line)["query"] for line in printed.read_text().splitlines()]
     assert process.returncode == 130
     assert done == [str(many / f"{number:03}.wav") for number in range(len(done))]
     assert 1 <= len(done) < total
