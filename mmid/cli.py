@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,6 +14,7 @@ from mmid import __version__
 from mmid.choices import AudioFormat, Collapse
 from mmid.cli_figures import evaluation
 from mmid.cli_index import index_app
+from mmid.cli_model import model_app
 from mmid.cli_options import (
     Device,
     Folders,
@@ -23,7 +26,7 @@ from mmid.cli_options import (
     default_index,
     open_identifier,
 )
-from mmid.cli_query import query
+from mmid.cli_query import INTERRUPTED, Interrupted, query
 from mmid.cli_train import train
 from mmid.console import note, progress, stdout
 from mmid.errors import MmidError
@@ -41,6 +44,7 @@ app = typer.Typer(
 )
 app.add_typer(evaluation, name="eval")
 app.add_typer(index_app, name="index")
+app.add_typer(model_app, name="model")
 app.command(epilog="Example: mmid query recording.wav --start 30 --duration 20 --json")(query)
 app.command(epilog="Example: mmid train my-midi --soundfont TimGM --soundfont FluidR3")(train)
 
@@ -246,6 +250,10 @@ def main() -> None:
     except MmidError as error:
         note(f"mmid: {error}")
         raise SystemExit(1) from None
+    except Interrupted:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(INTERRUPTED)  # without a wait for its threads
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import os
 import sys
 from contextlib import closing, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -34,6 +34,10 @@ INTERRUPTED = 130
 
 MOST_JOBS = 4
 """Files asked about at once, unless the user wants more: each takes some 100 MB."""
+
+
+class Interrupted(SystemExit):
+    """The end of a command with threads in the midst of files, which are not to be waited for."""
 
 
 def query(
@@ -101,6 +105,14 @@ def query(
             rich_help_panel=OUTPUT,
         ),
     ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write one web page of all answers, with sound and pictures: an .html file.",
+            show_default=False,
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
     index: SearchedIndex = None,
     search: SearchOption = "auto",
     vote: VoteOption = "consistent",
@@ -136,6 +148,7 @@ def query(
     from mmid.batch import answer_files
     from mmid.inputs import find_inputs
     from mmid.library import BadFile
+    from mmid.page import Page
     from mmid.playlist import Playlist
     from mmid.sidecar import Origin, Sidecars
     from mmid.sinks import Pictures
@@ -148,6 +161,8 @@ def query(
     sinks: list[Sink] = []
     if plot:
         sinks.append(Pictures(identifier, plot, paths))
+    if report:
+        sinks.append(Page(report, identifier, start))
     if playlist:
         sinks.append(Playlist(playlist, whole=not start and duration is None))
     if sidecar:
@@ -195,11 +210,4 @@ def _hand_out(answers: Iterable[Answered], sinks: Sequence[Sink], files: int) ->
         except KeyboardInterrupt:
             pass
     note(f"mmid: interrupted, {count.left} of {files} files left")
-    _leave(INTERRUPTED)
-
-
-def _leave(status: int) -> NoReturn:
-    """End at once: threads in the midst of a file are not waited for, and write nothing."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)
+    raise Interrupted(INTERRUPTED)
