@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
@@ -57,12 +57,18 @@ MODEL_HELP = "A model's name, its .safetensors file, or hf://OWNER/REPO."
 """The brackets of the whole form would be taken for markup; docs/weights.md has it."""
 
 
-Index = Annotated[
-    Path | None,
-    typer.Option(
-        envvar="MMID_INDEX", help="The index folder.", show_default="in the user's data folder"
-    ),
-]
+def _index_option(panel: str | None) -> Any:
+    return typer.Option(
+        "--index",
+        envvar="MMID_INDEX",
+        help="The index folder.",
+        show_default="in the user's data folder",
+        rich_help_panel=panel,
+    )
+
+
+Index = Annotated[Path | None, _index_option(None)]
+SearchedIndex = Annotated[Path | None, _index_option("Search")]
 Model = Annotated[
     str | None,
     typer.Option(
@@ -94,9 +100,15 @@ KindOption = Annotated[
     LibraryKind, typer.Option(help="What to index; auto: MIDI files where there are any.")
 ]
 SearchOption = Annotated[
-    Search, typer.Option(help="Compare every snippet, or search the graph; auto by size.")
+    Search,
+    typer.Option(
+        help="Compare every snippet, or search the graph; auto by size.", rich_help_panel="Search"
+    ),
 ]
-VoteOption = Annotated[Vote, typer.Option(help="Votes that agree on the place, or all votes.")]
+VoteOption = Annotated[
+    Vote,
+    typer.Option(help="Votes that agree on the place, or all votes.", rich_help_panel="Search"),
+]
 TransposeOption = Annotated[
     str,
     typer.Option(
@@ -104,6 +116,7 @@ TransposeOption = Annotated[
         metavar="[auto|SEMITONES]",
         help="The recording's key against the scores; auto tries -6 to 6.",
         callback=check_transpose,
+        rich_help_panel="Search",
     ),
 ]
 SideOption = Annotated[Side, typer.Option(help="Part of the 75/5/20 split to use.")]

@@ -28,6 +28,10 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM came: everything ends as after Ctrl-C, but for the exit status."""
 
 
+class LeftAtWork(SystemExit):
+    """The end of a command with threads in the midst of files, which are not to be waited for."""
+
+
 class Commands(TyperGroup):
     """All commands, none of which ends with a traceback for being stopped."""
 
@@ -57,12 +61,16 @@ class Commands(TyperGroup):
         return 0
 
 
+def status_of(stop: KeyboardInterrupt) -> int:
+    """Return the exit status of a command that was stopped."""
+    return TERMINATED if isinstance(stop, Terminated) else STOPPED
+
+
 def _say_stopped(stop: KeyboardInterrupt, command: str | None = None) -> int:
     """Say in a line that a command was stopped, and return its exit status."""
-    terminated = isinstance(stop, Terminated)
     again = "; run it again to go on" if command in GO_ON else ""
-    note(f"mmid: {'terminated' if terminated else 'stopped'}{again}")
-    return TERMINATED if terminated else STOPPED
+    note(f"mmid: {'terminated' if isinstance(stop, Terminated) else 'stopped'}{again}")
+    return status_of(stop)
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
@@ -77,3 +85,7 @@ def run(app: typer.Typer) -> None:
     except MmidError as error:
         note(f"mmid: {error}")
         raise SystemExit(1) from None
+    except LeftAtWork as end:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(int(str(end.code)))

@@ -38,6 +38,8 @@ Tell = Callable[[str, int, int], None]
 
 LOG = logging.getLogger("mmid")
 
+_displays: list[Progress] = []
+
 
 def quiet(what: str, done: int, total: int) -> None:
     """Show no progress."""
@@ -94,7 +96,8 @@ def progress() -> Iterator[Tell]:
     )
     tasks: dict[str, TaskID] = {}
     hidden = not (stderr.is_terminal and remarks_shown())
-    with Progress(*columns, console=stderr, disable=hidden) as display:
+    display = Progress(*columns, console=stderr, disable=hidden, redirect_stdout=False)
+    with display, _known(display):
 
         def tell(what: str, done: int, total: int) -> None:
             if what not in tasks:
@@ -102,3 +105,27 @@ def progress() -> Iterator[Tell]:
             display.update(tasks[what], completed=done, total=total)
 
         yield tell
+
+
+@contextmanager
+def _known(display: Progress) -> Iterator[None]:
+    _displays.append(display)
+    try:
+        yield
+    finally:
+        _displays.remove(display)
+
+
+@contextmanager
+def aside() -> Iterator[None]:
+    """Take the bars off the terminal while something is printed to stdout."""
+    shown = [display.live for display in _displays if stdout.is_terminal and not display.disable]
+    for live in shown:
+        live.transient = True
+        live.stop()
+    try:
+        yield
+    finally:
+        for live in shown:
+            live.transient = False
+            live.start()

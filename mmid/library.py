@@ -105,13 +105,14 @@ def find_midi(folder: Path) -> list[Path]:
 def _find(folder: Path, suffixes: Sequence[str]) -> list[Path]:
     if not folder.exists():
         raise MmidError(f"{folder}: no such folder")
-    found = [folder] if folder.is_file() else sorted(_walk(folder, suffixes))
+    found = [folder] if folder.is_file() else sorted(files_below(folder, suffixes))
     if not found:
         raise MmidError(f"{folder}: no {', '.join(suffixes[:-1])} or {suffixes[-1]} file in it")
     return found
 
 
-def _walk(folder: Path, suffixes: Sequence[str]) -> Iterator[Path]:
+def files_below(folder: Path, suffixes: Sequence[str]) -> Iterator[Path]:
+    """Find the files below a folder, by their suffixes in small letters; in no order."""
     for root, _, names in os.walk(folder):
         yield from (Path(root, name) for name in names if Path(name).suffix.lower() in suffixes)
 
@@ -121,7 +122,7 @@ def guess_kind(folders: Sequence[Path]) -> Kind:
 
     def hold(suffixes: Sequence[str]) -> bool:
         files = (path for path in folders if path.is_file() and path.suffix.lower() in suffixes)
-        return any(files) or any(path for f in folders for path in _walk(f, suffixes))
+        return any(files) or any(path for f in folders for path in files_below(f, suffixes))
 
     return "recordings" if hold(AUDIO_SUFFIXES) and not hold(MIDI_SUFFIXES) else "midi"
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.markup import escape
 from rich.table import Table
 
+from mmid.errors import label
 from mmid.tables import FittingTable
 
 if TYPE_CHECKING:
@@ -49,7 +50,8 @@ def answer_table(answer: Identification) -> Table:
     """Return the matches of a recording or a MIDI file, best first."""
     verdict = "" if answer.matched else "  [yellow]not in this library, or not sure[/]"
     table = FittingTable(
-        title=f"{escape(answer.query)}  ({clock(answer.seconds)}){verdict}", title_justify="left"
+        title=f"{escape(label(answer.query))}  ({clock(answer.seconds)}){verdict}",
+        title_justify="left",
     )
     for name in ("", "piece", "confidence", "votes", "notes", "position", "tempo", "key"):
         table.add_column(name, justify="left" if name == "piece" else "right")
@@ -62,7 +64,7 @@ def answer_table(answer: Identification) -> Table:
 def _cells(match: Match) -> tuple[str, ...]:
     place = f"{clock(match.start)} - {clock(match.end)}" if match.start is not None else "?"
     return (
-        "\n".join(escape(name) for name in (match.piece, *(f"= {name}" for name in match.also))),
+        "\n".join(escape(label(name)) for name in (match.piece, *(f"= {n}" for n in match.also))),
         f"{match.confidence:.0%}",
         f"{match.votes:.1%}",
         "" if match.explained is None else f"{max(match.explained, 0.0):.0%}",
@@ -70,6 +72,66 @@ def _cells(match: Match) -> tuple[str, ...]:
         f"x{match.tempo_ratio:.2f}",
         f"{match.transpose:+d}" if match.transpose else "",
     )
+
+
+ANSWER_WIDTHS = {"asked about": None, "piece": None, "sure": 5, "position": 17, "tempo": 6}
+"""Columns of answers that have a line each, and their letters; names share what is left."""
+
+
+def _grid(style: str, cells: Sequence[str]) -> Table:
+    grid = Table.grid(expand=True, padding=(0, 1))
+    for width in ANSWER_WIDTHS.values():
+        named = width is None
+        justify: Literal["left", "right"] = "left" if named else "right"
+        grid.add_column(width=width, ratio=named or None, justify=justify, overflow="fold")
+    grid.add_row(*cells, style=style)
+    return grid
+
+
+def answer_heading() -> Table:
+    """Return the heading above the lines of many answers."""
+    return _grid("bold", tuple(ANSWER_WIDTHS))
+
+
+def answer_line(answer: Identification) -> Table:
+    """Return the first match of a recording or a MIDI file as a line, below `answer_heading`."""
+    name = escape(label(answer.query))
+    if answer.error is not None or not answer.matches:
+        why = "nothing near it" if answer.error is None else "[red]failed[/]"
+        return _grid("", (name, why))
+    first = answer.matches[0]
+    confidence, place, tempo = (_cells(first)[column] for column in (1, 4, 5))
+    doubt = "" if answer.matched else "not in this library, or not sure; nearest: "
+    style = "" if answer.matched else "yellow"
+    return _grid(style, (name, doubt + escape(label(first.piece)), confidence, place, tempo))
+
+
+ANSWER_COLUMNS = (
+    *("query", "seconds", "matched", "piece", "confidence", "votes", "explained", "lead", "above"),
+    *("start", "end", "tempo_ratio", "transpose", "also", "tuning", "error"),
+)
+"""Names of what an answer with its first match holds, as of `mmid.answer`."""
+
+
+def flat_answer(answer: Identification) -> dict[str, Any]:
+    """Return an answer and its first match as names and values without a list among them.
+
+    Parameters
+    ----------
+    answer : Identification
+
+    Returns
+    -------
+    dict
+        A value for each of `ANSWER_COLUMNS`; None or nothing for what is not known. Names are on
+        one line, and those of ``also`` are set apart by ``; ``.
+    """
+    found = vars(answer.matches[0]) if answer.matches else {}
+    values: dict[str, Any] = {**vars(answer), **found}
+    for name in ("query", "piece", "error"):
+        values[name] = label(values.get(name) or "")
+    values["also"] = "; ".join(map(label, values.get("also", ())))
+    return {name: values.get(name) for name in ANSWER_COLUMNS}
 
 
 def pieces_table(entries: Sequence[Entry]) -> Table:
