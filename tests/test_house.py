@@ -47,6 +47,7 @@ ORDER = [
         "neighbours",
         "speed",
         "report",
+        "gate",
         "evidence",
         "demo",
         "ablation",
