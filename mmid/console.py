@@ -40,6 +40,9 @@ def progress() -> Iterator[Tell]:
     callable
         Told ``(what, done, total)``.
     """
+    if not stderr.is_terminal:
+        yield quiet
+        return
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -47,7 +50,7 @@ def progress() -> Iterator[Tell]:
         TimeRemainingColumn(),
     )
     tasks: dict[str, TaskID] = {}
-    with Progress(*columns, console=stderr, disable=not stderr.is_terminal) as display:
+    with Progress(*columns, console=stderr) as display:
 
         def tell(what: str, done: int, total: int) -> None:
             if what not in tasks:
