@@ -12,6 +12,7 @@ from mmid import __version__
 from mmid.choices import AudioFormat, Collapse
 from mmid.cli_figures import evaluation
 from mmid.cli_index import index_app
+from mmid.cli_model import model_app
 from mmid.cli_options import (
     Device,
     Folders,
@@ -41,6 +42,7 @@ app = typer.Typer(
 )
 app.add_typer(evaluation, name="eval")
 app.add_typer(index_app, name="index")
+app.add_typer(model_app, name="model")
 app.command(epilog="Example: mmid query recording.wav --start 30 --duration 20 --json")(query)
 app.command(epilog="Example: mmid train my-midi --soundfont TimGM --soundfont FluidR3")(train)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, get_args
 
@@ -29,6 +28,8 @@ Soundfonts = Annotated[
         show_default="those installed",
     ),
 ]
+MODEL_HELP = "A model's name, its .safetensors file, or hf://OWNER/REPO."
+"""The brackets of the whole form would be taken for markup; docs/weights.md has it."""
 
 
 Index = Annotated[
@@ -41,7 +42,8 @@ Model = Annotated[
     str | None,
     typer.Option(
         envvar="MMID_MODEL",
-        help="A model's name or .safetensors file.",
+        metavar="MODEL",
+        help=MODEL_HELP,
         show_default="the packaged one",
         rich_help_panel="Machine",
     ),
@@ -139,9 +141,9 @@ def parse_sizes(text: str) -> list[int]:
 
 def default_cache() -> Path:
     """Return the folder of cached features."""
-    from platformdirs import user_cache_path
+    from mmid.weights import cache_folder
 
-    return Path(os.environ.get("MMID_CACHE") or user_cache_path("mmid")) / "features"
+    return cache_folder() / "features"
 
 
 def default_index() -> Path:

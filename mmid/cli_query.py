@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Annotated
 
@@ -42,6 +43,13 @@ def query(
             show_default=False,
         ),
     ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write one web page of all answers, with sound and pictures: an .html file.",
+            show_default=False,
+        ),
+    ] = None,
     search: SearchOption = "auto",
     vote: VoteOption = "consistent",
     transpose: TransposeOption = "0",
@@ -57,6 +65,7 @@ def query(
     """
     from mmid.batch import answer_files
     from mmid.evidence import draw_evidence, gather_evidence, picture_paths
+    from mmid.page import Page
     from mmid.report import answer_table
 
     pictures = iter(picture_paths(plot, queries) if plot else [])
@@ -64,17 +73,23 @@ def query(
         index, model, device, search, vote, top, min_confidence, transpose
     )
     failed = False
-    for answered in answer_files(identifier, queries, start, duration):
-        answer = answered.answer
-        if json_lines:
-            typer.echo(json.dumps(answer.to_dict(), allow_nan=False))
-        elif answer.error is None:
-            stdout.print(answer_table(answer))
-        if answer.error is not None:
-            failed = True
-            note(f"mmid: {answer.error}")
-        target = next(pictures, None)
-        picture = gather_evidence(identifier, answered) if target else None
-        if target and picture:
-            draw_evidence(picture, target)
+    with ExitStack() as open_pages:
+        page = (
+            open_pages.enter_context(closing(Page(report, identifier, start))) if report else None
+        )
+        for answered in answer_files(identifier, queries, start, duration):
+            answer = answered.answer
+            if json_lines:
+                typer.echo(json.dumps(answer.to_dict(), allow_nan=False))
+            elif answer.error is None:
+                stdout.print(answer_table(answer))
+            if answer.error is not None:
+                failed = True
+                note(f"mmid: {answer.error}")
+            target = next(pictures, None)
+            picture = gather_evidence(identifier, answered) if target else None
+            if target and picture:
+                draw_evidence(picture, target)
+            if page:
+                page.take(answered)
     raise typer.Exit(1 if failed else 0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from mmid.retrieval import SnippetScores
     from mmid.speed import Growth
     from mmid.train import Epoch
+    from mmid.weights import Listed
 
 
 def describe_epoch(epoch: Epoch) -> str:
@@ -91,16 +92,37 @@ def pieces_table(entries: Sequence[Entry]) -> Table:
 
 
 def info_table(facts: dict[str, Any]) -> Table:
-    """Return names and values, one a row."""
+    """Return names and values, one a row; names within names are put together."""
     table = Table(show_header=False, box=None)
-    for name, value in facts.items():
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in _flat(facts):
         if name == "bytes":
             name, value = "size", f"{value / 1e6:.1f} MB"
         elif isinstance(value, float):
             value = f"{value:.2f}"
         elif isinstance(value, (tuple, list)):
-            value = "\n".join(map(str, value))
+            apart = "\n" if any(isinstance(part, str) for part in value) else ", "
+            value = apart.join(map(str, value))
         table.add_row(name, escape(str(value)))
+    return table
+
+
+def _flat(facts: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in facts.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{above}{name} ")
+        else:
+            yield above + name, value
+
+
+def models_table(models: Sequence[Listed]) -> Table:
+    """Return models, one a row, the default one starred."""
+    table = Table("", "model", "where")
+    table.add_column("size", justify="right")
+    for model in models:
+        size = "" if model.bytes is None else f"{model.bytes / 1e6:.1f} MB"
+        table.add_row("*" if model.default else "", escape(model.name), model.where, size)
     return table
 
 

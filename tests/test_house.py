@@ -18,9 +18,9 @@ MODULES = sorted(FOLDER.glob("*.py"))
 ORDER = [
     *("__init__", "errors", "choices", "params", "console", "whole"),
     *("_torchaudio", "audio", "smf", "midi", "tune", "abc"),
-    *("features", "transcriber", "pathways", "encoders", "checkpoint", "pretrained"),
+    *("features", "transcriber", "pathways", "encoders", "checkpoint"),
+    *("library", "hub", "weights", "pretrained"),
     *(
-        "library",
         "query",
         "pieces",
         "pending",
@@ -49,10 +49,23 @@ ORDER = [
         "report",
         "gate",
         "evidence",
+        "clip",
+        "roll",
+        "exhibit",
+        "page",
         "demo",
         "ablation",
     ),
-    *("cli_options", "cli_eval", "cli_figures", "cli_index", "cli_query", "cli_train", "cli"),
+    *(
+        "cli_options",
+        "cli_eval",
+        "cli_figures",
+        "cli_index",
+        "cli_model",
+        "cli_query",
+        "cli_train",
+        "cli",
+    ),
 ]
 """A module imports only modules before it in this list."""
 
