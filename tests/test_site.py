@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -72,6 +73,7 @@ def test_the_reference_has_the_docstrings(site):
         assert f'id="mmid.{name}"' in page, name
 
 
+@cache
 def patterns() -> list[re.Pattern[str]]:
     """Return what the strings of the code look like, with anything in place of their values."""
     found = []
