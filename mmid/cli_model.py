@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from mmid.cli_options import MODEL_HELP, JsonFlag
-from mmid.console import note, stdout
+from mmid.console import remark, stdout
 
 model_app = typer.Typer(help="Look at the models, and copy them out.", no_args_is_help=True)
 
@@ -57,4 +57,4 @@ def export(
     from mmid.pretrained import export_model
 
     export_model(model, target, force=force)
-    note(f"wrote {target}")
+    remark(f"wrote {target}")

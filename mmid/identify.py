@@ -22,6 +22,7 @@ from mmid.answer import Identification, Match
 from mmid.checkpoint import Checkpoint
 from mmid.choices import Kind, Search, Vote
 from mmid.confidence import CALIBRATION, VOTES_ALONE, Evidence, confidence
+from mmid.console import stage
 from mmid.index import LibraryIndex
 from mmid.library import group_duplicates
 from mmid.params import FeatureParams
@@ -197,6 +198,7 @@ class Identifier:
         """
         return self.identify(self.open(path, start, duration), os.fspath(path))
 
+    @stage("read a query")
     def open(
         self, path: str | os.PathLike[str], start: float = 0.0, duration: float | None = None
     ) -> Query:
@@ -215,6 +217,7 @@ class Identifier:
         """
         return self.decide(self.ask(query), name)
 
+    @stage("look it up")
     def ask(self, query: Query, spare: int = 0) -> Asked:
         """Look up the snippets of music at every tempo and in every key.
 
@@ -259,6 +262,7 @@ class Identifier:
             for i, key in enumerate(keys)
         ]
 
+    @stage("compare and align")
     def decide(
         self, asked: Asked, name: str = "", without: frozenset[int] = frozenset()
     ) -> Identification:

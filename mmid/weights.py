@@ -15,6 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
+from mmid.defaults import cache_folder
 from mmid.errors import ModelError, label
 from mmid.hub import SCHEME, HubError, HubFile, download, hub_address, hub_hash
 from mmid.library import file_digest
@@ -104,13 +105,6 @@ class Listed:
     where: Place
     bytes: int | None
     path: str | None
-
-
-def cache_folder() -> Path:
-    """Return the folder of what can be made or fetched again: MMID_CACHE, or the user's."""
-    from platformdirs import user_cache_path
-
-    return Path(os.environ.get("MMID_CACHE") or user_cache_path("mmid"))
 
 
 def read_registry() -> Registry:

@@ -16,7 +16,8 @@ MODULES = sorted(FOLDER.glob("*.py"))
 
 # The line from a file to an answer, then the side branch that trains, then what uses both.
 ORDER = [
-    *("__init__", "errors", "choices", "params", "console", "whole"),
+    *("__init__", "errors", "choices", "params", "defaults"),
+    *("console", "tables", "whole", "workers"),
     *("_torchaudio", "audio", "smf", "midi", "tune", "abc"),
     *("features", "transcriber", "pathways", "encoders", "checkpoint"),
     *("library", "hub", "weights", "pretrained"),
@@ -32,7 +33,8 @@ ORDER = [
         "upkeep",
     ),
     *("vote", "align", "confidence", "answer"),
-    *("identify", "batch"),
+    *("identify", "inputs", "batch", "targets", "playlist", "sidecar", "aligned"),
+    *("api", "listen"),
     *("losses", "metrics", "render", "renderings", "augment", "corpus", "data", "cca"),
     *("copies", "figures", "autoencoders", "experiment", "tasks", "train"),
     *("bootstrap", "chroma", "basicpitch", "fingerprints", "baselines"),
@@ -46,6 +48,7 @@ ORDER = [
         "lengths",
         "neighbours",
         "speed",
+        "doctor",
         "report",
         "gate",
         "evidence",
@@ -53,19 +56,12 @@ ORDER = [
         "roll",
         "exhibit",
         "page",
+        "sinks",
         "demo",
         "ablation",
     ),
-    *(
-        "cli_options",
-        "cli_eval",
-        "cli_figures",
-        "cli_index",
-        "cli_model",
-        "cli_query",
-        "cli_train",
-        "cli",
-    ),
+    *("cli_shell", "cli_options", "cli_doctor", "cli_eval", "cli_figures", "cli_index"),
+    *("cli_listen", "cli_model", "cli_query", "cli_train", "cli", "__main__"),
 ]
 """A module imports only modules before it in this list."""
 

@@ -22,10 +22,11 @@ from loopback_hub import COMMIT, NAME, REPOSITORY, LoopbackHub
 
 from mmid import hub, weights
 from mmid.checkpoint import save_checkpoint
+from mmid.defaults import cache_folder
 from mmid.errors import ModelError
 from mmid.hub import HubFile
 from mmid.pretrained import load_model
-from mmid.weights import cache_folder, find_weights, list_models
+from mmid.weights import find_weights, list_models
 
 TABLE = Path(__file__).parents[1] / "docs" / "weights.md"
 OWN = f"hf://{REPOSITORY}"

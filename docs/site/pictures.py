@@ -25,7 +25,7 @@ COLOUR = {"FORCE_COLOR": "1", "TERM": "xterm-256color"}
 
 def run(command: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run mmid in a folder."""
-    words = [sys.executable, "-m", "mmid.cli", *command.split()[1:]]
+    words = [sys.executable, "-m", "mmid", *command.split()[1:]]
     settings = {**os.environ, **environment}
     return subprocess.run(
         words, cwd=folder, env=settings, capture_output=True, text=True, check=True
