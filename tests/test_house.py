@@ -50,6 +50,7 @@ ORDER = [
         "speed",
         "doctor",
         "report",
+        "gate",
         "evidence",
         "clip",
         "roll",
