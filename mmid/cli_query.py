@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,7 +17,10 @@ from mmid.cli_options import (
     VoteOption,
     open_identifier,
 )
-from mmid.console import note, stdout
+from mmid.console import note, progress, stdout
+
+if TYPE_CHECKING:
+    from mmid.identify import Identifier
 
 
 def query(
@@ -31,6 +34,13 @@ def query(
     duration: Annotated[
         float | None,
         typer.Option(min=0.1, help="Use so many seconds.", show_default="to the end"),
+    ] = None,
+    every: Annotated[
+        float | None,
+        typer.Option(
+            help="Tell what is played from when to when, looking up windows of so many seconds.",
+            show_default=False,
+        ),
     ] = None,
     json_lines: Annotated[
         bool, typer.Option("--json", help="Print one JSON object a file asked about.")
@@ -63,6 +73,8 @@ def query(
     identifier, _ = open_identifier(
         index, model, device, search, vote, top, min_confidence, transpose
     )
+    if every is not None:
+        raise typer.Exit(_print_timelines(identifier, queries, every, start, duration, json_lines))
     failed = False
     for answered in answer_files(identifier, queries, start, duration):
         answer = answered.answer
@@ -78,3 +90,28 @@ def query(
         if target and picture:
             draw_evidence(picture, target)
     raise typer.Exit(1 if failed else 0)
+
+
+def _print_timelines(
+    identifier: Identifier,
+    queries: list[Path],
+    every: float,
+    start: float,
+    duration: float | None,
+    json_lines: bool,
+) -> int:
+    """Print what is played in each recording from when to when; return the exit status."""
+    from mmid.report import timeline_table
+    from mmid.timeline import follow_files
+
+    status = 0
+    with progress() as tell:
+        for timeline in follow_files(identifier, queries, every, start, duration, tell):
+            if json_lines:
+                typer.echo(json.dumps(timeline.to_dict(), allow_nan=False))
+            elif timeline.error is None:
+                stdout.print(timeline_table(timeline))
+            if timeline.error is not None:
+                status = 1
+                note(f"mmid: {timeline.error}")
+    return status
