@@ -65,6 +65,8 @@ def query(
 
     The exit status is 0 when every file was processed, found or not, and 1 when any failed.
     """
+    if every is not None and plot:
+        raise typer.BadParameter("--plot draws one answer a file: leave out --every")
     from mmid.batch import answer_files
     from mmid.evidence import draw_evidence, gather_evidence, picture_paths
     from mmid.report import answer_table

@@ -37,7 +37,7 @@ LEAST_EVERY = 6.0
 LEAST_SECONDS = 5.0
 """What a piece is followed for less than is taken for chance; shorter rests are not looked up."""
 
-TOLL = 0.5
+TOLL = 0.25
 """A piece goes on as long as it explains so much of the share that its window did."""
 
 ALMOST = 0.9

@@ -104,10 +104,9 @@ def part(earlier: Track, later: Track) -> tuple[Track, Track]:
     low, high = max(earlier.first, later.first), min(earlier.end, later.end)
     if low >= high:
         return earlier, later
-    if later.first <= earlier.first and high == earlier.end:
-        instead = later.gained_before(earlier.end) - later.gained_before(earlier.first)
-        if instead >= ALIKE * earlier.gained_before(earlier.end):
-            return earlier.cut(low, low), later
+    instead = later.gained_before(earlier.end) - later.gained_before(earlier.first)
+    if instead >= ALIKE * earlier.gained_before(earlier.end):
+        return earlier.cut(low, low), later
     cuts = range(low, high + 1)
     whole = later.gained_before(later.end)
     together = [earlier.gained_before(at) + whole - later.gained_before(at) for at in cuts]

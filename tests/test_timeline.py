@@ -241,6 +241,16 @@ def test_a_section_played_again_at_once_is_of_the_same_piece(identifier, tunes):
     check(follow(identifier, music), [A], [(times[0][0], times[1][1])])
 
 
+def test_a_piece_is_followed_in_another_key(folder, identifier, tunes):
+    model = load_model()
+    index = LibraryIndex(folder / "index", model)
+    keys = Identifier(model, index, tempo_ratios=(1.0,), keys=(0, 2))
+    music, times = programme(tunes, (C, 0, 25, 0))
+    timeline = follow(keys, music.transposed(2))
+    check(timeline, [C], times)
+    assert timeline.played[0].match.transpose == 2
+
+
 def test_music_that_is_not_in_the_library_is_a_gap(identifier, tunes, draw_notes):
     music, times = programme(tunes, (B, 0, 30, 40), (C, 0, 30, 0))
     strange = moved(draw_notes(3, 180, 30.0), times[0][1] + 5)
@@ -346,6 +356,7 @@ def test_a_timeline_is_printed(medley, folder, identifier):
     told = CliRunner().invoke(app, [*command, str(folder / "gone.wav"), "--json"])
     found, gone = map(json.loads, told.stdout.splitlines())
     assert told.exit_code == 1 and "gone.wav" in gone["error"]
+    assert CliRunner().invoke(app, [*command, "--plot", "x.png"]).exit_code == 2
     [one] = found["played"]
     assert one["match"]["piece"] == f"{spans[0].id}.mid" and one["start"] < 2
     assert found["gaps"][-1][1] == pytest.approx(spans[1].start, abs=0.1)
