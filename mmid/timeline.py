@@ -38,10 +38,13 @@ LEAST_SECONDS = 5.0
 """What a piece is followed for less than is taken for chance; shorter rests are not looked up."""
 
 TOLL = 0.25
-"""A piece goes on as long as it explains so much of the share that its window did."""
+"""Where a piece explains less than so much of the share that its window did, others are sought."""
 
 ALMOST = 0.9
 """A piece is still itself, not another version, if it explains so much of what that one does."""
+
+SLOWEST = 0.5
+"""Of the tempo voted for: a window that holds an end of a piece may tell its tempo as near 0."""
 
 LEAST_GAP = 1.0
 """A shorter one, seconds, is not told of."""
@@ -212,10 +215,10 @@ class _Follower:
             if here is None:
                 since, frame = frame, frame + self._window // 2
                 continue
-            skipped = ahead[..., : max(0, here.track.first - since)]
-            for one in (*self._within(skipped, since), here):
+            first, last = here.track.sure(TOLL * (here.match.explained or 0.0))
+            for one in (*self._within(ahead[..., : max(0, first - since)], since), here):
                 self._add(found, one)
-            since = frame = max(here.track.end, frame + self._least)
+            since = frame = max(last, frame + self._least, tape.first)
 
     def _pass(self, tape: Tape, frame: int) -> None:
         tape.forget(frame - int(REMEMBERED * self._window))
@@ -231,11 +234,11 @@ class _Follower:
             return None
         match = _preferred(answer.matches, before)
         voted = identifier.trace(asked, match).candidate
+        sloped = max(match.tempo_ratio, SLOWEST * voted.tempo_ratio)
         track = track_piece(
             tape,
             (first, last),
-            [voted, replace(voted, tempo_ratio=match.tempo_ratio)],
-            TOLL * (match.explained or 0.0),
+            [voted, replace(voted, tempo_ratio=sloped)],
             identifier.notes,
             params,
             lambda frame: self._pass(tape, frame),
@@ -247,8 +250,7 @@ class _Follower:
         if skipped.shape[-1] < self._least:
             return []
         return [
-            replace(one, track=replace(one.track, first=one.track.first + frame))
-            for one in self.found(Tape(iter([skipped])))
+            replace(one, track=one.track.moved(frame)) for one in self.found(Tape(iter([skipped])))
         ]
 
     def _add(self, found: list[_Found], new: _Found) -> None:

@@ -2,8 +2,8 @@
 
 Conventions: heard notes are log-odds ``[2, PITCHES, frames]``; frames are those of the recording. A
 score's roll is drawn at the tempo ratio found, so that a right path climbs about one place a frame.
-Gains are in nats, as in `mmid.align`, less a toll on all that is heard: they add up while the piece
-is played, and fall when it is not, so that it begins and ends where their sum rises no more.
+Gains are in nats, as in `mmid.align`: they add up while the piece is played and fall when it is
+not, so that it begins and ends where their sum rises no more.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from mmid.align import HOLD, Gains, Notes, draw_spans, note_gains
@@ -27,6 +28,9 @@ BAND_SECONDS = 15.0
 
 CHUNK = 215
 """Frames followed at once."""
+
+ROWS = 32
+"""Frames compared with a whole score at once; bounds memory."""
 
 AFTER = 22
 """Frames of rest drawn after a score's last note."""
@@ -47,6 +51,8 @@ class Track:
     ----------
     first : int
         Frame of the recording that it begins at.
+    seed : int
+        Frame at which it was found.
     gained : np.ndarray [frames] float64
         What its score has gained since, with each frame.
     possible : np.ndarray [frames] float64
@@ -56,6 +62,7 @@ class Track:
     """
 
     first: int
+    seed: int
     gained: np.ndarray
     possible: np.ndarray
     places: np.ndarray
@@ -70,10 +77,44 @@ class Track:
         """Share of the notes heard along it that its score explains."""
         return float(self.gained[-1] / max(self.possible[-1], 1e-6)) if len(self.gained) else 0.0
 
+    @property
+    def peak(self) -> int:
+        """After how many frames it has gained most."""
+        return int(np.argmax([0.0, *self.gained]))
+
+    @property
+    def dip(self) -> int:
+        """After how many frames, before that, it has gained least."""
+        return int(np.argmin([0.0, *self.gained][: self.peak + 1]))
+
     def gained_before(self, frame: int) -> float:
         """Return what it has gained before a frame of the recording."""
         count = min(max(0, frame - self.first), len(self.gained))
         return float(self.gained[count - 1]) if count else 0.0
+
+    def sure(self, toll: float) -> tuple[int, int]:
+        """Return the span around its seed in which it gains most after a toll on all notes heard.
+
+        Beyond it the piece may be another in the same key, some of which any score explains.
+
+        Parameters
+        ----------
+        toll : float
+            Share of what is possible.
+
+        Returns
+        -------
+        first, end : int
+            Frames of the recording, the one after the last in the second place.
+        """
+        net = np.concatenate([[0.0], self.gained - toll * self.possible])
+        seed = min(max(0, self.seed - self.first), len(self.gained))
+        first, end = int(net[: seed + 1].argmin()), seed + int(net[seed:].argmax())
+        return self.first + first, self.first + end
+
+    def moved(self, frames: int) -> Track:
+        """Tell it on a tape that begins so many frames earlier."""
+        return replace(self, first=self.first + frames, seed=self.seed + frames)
 
     def cut(self, first: int, end: int) -> Track:
         """Return the part from a frame of the recording up to another."""
@@ -111,14 +152,16 @@ def part(earlier: Track, later: Track) -> tuple[Track, Track]:
     whole = later.gained_before(later.end)
     together = [earlier.gained_before(at) + whole - later.gained_before(at) for at in cuts]
     cut = cuts[int(np.argmax(together))]
-    return earlier.cut(earlier.first, cut), later.cut(cut, later.end)
+    left, right = earlier.cut(earlier.first, cut), later.cut(cut, later.end)
+    return left.cut(left.first, left.first + left.peak), right.cut(
+        right.first + right.dip, right.end
+    )
 
 
 def track_piece(
     tape: Tape,
     window: tuple[int, int],
     candidates: Sequence[Candidate],
-    toll: float,
     notes: Notes,
     params: FeatureParams,
     passed: Callable[[int], None],
@@ -133,9 +176,6 @@ def track_piece(
         First frame and the one after the last.
     candidates : sequence of Candidate
         The piece in its key, at tempi it may have; the one that gains most is followed.
-    toll : float
-        Share of the notes heard that it must explain to be followed on: any piece in the same key
-        explains some.
     notes : callable
         Gives the notes of a piece.
     params : FeatureParams
@@ -145,17 +185,18 @@ def track_piece(
     heard = _gains(tape.between(*window))
     hold = HOLD * heard.mean_gain
     rolls = [_draw_score(candidate, notes, params) for candidate in candidates]
-    ends = [_best_end(_net(heard.values, roll, toll), hold) for roll in rolls]
+    ends = [_best_end(heard.values, roll, hold) for roll in rolls]
     best = max(range(len(ends)), key=lambda one: ends[one][0])
     _, frame, place = ends[best]
     roll, frame = rolls[best], frame + window[0] + 1
     places = roll.shape[1]
-    back = _pursue(_backward(tape, frame), roll.flip(1), places - 1 - place, hold, toll, params)
-    on = _pursue(_forward(tape, frame, passed), roll, place, hold, toll, params)
+    back = _pursue(_backward(tape, frame), roll.flip(1), places - 1 - place, hold, params)
+    on = _pursue(_forward(tape, frame, passed), roll, place, hold, params)
     back.places = places - 1 - back.places
     seconds = candidates[best].tempo_ratio / params.frame_rate
     return Track(
         frame - len(back.gained),
+        frame,
         np.concatenate([back.turned(back.gained), back.gained[-1:].sum() + on.gained]),
         np.concatenate([back.turned(back.possible), back.possible[-1:].sum() + on.possible]),
         np.concatenate([back.places[::-1], on.places]) * seconds,
@@ -174,11 +215,6 @@ def _draw_score(candidate: Candidate, notes: Notes, params: FeatureParams) -> Te
     return draw_spans(spans, frames, notes, params)[0]
 
 
-def _net(gains: Tensor, roll: Tensor, toll: float) -> np.ndarray:
-    """Return what each place of a roll gains by each frame, less a toll: ``[frames, places]``."""
-    return (gains.T @ roll - toll * gains.clamp_min(0).sum(0)[:, None]).numpy()
-
-
 def _climb(best: np.ndarray, hold: float) -> np.ndarray:
     """Go on by a frame: rest where one is, climb a place, or two."""
     reached = best - hold
@@ -187,7 +223,7 @@ def _climb(best: np.ndarray, hold: float) -> np.ndarray:
     return np.asarray(reached)
 
 
-def _best_end(values: np.ndarray, hold: float) -> tuple[float, int, int]:
+def _best_end(gains: Tensor, roll: Tensor, hold: float) -> tuple[float, int, int]:
     """Return gain, last frame and place of the path that gains most, wherever it began [1]_.
 
     References
@@ -195,13 +231,19 @@ def _best_end(values: np.ndarray, hold: float) -> tuple[float, int, int]:
     .. [1] T. F. Smith, M. S. Waterman, "Identification of common molecular subsequences", Journal
        of Molecular Biology 147, 1981.
     """
-    best, end = np.zeros(values.shape[1], np.float32), (-np.inf, 0, 0)
-    for frame, row in enumerate(values):
+    best, end = np.zeros(roll.shape[1], np.float32), (-np.inf, 0, 0)
+    for frame, row in enumerate(_rows(gains, roll)):
         best = np.maximum(_climb(best, hold), 0) + row
         place = int(best.argmax())
         if best[place] > end[0]:
             end = float(best[place]), frame, place
     return end
+
+
+def _rows(gains: Tensor, roll: Tensor) -> Iterator[np.ndarray]:
+    """Yield, frame by frame, what each place of a roll gains: ``[places]``."""
+    for some in torch.split(gains, ROWS, 1):
+        yield from (some.T @ roll).numpy()
 
 
 def _forward(tape: Tape, frame: int, passed: Callable[[int], None]) -> Iterator[Tensor]:
@@ -239,7 +281,6 @@ def _pursue(
     roll: Tensor,
     place: int,
     hold: float,
-    toll: float,
     params: FeatureParams,
 ) -> _Pursuit:
     """Follow a score from a place on until it gains nothing any more; end where it gained most."""
@@ -250,7 +291,7 @@ def _pursue(
     gained, places, possible = [0.0], [place], [0.0]
     for chunk in chunks:
         low, best = _shift_view(best, low, places[-1], band, chunk.shape[1], roll.shape[1])
-        for row in _net(chunk, roll[:, low : low + len(best)], toll):
+        for row in _rows(chunk, roll[:, low : low + len(best)]):
             best = _climb(best, hold) + row
             places.append(low + int(best.argmax()))
             gained.append(float(best.max()))
@@ -259,8 +300,7 @@ def _pursue(
             break
     count = int(np.argmax(gained)) + 1
     sums = np.cumsum(possible[:count])
-    gross = np.array(gained[:count]) + toll * sums
-    return _Pursuit(gross[1:], sums[1:], np.array(places[1:count], float))
+    return _Pursuit(np.array(gained[1:count]), sums[1:], np.array(places[1:count], float))
 
 
 def _shift_view(

@@ -102,7 +102,9 @@ def test_music_is_heard_stretch_by_stretch(tmp_path, listening_model, pieces, pl
 
 def track(first: int, gains, piece: int = 0) -> Track:
     gained = np.cumsum(np.asarray(gains, float))
-    return Track(first, gained, np.cumsum(np.abs(gains)), piece + np.arange(len(gained)) / RATE)
+    return Track(
+        first, first, gained, np.cumsum(np.abs(gains)), piece + np.arange(len(gained)) / RATE
+    )
 
 
 def test_what_two_tracks_claim_is_cut_where_both_gain_most():
@@ -110,9 +112,8 @@ def test_what_two_tracks_claim_is_cut_where_both_gain_most():
     later = track(80, [-0.5] * 30 + [1] * 100)
     first, second = part(earlier, later)
     assert (first.first, first.end) == (0, 100) and first.gained[-1] == 100
-    assert (second.first, second.end) == (100, 210)
-    assert second.gained[-1] == pytest.approx(later.gained[-1] + 10)
-    assert second.places[0] == later.places[20]
+    assert (second.first, second.end) == (110, 210), "and where they do not lose any more"
+    assert second.gained[-1] == 100 and second.places[0] == later.places[30]
 
 
 def test_tracks_apart_stay_as_they_are():
@@ -129,10 +130,18 @@ def test_a_track_that_another_explains_as_well_is_dropped():
 
 
 def test_a_track_tells_its_share_and_its_tempo():
-    one = Track(5, np.arange(1, 201) * 0.5, np.arange(1.0, 201.0), np.arange(200) * 1.25 / RATE)
+    one = Track(5, 5, np.arange(1, 201) * 0.5, np.arange(1.0, 201.0), np.arange(200) * 1.25 / RATE)
     assert one.share == pytest.approx(0.5)
     assert one.tempo_ratio(RATE) == pytest.approx(1.25)
     assert one.cut(105, 205).share == pytest.approx(0.5)
+
+
+def test_a_track_tells_where_it_is_sure():
+    gains = [0.2] * 20 + [0.9] * 50 + [0.1] * 30
+    one = Track(100, 140, np.cumsum(gains), np.arange(1.0, 101.0), np.zeros(100))
+    assert one.sure(0.0) == (100, 200) and one.sure(0.5) == (120, 170)
+    assert one.moved(7).sure(0.5) == (127, 177)
+    assert one.cut(130, 160).sure(0.5) == (130, 160)
 
 
 @pytest.mark.parametrize("tempo", [1.0, 1.1])
@@ -145,7 +154,6 @@ def test_a_piece_is_followed_to_both_its_ends(draw_notes, tempo):
         Tape(iter(torch.split(heard, 500, -1))),
         (int(45 * RATE), int(60 * RATE)),
         [Candidate(0, 1.0, ratio, None) for ratio in (0.3, 1.0)],
-        0.4,
         lambda piece: written,
         DEFAULT,
         reached.append,
