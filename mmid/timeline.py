@@ -53,10 +53,10 @@ REMEMBERED = 6.0
 """How far back from a window a piece may turn out to have begun, in windows."""
 
 BREATH_SECONDS = 3.0
-"""A piece that comes again after a shorter pause, at whatever place, is still going on."""
+"""A piece that begins anew after a longer pause is played twice."""
 
-IN_PLACE_SECONDS = 10.0
-"""One that goes on so near to where it stopped is, too, after a pause of up to a window."""
+ANEW_SECONDS = 10.0
+"""It does if it comes again this near to where it began, or before; else it goes on."""
 
 
 @dataclass(frozen=True)
@@ -277,24 +277,24 @@ def _preferred(matches: Sequence[Match], before: Match | None) -> Match:
 
 
 def _joined(found: Sequence[_Found], every: float, frame_rate: float) -> list[list[_Found]]:
-    """Join what is one performance: the same piece, after a breath, or going on in its place."""
+    """Join what is one performance: the same piece after a breath, or farther on."""
     performances: list[list[_Found]] = []
     for one in found:
-        if performances and _goes_on(performances[-1][-1], one, every, frame_rate):
+        if performances and _goes_on(performances[-1], one, every, frame_rate):
             performances[-1].append(one)
         else:
             performances.append([one])
     return performances
 
 
-def _goes_on(earlier: _Found, later: _Found, every: float, frame_rate: float) -> bool:
-    names = [{one.match.piece, *one.match.also} for one in (earlier, later)]
-    if names[0].isdisjoint(names[1]) or earlier.match.transpose != later.match.transpose:
+def _goes_on(performance: Sequence[_Found], later: _Found, every: float, frame_rate: float) -> bool:
+    first, last = performance[0], performance[-1]
+    names = [{one.match.piece, *one.match.also} for one in (last, later)]
+    if names[0].isdisjoint(names[1]) or last.match.transpose != later.match.transpose:
         return False
-    pause = (later.track.first - earlier.track.end) / frame_rate
-    leap = later.track.places[0] - earlier.track.places[-1]
-    in_place = -IN_PLACE_SECONDS <= leap <= IN_PLACE_SECONDS + 2 * pause
-    return bool(pause <= BREATH_SECONDS or (pause <= every and in_place))
+    pause = (later.track.first - last.track.end) / frame_rate
+    anew = later.track.places[0] <= first.track.places[0] + ANEW_SECONDS
+    return pause <= (BREATH_SECONDS if anew else every)
 
 
 def _played(parts: Sequence[_Found], frame_rate: float) -> Played:

@@ -20,7 +20,7 @@ from mmid.hearing import Tape
 from mmid.params import FeatureParams
 from mmid.vote import Candidate
 
-PATIENCE_SECONDS = 10.0
+PATIENCE_SECONDS = 20.0
 """A piece that has gained nothing for so long has ended."""
 
 BAND_SECONDS = 15.0
