@@ -194,7 +194,7 @@ class _Follower:
     """
 
     def __init__(self, identifier: Identifier, every: float, passed: Callable[[int], None]) -> None:
-        self._identifier, self._passed = identifier, passed
+        self._identifier, self._passed, self._reached = identifier, passed, 0
         self._rate = identifier.params.frame_rate
         self._window, self._least, self._breath = (
             round(seconds * self._rate) for seconds in (every, LEAST_SECONDS, BREATH_SECONDS)
@@ -222,7 +222,8 @@ class _Follower:
 
     def _pass(self, tape: Tape, frame: int) -> None:
         tape.forget(frame - int(REMEMBERED * self._window))
-        self._passed(int(frame / self._rate))
+        self._reached = max(self._reached, int(frame / self._rate))
+        self._passed(self._reached)
 
     def _look_up(self, tape: Tape, first: int, last: int, before: Match | None) -> _Found | None:
         """Identify a window, perhaps as what was played before, and follow its piece both ways."""

@@ -80,12 +80,12 @@ class Track:
     @property
     def peak(self) -> int:
         """After how many frames it has gained most."""
-        return int(np.argmax([0.0, *self.gained]))
+        return int(np.concatenate([[0.0], self.gained]).argmax())
 
     @property
     def dip(self) -> int:
         """After how many frames, before that, it has gained least."""
-        return int(np.argmin([0.0, *self.gained][: self.peak + 1]))
+        return int(np.concatenate([[0.0], self.gained])[: self.peak + 1].argmin())
 
     def gained_before(self, frame: int) -> float:
         """Return what it has gained before a frame of the recording."""
