@@ -1,3 +1,56 @@
-"""mmid names the MIDI file in your library that a recording is a performance of."""
+"""mmid names the MIDI file in your library that a recording is a performance of.
+
+The names in ``__all__`` are what a program may rely on; each is loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mmid.answer import Identification, Match
+    from mmid.api import Embedding, Index, IndexedPiece, embed_audio, embed_midi, load_model
+    from mmid.build import BuildReport
+    from mmid.checkpoint import Checkpoint
+    from mmid.errors import AudioError, LibraryIndexError, MidiError, MmidError, ModelError
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "AudioError",
+    "BuildReport",
+    "Checkpoint",
+    "Embedding",
+    "Identification",
+    "Index",
+    "IndexedPiece",
+    "LibraryIndexError",
+    "Match",
+    "MidiError",
+    "MmidError",
+    "ModelError",
+    "__version__",
+    "embed_audio",
+    "embed_midi",
+    "load_model",
+]
+
+_HOMES = {
+    "answer": ("Identification", "Match"),
+    "api": ("Embedding", "Index", "IndexedPiece", "embed_audio", "embed_midi", "load_model"),
+    "build": ("BuildReport",),
+    "checkpoint": ("Checkpoint",),
+    "errors": ("AudioError", "LibraryIndexError", "MidiError", "MmidError", "ModelError"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"mmid.{home}"), name)
+    raise AttributeError(f"module 'mmid' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

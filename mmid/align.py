@@ -260,6 +260,64 @@ def align(heard: Gains, candidate: Candidate, notes: Notes, params: FeatureParam
     return Alignment(share, query, score, _slope(path) * candidate.tempo_ratio)
 
 
+OVERLAP = 65
+"""Frames of a long query that are followed on either side of those whose places are kept."""
+
+
+def align_closely(
+    log_odds: Tensor,
+    coarse: Alignment,
+    candidate: Candidate,
+    notes: Notes,
+    params: FeatureParams,
+) -> Alignment:
+    """Follow a path again, on every frame of a query that was aligned on coarser ones.
+
+    Parameters
+    ----------
+    log_odds : Tensor [2, PITCHES, frames]
+        Of the query.
+    coarse : Alignment
+        As `align` found it; a query it took whole frames of stays as it is.
+    candidate, notes, params
+        As for `align`.
+
+    Returns
+    -------
+    Alignment
+        With a place for every frame.
+    """
+    length, rate = log_odds.shape[-1], params.frame_rate
+    times = np.arange(length) / rate
+    if len(coarse.query) == length:
+        return coarse
+    rough, places = np.interp(times, coarse.query, coarse.score), np.empty(length)
+    margin = candidate.tempo_ratio * (MARGIN + 2 * length / len(coarse.query)) / rate
+    for first in range(0, length, FRAMES):
+        kept = slice(first, min(length, first + FRAMES))
+        part = slice(max(0, first - OVERLAP), min(length, first + FRAMES + OVERLAP))
+        near = rough[part].min() - margin, rough[part].max() + margin
+        found = _follow(note_gains(log_odds[..., part], length), candidate, near, notes, params)
+        places[kept] = found[kept.start - part.start : kept.stop - part.start]
+    return replace(coarse, query=times, score=places)
+
+
+def _follow(
+    heard: Gains,
+    candidate: Candidate,
+    near: tuple[float, float],
+    notes: Notes,
+    params: FeatureParams,
+) -> np.ndarray:
+    """Return the places, seconds, of all frames within a stretch of the score."""
+    step = candidate.tempo_ratio
+    first, last = (side * params.frame_rate for side in near)
+    frames = int((last - first) / step) + 2
+    roll = draw_spans([(candidate, first, step)], frames, notes, params)[0]
+    path = _trace(heard, heard.values.T @ roll)[1]
+    return (first + path * step) / params.frame_rate
+
+
 def _trace(heard: Gains, gains: Tensor) -> tuple[float, np.ndarray]:
     """Return the best path's share and its place for every frame, for ``[frames, places]``."""
     hold, leap = HOLD * heard.mean_gain, LEAP * heard.mean_gain

@@ -49,6 +49,10 @@ class Match:
     transpose: int
     also: tuple[str, ...] = ()
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the match as JSON-ready names and values."""
+        return asdict(self)
+
 
 @dataclass(frozen=True)
 class Identification:
@@ -80,3 +84,20 @@ class Identification:
     def to_dict(self) -> dict[str, Any]:
         """Return the answer as JSON-ready names and values."""
         return asdict(self)
+
+    def to_records(self) -> list[dict[str, Any]]:
+        """Return a flat row a match, best first: what a data frame is made of.
+
+        A row is a match with the ``query``, its ``seconds``, and the match's ``rank`` from 1 on;
+        ``matched`` is true of a first match that is sure enough.
+        """
+        return [
+            {
+                "query": self.query,
+                "seconds": self.seconds,
+                "rank": rank,
+                "matched": self.matched and rank == 1,
+                **match.to_dict(),
+            }
+            for rank, match in enumerate(self.matches, 1)
+        ]

@@ -2,7 +2,8 @@
 
 ``python -m mmid.asap ASAP OUT`` copies the scores to ``OUT/scores`` and one performance a piece,
 chosen by the score's hash, to ``OUT/performances``, and lists both in ``OUT/pairs.csv``. Index
-``OUT/scores``; ask about ``OUT`` with ``mmid eval pieces OUT --soundfont NAME``.
+``OUT/scores``; ask about ``OUT`` with ``mmid eval pieces OUT --soundfont NAME``. With ``--scores-at
+2`` the scores are written twice as fast, and the performances are half as fast as they.
 
 Conventions: a piece's folder holds ``midi_score.mid`` and its performances; its name is the path of
 its folder, joined by underscores.
@@ -20,17 +21,20 @@ import typer
 
 from mmid.errors import MmidError
 from mmid.library import file_digest
+from mmid.midi import read_midi, write_midi
 from mmid.sources import PAIRS_NAME
 
 SCORE_NAME = "midi_score.mid"
 
 
-def lay_out(asap: Path, out: Path) -> int:
+def lay_out(asap: Path, out: Path, scores_at: float = 1.0) -> int:
     """Copy scores and performances, and list them.
 
     Parameters
     ----------
     asap, out : Path
+    scores_at : float
+        The scores' speed against what it was.
 
     Returns
     -------
@@ -60,17 +64,30 @@ def lay_out(asap: Path, out: Path) -> int:
         for name, played, score in rows:
             audio, midi = f"performances/{name}.mid", f"scores/{name}.mid"
             shutil.copyfile(played, out / audio)
-            shutil.copyfile(score, out / midi)
+            _copy_score(score, out / midi, scores_at)
             table.writerow([name, audio, midi])
     return len(rows)
+
+
+def _copy_score(score: Path, target: Path, speed: float) -> None:
+    if speed == 1:
+        shutil.copyfile(score, target)
+        return
+    notes = read_midi(score).notes.copy()
+    for moment in ("onset", "offset"):
+        notes[moment] /= speed
+    write_midi(notes, target)
 
 
 def main(
     asap: Annotated[Path, typer.Argument(help="The unpacked ASAP set, or a part of it.")],
     out: Annotated[Path, typer.Argument(help="Folder to fill.")],
+    scores_at: Annotated[
+        float, typer.Option(min=0.1, max=10, help="Write the scores so many times as fast.")
+    ] = 1.0,
 ) -> None:
     """Lay out the ASAP set for benchmark B3."""
-    typer.echo(f"{lay_out(asap, out)} pieces in {out}")
+    typer.echo(f"{lay_out(asap, out, scores_at)} pieces in {out}")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from fractions import Fraction
 from io import FileIO
 from itertools import chain, groupby
 from operator import itemgetter
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -140,6 +140,54 @@ def read_audio(
         filled = end
     samples.resize(filled, refcheck=False)
     return samples
+
+
+def resample_audio(sound: NDArray[np.floating[Any]], rate: float, sample_rate: int) -> Samples:
+    """Mix an array of sound to mono, at another rate.
+
+    Parameters
+    ----------
+    sound : numpy.ndarray
+        Floating-point samples, mono ``[n]`` or ``[channels, n]``; full scale is 1.
+    rate : float
+        Theirs, Hz: a whole number, 1,000 to 768,000.
+    sample_rate : int
+        That of the samples to give, Hz.
+
+    Returns
+    -------
+    numpy.ndarray
+        Mono float32 samples ``[n]``.
+
+    Raises
+    ------
+    AudioError
+        If the array is no such sound, is empty or not finite, or a rate is out of range.
+    """
+    for value in (rate, sample_rate):
+        if not RATES[0] <= value <= RATES[1] or value != int(value):
+            raise AudioError(
+                f"a sample rate of {value:g} Hz: give a whole one, {RATES[0]}..{RATES[1]}"
+            )
+    mono = _mix(np.asarray(sound))
+    parts = ((int(rate), mono[i : i + BATCH]) for i in range(0, len(mono), BATCH))
+    return np.concatenate(list(_resample(parts, sample_rate)))
+
+
+def _mix(sound: NDArray[Any]) -> Samples:
+    """Return the mean of an array's channels, once it is known to be sound."""
+    if sound.dtype.kind != "f":
+        raise AudioError(f"an array of {sound.dtype}: give floating-point samples, full scale 1")
+    if sound.ndim not in (1, 2) or not sound.size:
+        raise AudioError(f"an array of shape {sound.shape}: give [n] or [channels, n] samples")
+    if sound.ndim == 2 and len(sound) > MAX_CHANNELS:
+        raise AudioError(
+            f"an array of {len(sound)} channels: give [channels, n], not [n, channels]"
+        )
+    mono: Samples = (sound if sound.ndim == 1 else sound.mean(0)).astype(np.float32)
+    if not np.isfinite(mono).all():
+        raise AudioError("an array with samples that are not finite numbers: leave them out")
+    return mono.clip(-PEAK, PEAK)
 
 
 def sound_seconds(path: PathLike) -> float:

@@ -1,16 +1,34 @@
-"""Many recordings or MIDI files, one answer each, whatever becomes of the others."""
+"""Many recordings or MIDI files, one answer each, whatever becomes of the others.
+
+Conventions: answers come in the order of the files, and each goes to every sink and is then let
+go, so that memory does not grow with their number.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from types import FrameType
+from typing import Protocol
+
+import torch
 
 from mmid.answer import Identification
 from mmid.errors import MmidError
 from mmid.identify import Asked, Identifier
+from mmid.library import BadFile
 from mmid.query import Query
+
+AHEAD = 2
+"""Files that are begun or answered before their turn, at most, for each job."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,22 +49,150 @@ class Answered:
     asked: Asked | None = None
 
 
+class Sink(Protocol):
+    """Something made of answers: lines, a picture each, a playlist of all."""
+
+    def take(self, answered: Answered) -> None:
+        """Have an answer; raise `MmidError` if nothing can be made of it."""
+
+    def close(self) -> None:
+        """Finish, after the last answer or when interrupted."""
+
+
 def answer_files(
-    identifier: Identifier, paths: Sequence[Path], start: float = 0.0, duration: float | None = None
-) -> Iterator[Answered]:
-    """Identify recordings and MIDI files one by one; one that fails says so in its answer.
+    identifier: Identifier,
+    files: Sequence[Path | BadFile],
+    start: float = 0.0,
+    duration: float | None = None,
+    jobs: int = 1,
+) -> Generator[Answered, None, None]:
+    """Identify recordings and MIDI files; one that fails says so in its answer.
 
     Parameters
     ----------
     identifier : Identifier
-    paths : sequence of Path
+    files : sequence of Path or BadFile
+        From `mmid.inputs.find_inputs`, for instance.
     start, duration : float
         The span of each, seconds; to the end by default.
+    jobs : int
+        Files to identify at once, in threads, which share the index. Even one has a thread of its
+        own, so that Ctrl-C is heard whatever it is at. Close the generator to begin no more files.
+
+    Yields
+    ------
+    Answered
+        In the order of the files.
     """
-    for path in paths:
+    answer = partial(_answer, identifier, start, duration)
+    with _cores_shared(jobs), _threads(jobs) as pool:
+        begun: deque[Future[Answered]] = deque()
+        for file in files:
+            if len(begun) == AHEAD * jobs:
+                yield begun.popleft().result()
+            begun.append(pool.submit(answer, file))
+        while begun:
+            yield begun.popleft().result()
+
+
+def _answer(
+    identifier: Identifier, start: float, duration: float | None, file: Path | BadFile
+) -> Answered:
+    path, error = (file.path, file.reason) if isinstance(file, BadFile) else (file, None)
+    if error is None:
         try:
             query = identifier.open(path, start, duration)
             asked = identifier.ask(query)
-            yield Answered(identifier.decide(asked, os.fspath(path)), query, asked)
+            return Answered(identifier.decide(asked, os.fspath(path)), query, asked)
+        except MmidError as failure:
+            error = str(failure)
+    return Answered(Identification(os.fspath(path), 0.0, False, (), error=error))
+
+
+@contextmanager
+def _threads(jobs: int) -> Iterator[ThreadPoolExecutor]:
+    """Give a pool that begins nothing more, and is not waited for, once its user stops."""
+    pool = ThreadPoolExecutor(jobs, "mmid")
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+@contextmanager
+def _cores_shared(jobs: int) -> Iterator[None]:
+    """Leave each of several jobs its share of the cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(1, before // jobs))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def hand_out(
+    answers: Iterable[Answered], sinks: Sequence[Sink], report: Callable[[str], None]
+) -> int:
+    """Give answers to sinks, and close them in the end; what fails does not stop the rest.
+
+    Parameters
+    ----------
+    answers : iterable of Answered
+    sinks : sequence of Sink
+        Closed as well when the answers break off.
+    report : callable
+        Told, in a line, why a file could not be processed or nothing be made of its answer.
+
+    Returns
+    -------
+    int
+        How many files failed.
+
+    Raises
+    ------
+    MmidError
+        If a sink cannot be closed.
+    """
+    failed = 0
+    with ExitStack() as closing:
+        for sink in sinks:
+            closing.callback(sink.close)
+        for answered in answers:
+            with _undivided():
+                failures = _take(answered, sinks)
+            failed += bool(failures)
+            for failure in failures:
+                report(failure)
+    return failed
+
+
+@contextmanager
+def _undivided() -> Iterator[None]:
+    """Put Ctrl-C and SIGTERM off for a moment, so that all sinks have an answer or none."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    caught: list[tuple[int, FrameType | None]] = []
+    stops = (signal.SIGINT, signal.SIGTERM)
+    before = {stop: signal.signal(stop, lambda *event: caught.append(event)) for stop in stops}
+    try:
+        yield
+    finally:
+        for stop, handler in before.items():
+            signal.signal(stop, handler)
+    for number, frame in caught:
+        handler = before[signal.Signals(number)]
+        if callable(handler):
+            handler(number, frame)
+        else:
+            signal.raise_signal(number)
+
+
+def _take(answered: Answered, sinks: Sequence[Sink]) -> list[str]:
+    failures = [answered.answer.error] if answered.answer.error is not None else []
+    for sink in sinks:
+        try:
+            sink.take(answered)
         except MmidError as error:
-            yield Answered(Identification(os.fspath(path), 0.0, False, (), error=str(error)))
+            failures.append(str(error))
+    return failures

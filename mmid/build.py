@@ -17,7 +17,7 @@ from typing import Any
 
 from mmid.checkpoint import Checkpoint
 from mmid.choices import Kind, LibraryKind
-from mmid.console import Tell, quiet
+from mmid.console import Tell, quiet, stage
 from mmid.embed import EVERY, Embed, embed_files, embed_item, embedded, file_stat
 from mmid.errors import LibraryIndexError
 from mmid.index import FORMAT, LibraryIndex, read_manifest
@@ -135,6 +135,7 @@ def _report(
     return BuildReport(kind, len(entries), snippets, seconds, tuple(bad), **counts)
 
 
+@stage("bring the index up to date")
 def update_index(
     folder: Path,
     library: Sequence[Path],

@@ -15,8 +15,9 @@ from typing import Any
 import torch
 
 from mmid import __version__
+from mmid.console import LOG, stage
 from mmid.encoders import Encoders, ModelConfig
-from mmid.errors import MmidError, ModelError
+from mmid.errors import MmidError, ModelError, label
 from mmid.whole import written_whole
 
 FORMAT = "mmid-checkpoint-1"
@@ -105,6 +106,7 @@ def save_checkpoint(
     save_tensors(path, tensors, header)
 
 
+@stage("load a model")
 def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> Checkpoint:
     """Load a model for use.
 
@@ -113,6 +115,7 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> Checkpoin
     ModelError
         If the file is missing, damaged, of another version or of another shape.
     """
+    LOG.debug("model %s on %s", label(path), device)
     tensors, header = load_tensors(path)
     if header.get("format") != FORMAT:
         raise ModelError(f"{path}: model format {header.get('format')!r}, this mmid reads {FORMAT}")

@@ -58,7 +58,7 @@ Direction = Literal["recordings", "scores"]
 Side = Literal["test", "valid", "train", "all"]
 """Parts of a split."""
 
-Roughness = Literal["noise-10", "noise-0", "room", "phone", "mp3"]
+Roughness = Literal["noise-10", "noise-0", "room", "phone", "mp3", "flat", "sharp"]
 """What recordings may suffer before they are asked about."""
 
 AudioFormat = Literal["wav", "flac"]

@@ -10,8 +10,11 @@ import typer
 
 from mmid import __version__
 from mmid.choices import AudioFormat, Collapse
+from mmid.cli_doctor import doctor
 from mmid.cli_figures import evaluation
 from mmid.cli_index import index_app
+from mmid.cli_listen import listen
+from mmid.cli_model import model_app
 from mmid.cli_options import (
     Device,
     Folders,
@@ -20,19 +23,20 @@ from mmid.cli_options import (
     KindOption,
     Model,
     Soundfonts,
-    default_index,
     open_identifier,
 )
 from mmid.cli_query import query
+from mmid.cli_shell import Commands, run
 from mmid.cli_train import train
-from mmid.console import note, progress, stdout
-from mmid.errors import MmidError
+from mmid.console import note, progress, remark, set_loudness, stdout
+from mmid.defaults import default_index
 
 if TYPE_CHECKING:
     from mmid.build import BuildReport
 
 app = typer.Typer(
     name="mmid",
+    cls=Commands,
     help="Name the MIDI file in your library that a recording is a performance of.",
     no_args_is_help=True,
     add_completion=True,
@@ -41,8 +45,11 @@ app = typer.Typer(
 )
 app.add_typer(evaluation, name="eval")
 app.add_typer(index_app, name="index")
+app.add_typer(model_app, name="model")
 app.command(epilog="Example: mmid query recording.wav --start 30 --duration 20 --json")(query)
+app.command(epilog="Example: mmid listen --seconds 30")(listen)
 app.command(epilog="Example: mmid train my-midi --soundfont TimGM --soundfont FluidR3")(train)
+app.command(epilog="Example: mmid doctor --json")(doctor)
 
 
 def _show_version(wanted: bool) -> None:
@@ -56,8 +63,16 @@ def _options(
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show version.")
     ] = False,
+    silent: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Show no notes and no progress; errors stay.")
+    ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Tell what was chosen, and what took how long.")
+    ] = False,
 ) -> None:
-    pass
+    if silent and verbose:
+        raise typer.BadParameter("give --quiet or --verbose, not both")
+    set_loudness(silent=silent, verbose=verbose)
 
 
 @app.command(epilog="Example: mmid render ~/Music/midi --out my-audio --soundfont TimGM")
@@ -102,7 +117,7 @@ def render(
         )
     for bad in report.bad:
         note(f"left out: {bad.reason}")
-    note(
+    remark(
         f"{report.made} files rendered with {font.name}, {report.kept} there already;"
         f" {report.seconds / 3600:.1f} hours of audio"
     )
@@ -195,8 +210,8 @@ def _say_what_was_built(report: BuildReport, folder: Path) -> None:
     for bad in report.bad:
         note(f"left out: {bad.reason}")
     what = [(n, getattr(report, n)) for n in ("added", "changed", "moved", "unchanged", "gone")]
-    note(", ".join(f"{count} {name}" for name, count in what if count))
-    note(
+    remark(", ".join(f"{count} {name}" for name, count in what if count))
+    remark(
         f"{report.items} {'pieces' if report.kind == 'midi' else 'recordings'},"
         f" {report.seconds_of_music / 3600:.1f} hours of music,"
         f" {report.snippets} snippets in {folder}"
@@ -231,7 +246,7 @@ def _run_demo(folder: Path) -> None:
     from mmid.demo import prepare_demo
 
     library, recording = prepare_demo(folder)
-    note(f"wrote a library of {len(list(library.iterdir()))} public-domain tunes")
+    remark(f"wrote a library of {len(list(library.iterdir()))} public-domain tunes")
     build_index([library], index=folder / "index")
     identifier, _ = open_identifier(folder / "index")
     from mmid.report import answer_table
@@ -240,12 +255,8 @@ def _run_demo(folder: Path) -> None:
 
 
 def main() -> None:
-    """Run the command line; what a user can mend is one line on stderr and exit status 1."""
-    try:
-        app()
-    except MmidError as error:
-        note(f"mmid: {error}")
-        raise SystemExit(1) from None
+    """Run the command that the arguments name."""
+    run(app)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from mmid.cli_options import (
     open_identifier,
     parse_sizes,
 )
-from mmid.console import note, progress, stdout
+from mmid.console import progress, remark, stdout
 from mmid.errors import MmidError
 
 evaluation = typer.Typer(no_args_is_help=True, help="Measure how good the answers are.")
@@ -203,7 +203,7 @@ def eval_speed(
     rows = []
     for size in wanted:
         with TemporaryDirectory(prefix="mmid-speed-") as folder:
-            rows.append(measure_growth(library, query, size, Path(folder), loaded, note))
+            rows.append(measure_growth(library, query, size, Path(folder), loaded, remark))
     _deliver([row.to_dict() for row in rows], [growth_table(rows)], json_lines, out)
 
 

@@ -11,8 +11,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from mmid.cli_eval import evaluation
-from mmid.cli_options import Device, Index, JsonFlag, Model, default_index, parse_sizes
-from mmid.console import note, progress, stdout
+from mmid.cli_options import Device, Index, JsonFlag, Model, parse_sizes
+from mmid.console import progress, remark, stdout
+from mmid.defaults import default_index
 from mmid.report import clock
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ def eval_search(
     with progress() as tell:
         report = compare_search(vectors, wanted, seed=seed, progress=tell, **options)
     if wanted[-1] > report.available and not jitter:
-        note(f"the index has {report.available:,} vectors to search; larger sizes are left out")
+        remark(f"the index has {report.available:,} vectors to search; larger sizes are left out")
     if out:
         draw_search(report, out)
     _show(report.to_dict(), search_table(report), json_lines)

@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
-from mmid.cli_options import Device, Index, Jobs, JsonFlag, Model, default_index
-from mmid.console import note, progress, stdout
+from mmid.cli_options import Device, Index, Jobs, JsonFlag, Model
+from mmid.console import note, progress, remark, stdout
+from mmid.defaults import default_index
 
 index_app = typer.Typer(help="Look at an index, and look after it.", no_args_is_help=True)
 
@@ -58,7 +59,7 @@ def remove(
     with progress() as tell:
         removed = remove_pieces(index or default_index(), pieces, tell)
     for name in removed:
-        note(f"removed: {name}")
+        remark(f"removed: {name}")
 
 
 @index_app.command(epilog="Example: mmid index verify")
@@ -114,7 +115,7 @@ def rebuild(
             library, kind = library_of(folder), read_manifest(folder)["kind"]
             loaded = load_model(model, pick_device(device))
             update_index(folder, library, loaded, kind, jobs=jobs, anew=True, progress=tell)
-    note(f"rebuilt {folder}")
+    remark(f"rebuilt {folder}")
 
 
 @index_app.command(epilog="Example: mmid index merge songs-index folk-index --index all")
@@ -128,5 +129,5 @@ def merge(
     with progress() as tell:
         twice = merge_indexes(index or default_index(), others, tell)
     if twice:
-        note(f"{len(twice)} files are in several of them and were taken once")
-    note(f"merged into {index or default_index()}")
+        remark(f"{len(twice)} files are in several of them and were taken once")
+    remark(f"merged into {index or default_index()}")

@@ -2,20 +2,44 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
 from mmid.choices import BaselineName, LibraryKind, Search, Side, Vote
+from mmid.defaults import default_index
 
 if TYPE_CHECKING:
     from mmid.identify import Identifier
     from mmid.index import LibraryIndex
 
 Folders = Annotated[list[Path], typer.Argument(help="Folders of MIDI files.", show_default=False)]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.", rich_help_panel="Machine")]
+
+
+def _complete_device(incomplete: str) -> list[str]:
+    return [name for name in ("auto", "cpu", "cuda", "mps") if name.startswith(incomplete)]
+
+
+def _complete_model(incomplete: str) -> list[str]:
+    from mmid.weights import read_registry
+
+    files = [str(path) for path in Path().glob("*.safetensors")]
+    return [name for name in [*read_registry().models, *files] if name.startswith(incomplete)]
+
+
+def _complete_soundfont(incomplete: str) -> list[str]:
+    from mmid.render import find_soundfonts
+
+    return [path.name for path in find_soundfonts() if path.name.startswith(incomplete)]
+
+
+Device = Annotated[
+    str,
+    typer.Option(
+        help="auto, cpu, cuda or mps.", rich_help_panel="Machine", autocompletion=_complete_device
+    ),
+]
 Jobs = Annotated[
     int | None,
     typer.Option(min=1, help="Worker processes; all cores by default.", rich_help_panel="Machine"),
@@ -26,23 +50,34 @@ Soundfonts = Annotated[
         "--soundfont",
         help="An .sf2 or .sf3 file, or the first letters of an installed one; may be repeated.",
         show_default="those installed",
+        autocompletion=_complete_soundfont,
     ),
 ]
+MODEL_HELP = "A model's name, its .safetensors file, or hf://OWNER/REPO."
+"""The brackets of the whole form would be taken for markup; docs/weights.md has it."""
 
 
-Index = Annotated[
-    Path | None,
-    typer.Option(
-        envvar="MMID_INDEX", help="The index folder.", show_default="in the user's data folder"
-    ),
-]
+def _index_option(panel: str | None) -> Any:
+    return typer.Option(
+        "--index",
+        envvar="MMID_INDEX",
+        help="The index folder.",
+        show_default="in the user's data folder",
+        rich_help_panel=panel,
+    )
+
+
+Index = Annotated[Path | None, _index_option(None)]
+SearchedIndex = Annotated[Path | None, _index_option("Search")]
 Model = Annotated[
     str | None,
     typer.Option(
         envvar="MMID_MODEL",
-        help="A model's name or .safetensors file.",
+        metavar="MODEL",
+        help=MODEL_HELP,
         show_default="the packaged one",
         rich_help_panel="Machine",
+        autocompletion=_complete_model,
     ),
 ]
 
@@ -65,9 +100,15 @@ KindOption = Annotated[
     LibraryKind, typer.Option(help="What to index; auto: MIDI files where there are any.")
 ]
 SearchOption = Annotated[
-    Search, typer.Option(help="Compare every snippet, or search the graph; auto by size.")
+    Search,
+    typer.Option(
+        help="Compare every snippet, or search the graph; auto by size.", rich_help_panel="Search"
+    ),
 ]
-VoteOption = Annotated[Vote, typer.Option(help="Votes that agree on the place, or all votes.")]
+VoteOption = Annotated[
+    Vote,
+    typer.Option(help="Votes that agree on the place, or all votes.", rich_help_panel="Search"),
+]
 TransposeOption = Annotated[
     str,
     typer.Option(
@@ -75,6 +116,7 @@ TransposeOption = Annotated[
         metavar="[auto|SEMITONES]",
         help="The recording's key against the scores; auto tries -6 to 6.",
         callback=check_transpose,
+        rich_help_panel="Search",
     ),
 ]
 SideOption = Annotated[Side, typer.Option(help="Part of the 75/5/20 split to use.")]
@@ -88,6 +130,10 @@ def _check_baselines(names: list[str] | None) -> list[str] | None:
     return names
 
 
+def _complete_baseline(incomplete: str) -> list[str]:
+    return [name for name in get_args(BaselineName) if name.startswith(incomplete)]
+
+
 BaselineOption = Annotated[
     list[str] | None,  # Typer takes no list of literals
     typer.Option(
@@ -95,6 +141,7 @@ BaselineOption = Annotated[
         metavar="[" + "|".join(get_args(BaselineName)) + "]",
         help="Ask this one about the same clips; may be repeated.",
         callback=_check_baselines,
+        autocompletion=_complete_baseline,
         show_default=False,
     ),
 ]
@@ -109,20 +156,6 @@ def parse_sizes(text: str) -> list[int]:
     if min(sizes) < 1:
         raise typer.BadParameter(f"{text!r}: give whole numbers, such as 1000,100000")
     return sorted(sizes)
-
-
-def default_cache() -> Path:
-    """Return the folder of cached features."""
-    from platformdirs import user_cache_path
-
-    return Path(os.environ.get("MMID_CACHE") or user_cache_path("mmid")) / "features"
-
-
-def default_index() -> Path:
-    """Return the folder of the index where none is given."""
-    from platformdirs import user_data_path
-
-    return user_data_path("mmid") / "index"
 
 
 def open_identifier(

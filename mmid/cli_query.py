@@ -1,8 +1,11 @@
-"""`mmid query`: what a recording is a performance of."""
+"""`mmid query`: what recordings are performances of."""
 
 from __future__ import annotations
 
 import json
+import os
+import sys
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,93 +13,221 @@ import typer
 
 from mmid.cli_options import (
     Device,
-    Index,
     Model,
+    SearchedIndex,
     SearchOption,
     TransposeOption,
     VoteOption,
     open_identifier,
 )
-from mmid.console import note, progress, stdout
+from mmid.cli_shell import LeftAtWork, status_of
+from mmid.console import aside, note, progress, quiet, stdout
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from rich.console import RenderableType
+
+    from mmid.batch import Answered, Sink
     from mmid.identify import Identifier
+    from mmid.library import BadFile
+
+ASKED, OUTPUT, SEARCH, MACHINE = "What to ask", "Output", "Search", "Machine"
+MOST_JOBS = 4
+"""Files asked about at once, unless the user wants more: each takes some 100 MB."""
 
 
 def query(
     queries: Annotated[
-        list[Path],
-        typer.Argument(help="Recordings (wav, flac, ogg, mp3, m4a, opus) or MIDI files."),
+        list[str],
+        typer.Argument(
+            help="Recordings (wav, flac, ogg, mp3, m4a, opus), MIDI files, folders, patterns such"
+            " as 'takes/**/*.wav', or - for a list of paths on standard input.",
+            rich_help_panel=ASKED,
+        ),
     ],
-    index: Index = None,
-    top: Annotated[int, typer.Option(min=1, help="Matches to show.")] = 5,
-    start: Annotated[float, typer.Option(min=0, help="Skip so many seconds.")] = 0.0,
+    start: Annotated[
+        float, typer.Option(min=0, help="Skip so many seconds.", rich_help_panel=ASKED)
+    ] = 0.0,
     duration: Annotated[
         float | None,
-        typer.Option(min=0.1, help="Use so many seconds.", show_default="to the end"),
+        typer.Option(
+            min=0.1,
+            help="Use so many seconds.",
+            show_default="to the end",
+            rich_help_panel=ASKED,
+        ),
     ] = None,
+    top: Annotated[int, typer.Option(min=1, help="Matches to show.", rich_help_panel=OUTPUT)] = 5,
     every: Annotated[
         float | None,
         typer.Option(
-            help="Tell what is played from when to when, looking up windows of so many seconds.",
+            metavar="SECONDS",
+            help="Tell what is played in a long recording from when to when, looking up windows of"
+            " so many seconds.",
             show_default=False,
+            rich_help_panel=OUTPUT,
         ),
     ] = None,
     json_lines: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object a file asked about.")
+        bool,
+        typer.Option("--json", help="Print one JSON object a file.", rich_help_panel=OUTPUT),
+    ] = False,
+    csv_rows: Annotated[
+        bool,
+        typer.Option(
+            "--csv", help="Print a header and one row of CSV a file.", rich_help_panel=OUTPUT
+        ),
     ] = False,
     plot: Annotated[
         Path | None,
         typer.Option(
             help="Draw what the answer rests on: a .png or .svg file, or a folder, a file a query.",
             show_default=False,
+            rich_help_panel=OUTPUT,
         ),
     ] = None,
+    playlist: Annotated[
+        Path | None,
+        typer.Option(
+            help="List the recordings found, with their pieces, in this .m3u8 file.",
+            show_default=False,
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
+    sidecar: Annotated[
+        bool,
+        typer.Option(
+            "--sidecar",
+            help="Write the answer beside each recording, as recording.wav.mmid.json.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = False,
+    export_aligned: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write the MIDI file found in the recording's time, so that both play in step: a"
+            " .mid file, or a folder, a file a query.",
+            show_default=False,
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write one web page of all answers, with sound and pictures: an .html file.",
+            show_default=False,
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
+    index: SearchedIndex = None,
     search: SearchOption = "auto",
     vote: VoteOption = "consistent",
     transpose: TransposeOption = "0",
     min_confidence: Annotated[
-        float, typer.Option(min=0, max=1, help="A match counts as found from here on.")
+        float,
+        typer.Option(
+            min=0, max=1, help="A match counts as found from here on.", rich_help_panel=SEARCH
+        ),
     ] = 0.5,
     model: Model = None,
     device: Device = "auto",
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Files to ask about at once.",
+            show_default=f"as many as there are cores, {MOST_JOBS} at most",
+            rich_help_panel=MACHINE,
+        ),
+    ] = None,
 ) -> None:
     """Name the piece that each recording is a performance of, or the recordings of a MIDI file.
 
-    The exit status is 0 when every file was processed, found or not, and 1 when any failed.
-    """
-    if every is not None and plot:
-        raise typer.BadParameter("--plot draws one answer a file: leave out --every")
-    from mmid.batch import answer_files
-    from mmid.evidence import draw_evidence, gather_evidence, picture_paths
-    from mmid.report import answer_table
+    Answers come in the order of the files, each file once. One that fails does not stop the rest.
 
-    pictures = iter(picture_paths(plot, queries) if plot else [])
-    identifier, _ = open_identifier(
+    Exit status: 0 all files were processed, found or not; 1 any failed; 2 wrong usage;
+    130 stopped by Ctrl-C, with what was answered until then kept.
+    """
+    if json_lines and csv_rows:
+        raise typer.BadParameter("--json and --csv: give one of them")
+    others = csv_rows or plot or report or playlist or sidecar or export_aligned
+    if every is not None and others:
+        raise typer.BadParameter("--every prints a table, or --json: leave other output out")
+    from mmid.aligned import AlignedMidi
+    from mmid.batch import answer_files
+    from mmid.inputs import find_inputs
+    from mmid.library import BadFile
+    from mmid.page import Page
+    from mmid.playlist import Playlist
+    from mmid.sidecar import Origin, Sidecars
+    from mmid.sinks import Pictures
+
+    identifier, opened = open_identifier(
         index, model, device, search, vote, top, min_confidence, transpose
     )
+    files = find_inputs(queries, identifier.kind, sys.stdin.buffer)
     if every is not None:
-        raise typer.Exit(_print_timelines(identifier, queries, every, start, duration, json_lines))
-    failed = False
-    for answered in answer_files(identifier, queries, start, duration):
-        answer = answered.answer
-        if json_lines:
-            typer.echo(json.dumps(answer.to_dict(), allow_nan=False))
-        elif answer.error is None:
-            stdout.print(answer_table(answer))
-        if answer.error is not None:
-            failed = True
-            note(f"mmid: {answer.error}")
-        target = next(pictures, None)
-        picture = gather_evidence(identifier, answered) if target else None
-        if target and picture:
-            draw_evidence(picture, target)
+        raise typer.Exit(_print_timelines(identifier, files, every, start, duration, json_lines))
+    paths = [file.path if isinstance(file, BadFile) else file for file in files]
+    sinks: list[Sink] = []
+    if plot:
+        sinks.append(Pictures(identifier, plot, paths))
+    if report:
+        sinks.append(Page(report, identifier, start))
+    if playlist:
+        sinks.append(Playlist(playlist, whole=not start and duration is None))
+    if sidecar:
+        made_by, folder = opened.manifest["model"], os.path.abspath(opened.folder)
+        sinks.append(Sidecars(Origin(made_by, folder, start, duration)))
+    if export_aligned:
+        sinks.append(AlignedMidi(identifier, export_aligned, paths, start))
+    at_once = min(jobs or min(os.cpu_count() or 1, MOST_JOBS), len(files))
+    with closing(answer_files(identifier, files, start, duration, at_once)) as answers:
+        screen = _screen(len(files), json_lines=json_lines, csv_rows=csv_rows)
+        failed = _hand_out(answers, [screen, *sinks], len(files))
+    if failed and len(files) > 1:
+        note(f"{failed} of {len(files)} files failed")
     raise typer.Exit(1 if failed else 0)
+
+
+def _screen(files: int, *, json_lines: bool, csv_rows: bool) -> Sink:
+    """Return what prints the answers."""
+    from mmid.sinks import CsvRows, JsonLines, Lines, Tables
+
+    def write(text: str) -> None:
+        with aside():
+            typer.echo(text)
+
+    def show(table: RenderableType) -> None:
+        with aside():
+            stdout.print(table)
+
+    if json_lines:
+        return JsonLines(write)
+    if csv_rows:
+        return CsvRows(write)
+    return Tables(show) if files == 1 else Lines(show)
+
+
+def _hand_out(answers: Iterable[Answered], sinks: Sequence[Sink], files: int) -> int:
+    """Give answers to sinks and tell of progress; return how many files failed."""
+    from mmid.batch import hand_out
+    from mmid.sinks import Count
+
+    with progress() if files > 1 else nullcontext(quiet) as tell:
+        count = Count(tell, files)
+        try:
+            return hand_out(answers, [*sinks, count], lambda why: note(f"mmid: {why}"))
+        except KeyboardInterrupt as stop:
+            status = status_of(stop)
+    note(f"mmid: stopped, {count.left} of {files} files left")
+    raise LeftAtWork(status)
 
 
 def _print_timelines(
     identifier: Identifier,
-    queries: list[Path],
+    files: Sequence[Path | BadFile],
     every: float,
     start: float,
     duration: float | None,
@@ -108,7 +239,7 @@ def _print_timelines(
 
     status = 0
     with progress() as tell:
-        for timeline in follow_files(identifier, queries, every, start, duration, tell):
+        for timeline in follow_files(identifier, files, every, start, duration, tell):
             if json_lines:
                 typer.echo(json.dumps(timeline.to_dict(), allow_nan=False))
             elif timeline.error is None:

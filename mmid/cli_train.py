@@ -20,8 +20,9 @@ from mmid.choices import (
     Scale,
     Task,
 )
-from mmid.cli_options import Device, Folders, Jobs, Soundfonts, default_cache
-from mmid.console import note, progress
+from mmid.cli_options import Device, Folders, Jobs, Soundfonts
+from mmid.console import note, progress, remark
+from mmid.defaults import default_cache
 
 if TYPE_CHECKING:
     from mmid.corpus import Corpus
@@ -131,7 +132,7 @@ def train(
     )
     with progress() as tell:
         for epoch in start_run(out, corpus, experiment, pick_device(device), tell, init or []):
-            note(describe_epoch(epoch))
+            remark(describe_epoch(epoch))
     typer.echo(out / BEST_NAME)
 
 

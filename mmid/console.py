@@ -1,8 +1,15 @@
-"""What a command shows while it works: progress and notes on stderr, never on stdout."""
+"""What a command shows while it works: progress, notes and timings on stderr, never on stdout.
+
+Conventions: a `note` is always shown, for what went wrong; a `remark` unless the user asked for
+quiet; the time a `stage` took only where the user asked for more. Remarks and stages go to the
+logger ``mmid``, so that a program that uses mmid can have them as well.
+"""
 
 from __future__ import annotations
 
+import logging
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -16,10 +23,22 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-stderr = Console(stderr=True, highlight=False, soft_wrap=True)
-stdout = Console(highlight=False, width=None if os.isatty(1) else 120)
+
+class _Console(Console):
+    """A console that leaves a closed pipe to whoever ends the command."""
+
+    def on_broken_pipe(self) -> None:
+        raise  # what Console is handling
+
+
+stderr = _Console(stderr=True, highlight=False, soft_wrap=True)
+stdout = _Console(highlight=False, width=None if os.isatty(1) or os.environ.get("COLUMNS") else 120)
 
 Tell = Callable[[str, int, int], None]
+
+LOG = logging.getLogger("mmid")
+
+_displays: list[Progress] = []
 
 
 def quiet(what: str, done: int, total: int) -> None:
@@ -29,6 +48,35 @@ def quiet(what: str, done: int, total: int) -> None:
 def note(text: str) -> None:
     """Print a line to stderr as it is."""
     stderr.print(text, markup=False)
+
+
+def remark(text: str) -> None:
+    """Print a line to stderr as it is, unless the user asked for quiet."""
+    LOG.info("%s", text)
+
+
+def remarks_shown() -> bool:
+    """Tell whether remarks and progress are wanted."""
+    return LOG.level <= logging.INFO
+
+
+@contextmanager
+def stage(what: str) -> Iterator[None]:
+    """Tell how long a part of the work took, where the user asked for it."""
+    began = time.perf_counter()
+    yield
+    LOG.debug("%-28s %6.2f s", what, time.perf_counter() - began)
+
+
+class _Lines(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        note(record.getMessage())
+
+
+def set_loudness(*, silent: bool = False, verbose: bool = False) -> None:
+    """Choose what is shown besides notes: nothing, remarks, or remarks and timings."""
+    LOG.handlers[:] = [_Lines()]
+    LOG.setLevel(logging.WARNING if silent else logging.DEBUG if verbose else logging.INFO)
 
 
 @contextmanager
@@ -47,7 +95,9 @@ def progress() -> Iterator[Tell]:
         TimeRemainingColumn(),
     )
     tasks: dict[str, TaskID] = {}
-    with Progress(*columns, console=stderr, disable=not stderr.is_terminal) as display:
+    hidden = not (stderr.is_terminal and remarks_shown())
+    display = Progress(*columns, console=stderr, disable=hidden, redirect_stdout=False)
+    with display, _known(display):
 
         def tell(what: str, done: int, total: int) -> None:
             if what not in tasks:
@@ -55,3 +105,27 @@ def progress() -> Iterator[Tell]:
             display.update(tasks[what], completed=done, total=total)
 
         yield tell
+
+
+@contextmanager
+def _known(display: Progress) -> Iterator[None]:
+    _displays.append(display)
+    try:
+        yield
+    finally:
+        _displays.remove(display)
+
+
+@contextmanager
+def aside() -> Iterator[None]:
+    """Take the bars off the terminal while something is printed to stdout."""
+    shown = [display.live for display in _displays if stdout.is_terminal and not display.disable]
+    for live in shown:
+        live.transient = True
+        live.stop()
+    try:
+        yield
+    finally:
+        for live in shown:
+            live.transient = False
+            live.start()

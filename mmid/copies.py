@@ -20,10 +20,11 @@ from mmid.choices import Collapse
 from mmid.corpus import Recipe, performed
 from mmid.embed import embed_whole
 from mmid.features import spectrogram
-from mmid.library import BadFile, Piece, Recording, parallel
+from mmid.library import BadFile, Piece, Recording
 from mmid.params import FeatureParams
 from mmid.query import Sound, as_query
 from mmid.render import Synthesizer
+from mmid.workers import parallel
 
 EFFECTS = ("cents", "equalizer", "noise", "reverb")
 """What may be done to a copy without moving it in time."""

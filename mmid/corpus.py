@@ -27,7 +27,6 @@ from mmid.library import (
     BadFile,
     Piece,
     drop_duplicates,
-    parallel,
     read_library,
     split_library,
 )
@@ -35,6 +34,7 @@ from mmid.midi import NOTE_DTYPE
 from mmid.params import FeatureParams
 from mmid.render import Synthesizer
 from mmid.whole import written_whole
+from mmid.workers import parallel
 
 LEVELS = 200
 """Steps of the stored spectrogram a unit of compressed magnitude."""

@@ -17,11 +17,12 @@ import torch
 from mmid.checkpoint import Checkpoint
 from mmid.choices import Kind
 from mmid.encoders import embed_frames, fast_autocast, snippet_count
-from mmid.library import BadFile, Piece, Recording, parallel, read_item
+from mmid.library import BadFile, Piece, Recording, read_item
 from mmid.midi import NOTE_DTYPE
 from mmid.pending import Embedded
 from mmid.pieces import Entry
 from mmid.query import Query, as_query
+from mmid.workers import parallel
 
 EVERY: dict[Kind, int] = {"midi": 2, "recordings": 1}
 """Of a pathway's snippets, every so many is kept: queries are embedded more densely. Recordings

@@ -10,20 +10,20 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Any
 
 import numpy as np
 
 from mmid.answer import Identification, Match
 from mmid.batch import Answered
-from mmid.errors import MmidError, label
+from mmid.errors import label
 from mmid.features import band_centres
 from mmid.figures import COLOURS, DOTS_PER_INCH, STYLE, SUFFIXES, check_target, save_whole
 from mmid.identify import NEIGHBOURS, Asked, Identifier, Trace
 from mmid.params import FeatureParams
 from mmid.query import Heard, Query, Score, Sound
 from mmid.report import clock
+from mmid.targets import target_paths
 from mmid.transcriber import LOWEST, PITCHES
 from mmid.vote import nearest
 
@@ -116,59 +116,15 @@ class Picture:
 
 
 def picture_paths(plot: Path, queries: Sequence[Path]) -> list[Path]:
-    """Say where the pictures of queries go, and make sure that they can be drawn and written.
-
-    Parameters
-    ----------
-    plot : Path
-        A .png or .svg file for one query, or a folder, which is made if its name has no suffix. In
-        a folder a picture is called after its query; a number tells queries of one name apart.
-    queries : sequence of Path
-
-    Returns
-    -------
-    list of Path
-        One a query.
+    """Say where the pictures of queries go, as `mmid.targets.target_paths` does.
 
     Raises
     ------
     MmidError
-        If matplotlib is missing, a place cannot be written to, or a file is to hold many pictures.
+        If matplotlib is missing, or as `mmid.targets.target_paths` does.
     """
-    paths = [plot]
-    if plot.is_dir() or not plot.suffix:
-        check_target(Path(f"picture{SUFFIXES[0]}"))
-        try:
-            plot.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise MmidError(f"{plot}: cannot be made a folder ({error.strerror})") from error
-        names = _different([query.stem or "query" for query in queries])
-        paths = [plot / f"{name}{SUFFIXES[0]}" for name in names]
-    elif len(queries) > 1:
-        raise MmidError(f"{plot}: one file for {len(queries)} pictures; give a folder")
-    for path in paths:
-        check_target(path)
-        if path.is_dir():
-            raise MmidError(f"{path}: cannot be written (it is a folder)")
-    try:
-        TemporaryFile(dir=paths[0].parent).close()
-    except OSError as error:
-        raise MmidError(f"{paths[0]}: cannot be written ({error.strerror})") from error
-    return paths
-
-
-def _different(names: Sequence[str]) -> list[str]:
-    """Give names that are the same, in small letters too, a number from the second one on."""
-    taken: set[str] = set()
-    different = []
-    for name in names:
-        number, one = 1, name
-        while one.casefold() in taken:
-            number += 1
-            one = f"{name}-{number}"
-        taken.add(one.casefold())
-        different.append(one)
-    return different
+    check_target(Path(f"picture{SUFFIXES[0]}"))
+    return target_paths(plot, queries, SUFFIXES, SUFFIXES[0])
 
 
 def gather_evidence(identifier: Identifier, answered: Answered) -> Picture | None:

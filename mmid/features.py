@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 
 from mmid.audio import stream_audio
-from mmid.errors import AudioError, label
 from mmid.params import DEFAULT, FAMILIES, FeatureParams
 
 LOUD_QUANTILE = 0.95
@@ -231,9 +230,28 @@ def recording_spectrogram(
         If the file cannot be decoded or the span holds no audio.
     """
     stream = stream_audio(path, params.sample_rate, start=start, duration=duration)
-    parts = [_band_magnitudes(b.to(device), params) for b in _centred_blocks(stream, params)]
-    if not parts:
-        raise AudioError(f"{label(path)}: no audio in the span asked for")
+    return stream_spectrogram(stream, params, device)
+
+
+def stream_spectrogram(
+    blocks: Iterable[np.ndarray],
+    params: FeatureParams = DEFAULT,
+    device: torch.device | str = "cpu",
+) -> Tensor:
+    """Return the spectrogram of sound that comes in blocks.
+
+    Parameters
+    ----------
+    blocks : iterable of np.ndarray [n] float32
+        Mono samples at ``params.sample_rate``, one after another; at least one in all.
+    params : FeatureParams
+    device : torch.device or str
+
+    Returns
+    -------
+    Tensor [bands, frames] float32
+    """
+    parts = [_band_magnitudes(b.to(device), params) for b in _centred_blocks(blocks, params)]
     return compress(torch.cat(parts, dim=-1), params)
 
 

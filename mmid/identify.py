@@ -22,14 +22,18 @@ from mmid.answer import Identification, Match
 from mmid.checkpoint import Checkpoint
 from mmid.choices import Kind, Search, Vote
 from mmid.confidence import CALIBRATION, VOTES_ALONE, Evidence, confidence
+from mmid.console import stage
 from mmid.index import LibraryIndex
 from mmid.library import group_duplicates
 from mmid.params import FeatureParams
-from mmid.query import MANY_KEYS, ONE_KEY, Query, embed_query, open_query
+from mmid.query import MANY_KEYS, ONE_KEY, TUNINGS, Query, embed_query, open_query
 from mmid.vote import Candidate, Hits, elect, nearest
 
 TEMPO_RATIOS = tuple(2 ** (step / 6) for step in range(-12, 13))
 """Speeds tried: a quarter to four times the library's, 12 % apart; training tolerates 6 %."""
+
+FAR_OFF = max(TUNINGS)
+"""From so many cents on, notes may as well be heard a semitone away: both keys are tried."""
 
 KEYS = tuple(sorted(range(-6, 7), key=abs))
 """Transpositions tried when asked to, semitones."""
@@ -194,6 +198,7 @@ class Identifier:
         """
         return self.identify(self.open(path, start, duration), os.fspath(path))
 
+    @stage("read a query")
     def open(
         self, path: str | os.PathLike[str], start: float = 0.0, duration: float | None = None
     ) -> Query:
@@ -216,6 +221,7 @@ class Identifier:
         """
         return self.decide(self.ask(query), name)
 
+    @stage("look it up")
     def ask(self, query: Query, spare: int = 0) -> Asked:
         """Look up the snippets of music at every tempo and in every key.
 
@@ -228,17 +234,27 @@ class Identifier:
         heard = query.listened(self._model.encoders)
         shortest = min(1.0, self.params.snippet_seconds / heard.seconds)
         ratios = [ratio for ratio in self._tempo_ratios if ratio >= shortest]
-        hits = [h for ratio in ratios for h in self._hits(heard, ratio, NEIGHBOURS + spare)]
+        keys = self._keys_of(heard)
+        hits = [h for ratio in ratios for h in self._hits(heard, ratio, keys, NEIGHBOURS + spare)]
         compared = self.kind == "midi" and self._vote == "consistent"
         gains: tuple[Gains, ...] = ()
         if compared and heard.log_odds is not None:
             gains = tuple(compared_gains(heard.log_odds))
         return Asked(heard, gains, tuple(h for h in hits if len(h.query_frame)))
 
-    def _hits(self, query: Query, tempo_ratio: float, count: int) -> list[Hits]:
+    def _keys_of(self, query: Query) -> Sequence[int]:
+        """Return the keys to try: far off concert pitch, those on both sides."""
+        if len(self._keys) > 1 or abs(query.tuning) < FAR_OFF:
+            return self._keys
+        [key] = self._keys
+        return (key, key - (1 if query.tuning > 0 else -1))
+
+    def _hits(
+        self, query: Query, tempo_ratio: float, keys: Sequence[int], count: int
+    ) -> list[Hits]:
         """Look a query up at a tempo, in each key."""
-        effort = ONE_KEY if len(self._keys) == 1 else MANY_KEYS
-        vectors, frames = embed_query(query, self._model, tempo_ratio, effort, self._keys)
+        effort = MANY_KEYS if len(keys) > 2 else ONE_KEY
+        vectors, frames = embed_query(query, self._model, tempo_ratio, effort, keys)
         snippets, similarity = self._index.search(
             vectors.reshape(-1, vectors.shape[2]), count, self._search
         )
@@ -247,9 +263,10 @@ class Identifier:
         piece, place, similarity = (part.reshape(each) for part in (piece, place, similarity))
         return [
             Hits(tempo_ratio, frames, piece[i], place[i], similarity[i], key)
-            for i, key in enumerate(self._keys)
+            for i, key in enumerate(keys)
         ]
 
+    @stage("compare and align")
     def decide(
         self, asked: Asked, name: str = "", without: frozenset[int] = frozenset()
     ) -> Identification:

@@ -23,6 +23,7 @@ import torch
 
 from mmid.checkpoint import Checkpoint
 from mmid.choices import Kind, Search
+from mmid.console import LOG, stage
 from mmid.errors import LibraryIndexError
 from mmid.graph import SEARCH_BREADTH, load_graph
 from mmid.library import file_digest
@@ -216,6 +217,7 @@ class LibraryIndex:
                 " --model it was built with"
             )
 
+    @stage("open an index")
     def _open(self) -> None:
         manifest = self.manifest
         self._graph: Any = None
@@ -247,6 +249,7 @@ class LibraryIndex:
         counts = ends - self._firsts
         self.live = np.repeat(self._firsts - np.cumsum(counts) + counts, counts)
         self.live += np.arange(len(self.live))
+        LOG.debug("index %s: %d items, %d snippets", self.folder, len(counts), len(self.live))
         if len(self.live) > EXACT_BELOW and self._searched:
             self._load_graph()  # now, as a writer may replace the files later
 

@@ -10,14 +10,11 @@ from __future__ import annotations
 import hashlib
 import os
 import warnings
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context, parent_process
+from multiprocessing import parent_process
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 
@@ -25,6 +22,7 @@ from mmid.choices import Kind, LibraryKind
 from mmid.errors import MidiError, MmidError, label
 from mmid.midi import Midi, read_midi
 from mmid.params import FeatureParams
+from mmid.workers import parallel
 
 MIDI_SUFFIXES = (".mid", ".midi", ".kar")
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".m4a", ".opus")
@@ -43,9 +41,6 @@ COMMON = 12
 
 SPLITS = {"train": 0.75, "valid": 0.05, "test": 0.20}
 """The 2020 report's shares, here of groups of pieces rather than of snippets."""
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,13 +105,14 @@ def find_midi(folder: Path) -> list[Path]:
 def _find(folder: Path, suffixes: Sequence[str]) -> list[Path]:
     if not folder.exists():
         raise MmidError(f"{folder}: no such folder")
-    found = [folder] if folder.is_file() else sorted(_walk(folder, suffixes))
+    found = [folder] if folder.is_file() else sorted(files_below(folder, suffixes))
     if not found:
         raise MmidError(f"{folder}: no {', '.join(suffixes[:-1])} or {suffixes[-1]} file in it")
     return found
 
 
-def _walk(folder: Path, suffixes: Sequence[str]) -> Iterator[Path]:
+def files_below(folder: Path, suffixes: Sequence[str]) -> Iterator[Path]:
+    """Find the files below a folder, by their suffixes in small letters; in no order."""
     for root, _, names in os.walk(folder):
         yield from (Path(root, name) for name in names if Path(name).suffix.lower() in suffixes)
 
@@ -126,7 +122,7 @@ def guess_kind(folders: Sequence[Path]) -> Kind:
 
     def hold(suffixes: Sequence[str]) -> bool:
         files = (path for path in folders if path.is_file() and path.suffix.lower() in suffixes)
-        return any(files) or any(path for f in folders for path in _walk(f, suffixes))
+        return any(files) or any(path for f in folders for path in files_below(f, suffixes))
 
     return "recordings" if hold(AUDIO_SUFFIXES) and not hold(MIDI_SUFFIXES) else "midi"
 
@@ -176,60 +172,6 @@ def read_item(
 ) -> Piece | Recording | BadFile:
     """Read one file of a library of a kind; names begin at the root."""
     return read_piece(path, root) if kind == "midi" else read_recording(path, root, params)
-
-
-AHEAD = 4
-"""Batches a worker process has before it at most; bounds the results that wait."""
-
-
-def parallel(
-    function: Callable[[Item], Result],
-    items: Sequence[Item],
-    jobs: int | None = None,
-    *,
-    batch: int = 32,
-    least: int = 16,
-    start: Callable[[], None] | None = None,
-) -> Iterator[Result]:
-    """Map a function over items in worker processes, in order; few items stay in this one.
-
-    Parameters
-    ----------
-    function : callable
-        Defined in a module, so that a worker process can import it.
-    items : sequence
-    jobs : int, optional
-        Worker processes; all cores by default.
-    batch : int
-        Items sent together, at most.
-    least : int
-        Items that a worker process is worth starting for.
-    start : callable, optional
-        Called once before anything else in the process that maps.
-    """
-    jobs = min(jobs or os.cpu_count() or 1, max(1, len(items) // least))
-    if jobs == 1:
-        if start:
-            start()
-        yield from map(function, items)
-        return
-    size = max(1, min(batch, len(items) // (AHEAD * jobs)))
-    waiting: deque[Future[list[Result]]] = deque()
-    with ProcessPoolExecutor(jobs, get_context("spawn"), start) as pool:
-        try:
-            for first in range(0, len(items), size):
-                if len(waiting) == AHEAD * jobs:
-                    yield from waiting.popleft().result()
-                waiting.append(pool.submit(_map, function, items[first : first + size]))
-            while waiting:
-                yield from waiting.popleft().result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-def _map(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-    return [function(item) for item in items]
 
 
 def library_root(folders: Sequence[Path]) -> Path:

@@ -1,41 +1,79 @@
-"""Models by name: the packaged weights and files of one's own.
+"""Models by name: loaded, described, packaged.
 
 ``python -m mmid.pretrained BEST.safetensors NAME [CALIBRATION]`` packages a trained model as the
 default one, with the weights that ``mmid eval confidence`` printed.
 
-Conventions: ``assets/registry.json`` lists each packaged model's file and its SHA-256; the hash is
-checked whenever one is opened.
+Conventions: names are those of `mmid.weights.find_weights`.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Sequence
-from importlib import resources
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from mmid.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from mmid.errors import ModelError
+from mmid.checkpoint import Checkpoint, load_checkpoint, load_tensors, save_checkpoint
+from mmid.errors import ModelError, label
+from mmid.weights import ASSETS, SUFFIX, find_weights
+from mmid.whole import written_whole
 
 
-def read_registry() -> dict[str, Any]:
-    """Return the registry: the default model's name, and file and hash of every model."""
-    text = resources.files("mmid").joinpath("assets/registry.json").read_text()
-    registry: dict[str, Any] = json.loads(text)
-    return registry
+@dataclass(frozen=True)
+class ModelInfo:
+    """What a model is.
+
+    Parameters
+    ----------
+    path : str
+    bytes : int
+        Size of the file.
+    sha256 : str
+        Of the file, hexadecimal.
+    fingerprint : str
+        What an index made with the model remembers.
+    mmid : str
+        Version that wrote the file.
+    stored : str
+        The weights' type there.
+    parameters : dict of str to int
+        How many each network has.
+    config : dict
+        The feature grid and the networks' shapes.
+    training : dict
+        Facts of the training.
+    calibration : tuple of float or None
+        Weights of the confidence; None where the model brings none.
+    """
+
+    path: str
+    bytes: int
+    sha256: str
+    fingerprint: str
+    mmid: str
+    stored: str
+    parameters: dict[str, int]
+    config: dict[str, Any]
+    training: dict[str, Any]
+    calibration: tuple[float, ...] | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON-ready names and values."""
+        return asdict(self)
 
 
 def load_model(name: str | None = None, device: torch.device | str = "cpu") -> Checkpoint:
-    """Load a model by its name or path.
+    """Load a model by its name, path or place on a hub.
 
     Parameters
     ----------
     name : str, optional
-        A packaged model, or the path of a checkpoint; the default model if left out.
+        As `mmid.weights.find_weights` takes it; the default model if left out.
     device : torch.device or str
 
     Returns
@@ -45,21 +83,67 @@ def load_model(name: str | None = None, device: torch.device | str = "cpu") -> C
     Raises
     ------
     ModelError
-        If there is no such model, or its file is damaged.
+        If there is no such model, its file is damaged, or it cannot be fetched.
     """
-    registry = read_registry()
-    name = name or registry["default"]
-    if name not in registry["models"]:
-        if Path(name).suffix == ".safetensors":
-            return load_checkpoint(Path(name), device)
-        known = ", ".join(registry["models"])
-        raise ModelError(f"no model {name!r}: give one of {known}, or a .safetensors file")
-    entry = registry["models"][name]
-    with resources.as_file(resources.files("mmid").joinpath("assets", entry["file"])) as path:
-        model = load_checkpoint(path, device)
-    if model.digest != entry["sha256"]:
-        raise ModelError(f"model {name!r} is damaged: reinstall mmid")
-    return model
+    return load_checkpoint(find_weights(name), device)
+
+
+def describe_model(name: str | None = None) -> ModelInfo:
+    """Tell what a model is.
+
+    Raises
+    ------
+    ModelError
+        As `load_model`.
+    """
+    path = find_weights(name)
+    model = load_checkpoint(path)
+    tensors, header = load_tensors(path)
+    facts = dict(model.facts)
+    calibration = facts.pop("confidence", None)
+    networks = model.encoders.named_children()
+    return ModelInfo(
+        path=os.fspath(path),
+        bytes=path.stat().st_size,
+        sha256=model.digest,
+        fingerprint=model.fingerprint,
+        mmid=header["mmid"],
+        stored=str(tensors["log_scale"].dtype).removeprefix("torch."),
+        parameters={n: sum(p.numel() for p in net.parameters()) for n, net in networks},
+        config=model.encoders.config.to_dict(),
+        training=facts,
+        calibration=tuple(calibration) if calibration else None,
+    )
+
+
+def export_model(name: str | None, target: Path, *, force: bool = False) -> None:
+    """Copy a model's file, as it is stored.
+
+    Parameters
+    ----------
+    name : str or None
+        As in `load_model`.
+    target : Path
+        A safetensors file to write.
+    force : bool
+        Replace what is there.
+
+    Raises
+    ------
+    ModelError
+        As `load_model`, or if the target is another kind of file or there already.
+    """
+    if target.suffix != SUFFIX:
+        raise ModelError(f"{label(target)}: give a name that ends in {SUFFIX}")
+    if target.exists() and not force:
+        raise ModelError(f"{label(target)}: there already; --force replaces it")
+    path = find_weights(name)
+    load_checkpoint(path)
+    try:
+        with written_whole(target) as part:
+            part.write_bytes(path.read_bytes())
+    except OSError as error:
+        raise ModelError(f"{label(target)}: cannot be written ({error.strerror})") from error
 
 
 def package_model(
@@ -86,7 +170,8 @@ def package_model(
     target = assets / f"{name}.safetensors"
     facts = model.facts | ({"confidence": list(calibration)} if calibration else {})
     save_checkpoint(target, model.encoders, facts, half=True)
-    entry = {"file": target.name, "sha256": load_checkpoint(target).digest}
+    digest = load_checkpoint(target).digest
+    entry = {"file": target.name, "sha256": digest, "packaged": True}
     listed = assets / "registry.json"
     models = json.loads(listed.read_text())["models"] if listed.exists() else {}
     registry = {"default": name, "models": models | {name: entry}}
@@ -96,6 +181,4 @@ def package_model(
 
 if __name__ == "__main__":
     weights = json.loads(sys.argv[3]) if len(sys.argv) > 3 else None
-    print(
-        package_model(Path(sys.argv[1]), sys.argv[2], Path(__file__).with_name("assets"), weights)
-    )
+    print(package_model(Path(sys.argv[1]), sys.argv[2], ASSETS, weights))

@@ -24,9 +24,10 @@ import numpy as np
 
 from mmid import __version__
 from mmid.errors import MmidError, RenderError, label
-from mmid.library import BadFile, file_digest, find_midi, library_root, parallel, read_piece
+from mmid.library import BadFile, file_digest, find_midi, library_root, read_piece
 from mmid.render import Synthesizer
 from mmid.whole import UNFINISHED, written_whole
+from mmid.workers import parallel
 
 if TYPE_CHECKING:
     from av.audio import AudioFrame

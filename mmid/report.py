@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.markup import escape
 from rich.table import Table
 
+from mmid.errors import label
+from mmid.tables import FittingTable
+
 if TYPE_CHECKING:
     from mmid.answer import Identification, Match
+    from mmid.doctor import Finding
     from mmid.evaluate import ClipScores
     from mmid.pieces import Entry
     from mmid.recital import TimelineScores
@@ -17,6 +21,7 @@ if TYPE_CHECKING:
     from mmid.speed import Growth
     from mmid.timeline import Timeline
     from mmid.train import Epoch
+    from mmid.weights import Listed
 
 
 def describe_epoch(epoch: Epoch) -> str:
@@ -46,8 +51,9 @@ def clock(seconds: float | None) -> str:
 def answer_table(answer: Identification) -> Table:
     """Return the matches of a recording or a MIDI file, best first."""
     verdict = "" if answer.matched else "  [yellow]not in this library, or not sure[/]"
-    table = Table(
-        title=f"{escape(answer.query)}  ({clock(answer.seconds)}){verdict}", title_justify="left"
+    table = FittingTable(
+        title=f"{escape(label(answer.query))}  ({clock(answer.seconds)}){verdict}",
+        title_justify="left",
     )
     for name in ("", "piece", "confidence", "votes", "notes", "position", "tempo", "key"):
         table.add_column(name, justify="left" if name == "piece" else "right")
@@ -60,7 +66,7 @@ def answer_table(answer: Identification) -> Table:
 def _cells(match: Match) -> tuple[str, ...]:
     place = f"{clock(match.start)} - {clock(match.end)}" if match.start is not None else "?"
     return (
-        "\n".join(escape(name) for name in (match.piece, *(f"= {name}" for name in match.also))),
+        "\n".join(escape(label(name)) for name in (match.piece, *(f"= {n}" for n in match.also))),
         f"{match.confidence:.0%}",
         f"{match.votes:.1%}",
         "" if match.explained is None else f"{max(match.explained, 0.0):.0%}",
@@ -114,9 +120,69 @@ def _error(seconds: float | None, sign: str = "") -> str:
     return "" if seconds is None else f"{seconds:{sign}.1f} s"
 
 
+ANSWER_WIDTHS = {"asked about": None, "piece": None, "sure": 5, "position": 17, "tempo": 6}
+"""Columns of answers that have a line each, and their letters; names share what is left."""
+
+
+def _grid(style: str, cells: Sequence[str]) -> Table:
+    grid = Table.grid(expand=True, padding=(0, 1))
+    for width in ANSWER_WIDTHS.values():
+        named = width is None
+        justify: Literal["left", "right"] = "left" if named else "right"
+        grid.add_column(width=width, ratio=named or None, justify=justify, overflow="fold")
+    grid.add_row(*cells, style=style)
+    return grid
+
+
+def answer_heading() -> Table:
+    """Return the heading above the lines of many answers."""
+    return _grid("bold", tuple(ANSWER_WIDTHS))
+
+
+def answer_line(answer: Identification) -> Table:
+    """Return the first match of a recording or a MIDI file as a line, below `answer_heading`."""
+    name = escape(label(answer.query))
+    if answer.error is not None or not answer.matches:
+        why = "nothing near it" if answer.error is None else "[red]failed[/]"
+        return _grid("", (name, why))
+    first = answer.matches[0]
+    confidence, place, tempo = (_cells(first)[column] for column in (1, 4, 5))
+    doubt = "" if answer.matched else "not in this library, or not sure; nearest: "
+    style = "" if answer.matched else "yellow"
+    return _grid(style, (name, doubt + escape(label(first.piece)), confidence, place, tempo))
+
+
+ANSWER_COLUMNS = (
+    *("query", "seconds", "matched", "piece", "confidence", "votes", "explained", "lead", "above"),
+    *("start", "end", "tempo_ratio", "transpose", "also", "tuning", "error"),
+)
+"""Names of what an answer with its first match holds, as of `mmid.answer`."""
+
+
+def flat_answer(answer: Identification) -> dict[str, Any]:
+    """Return an answer and its first match as names and values without a list among them.
+
+    Parameters
+    ----------
+    answer : Identification
+
+    Returns
+    -------
+    dict
+        A value for each of `ANSWER_COLUMNS`; None or nothing for what is not known. Names are on
+        one line, and those of ``also`` are set apart by ``; ``.
+    """
+    found = vars(answer.matches[0]) if answer.matches else {}
+    values: dict[str, Any] = {**vars(answer), **found}
+    for name in ("query", "piece", "error"):
+        values[name] = label(values.get(name) or "")
+    values["also"] = "; ".join(map(label, values.get("also", ())))
+    return {name: values.get(name) for name in ANSWER_COLUMNS}
+
+
 def pieces_table(entries: Sequence[Entry]) -> Table:
     """Return the items of an index as a table."""
-    table = Table(title=f"{len(entries)} in the index", title_justify="left")
+    table = FittingTable(title=f"{len(entries)} in the index", title_justify="left")
     for name in ("name", "title", "length", "snippets"):
         table.add_column(name, justify="left" if name in ("name", "title") else "right")
     for entry in entries:
@@ -126,22 +192,56 @@ def pieces_table(entries: Sequence[Entry]) -> Table:
 
 
 def info_table(facts: dict[str, Any]) -> Table:
-    """Return names and values, one a row."""
+    """Return names and values, one a row; names within names are put together."""
     table = Table(show_header=False, box=None)
-    for name, value in facts.items():
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in _flat(facts):
         if name == "bytes":
             name, value = "size", f"{value / 1e6:.1f} MB"
         elif isinstance(value, float):
             value = f"{value:.2f}"
         elif isinstance(value, (tuple, list)):
-            value = "\n".join(map(str, value))
+            apart = "\n" if any(isinstance(part, str) for part in value) else ", "
+            value = apart.join(map(str, value))
         table.add_row(name, escape(str(value)))
+    return table
+
+
+def _flat(facts: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in facts.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{above}{name} ")
+        else:
+            yield above + name, value
+
+
+def models_table(models: Sequence[Listed]) -> Table:
+    """Return models, one a row, the default one starred."""
+    table = FittingTable("", "model", "where")
+    table.add_column("size", justify="right")
+    for model in models:
+        size = "" if model.bytes is None else f"{model.bytes / 1e6:.1f} MB"
+        table.add_row("*" if model.default else "", escape(model.name), model.where, size)
+    return table
+
+
+STATE_STYLES = {"ok": "green", "absent": "yellow", "broken": "bold red"}
+
+
+def findings_table(findings: Sequence[Finding]) -> Table:
+    """Return what a look at the installation found, with the way out of what is wrong."""
+    table = FittingTable("", "", "found", box=None, padding=(0, 2, 0, 0))
+    for finding in findings:
+        state = f"[{STATE_STYLES[finding.state]}]{finding.state}[/]"
+        lines = [finding.said, f"-> {finding.mend}"] if finding.mend else [finding.said]
+        table.add_row(escape(finding.subject), state, escape("\n".join(lines)))
     return table
 
 
 def growth_table(rows: Sequence[Growth]) -> Table:
     """Return what libraries of several sizes cost, a size a column."""
-    table = Table("", *(f"{row.pieces} pieces" for row in rows))
+    table = FittingTable("", *(f"{row.pieces} pieces" for row in rows))
     for name, unit in GROWTH_UNITS.items():
         values = [getattr(row, name) for row in rows]
         table.add_row(name.replace("_", " "), *(f"{value:,.4g} {unit}" for value in values))
@@ -169,7 +269,7 @@ GROWTH_UNITS = {
 def snippet_table(result: SnippetScores) -> Table:
     """Return snippet retrieval as a table."""
     title = f"{result.pool} snippets of {result.pieces} pieces"
-    table = Table("direction", "R@1", "R@5", "R@25", "MRR", "median rank", title=title)
+    table = FittingTable("direction", "R@1", "R@5", "R@25", "MRR", "median rank", title=title)
     for name, scores in result.scores.items():
         recall = [f"{share:.1%}" for share in scores.recall.values()]
         table.add_row(name, *recall, f"{scores.mrr:.1%}", f"{scores.median_rank:g}")
@@ -181,7 +281,7 @@ def clip_table(results: list[ClipScores]) -> Table:
     compared = any(row.lead is not None for row in results)
     asked_absent = any(row.auroc is not None for row in results)
     title = "within: 95 % bootstrap interval over pieces, in percent"
-    table = Table(title=title, title_justify="left", padding=(0, 1, 0, 0))
+    table = FittingTable(title=title, title_justify="left", padding=(0, 1, 0, 0))
     columns = ["system"] * compared
     columns += ["clip", "clips", "top-1", "within", "top-5", "MRR", "matched", "start error"]
     columns += ["AUROC, absent", "matched, absent", "accepted at 95 %"] * asked_absent
@@ -218,7 +318,7 @@ def recording_table(results: list[ClipScores]) -> Table:
     results = [row for row in results if row.lead is None]
     names = list(dict.fromkeys(clip.source for row in results for clip in row.results))
     lengths = ["whole" if row.seconds is None else f"{row.seconds:g} s" for row in results]
-    table = Table("asked about", *lengths, title="right first answers")
+    table = FittingTable("asked about", *lengths, title="right first answers")
     for name in names:
         cells = []
         for row in results:

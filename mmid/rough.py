@@ -11,7 +11,9 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
+from mmid._torchaudio import functional
 from mmid.audio import read_audio
 from mmid.choices import Roughness
 
@@ -26,6 +28,9 @@ PHONE_BAND, PHONE_ORDER = (300.0, 3_400.0), 4
 
 MP3_RATE = 64_000
 
+SLOW, FAST = (34, 35), (35, 34)
+"""How a tape that runs 3 % slow or fast, half a semitone flat or sharp, resamples."""
+
 
 def roughen_samples(
     samples: np.ndarray, how: Roughness, sample_rate: int, seed: int = 0
@@ -35,15 +40,16 @@ def roughen_samples(
     Parameters
     ----------
     samples : np.ndarray [n] float32
-    how : {"noise-10", "noise-0", "room", "phone", "mp3"}
-        Pink noise 10 or 0 dB below the music, a reverberant room, a telephone's band, or 64 kbit/s
-        mp3.
+    how : {"noise-10", "noise-0", "room", "phone", "mp3", "flat", "sharp"}
+        Pink noise 10 or 0 dB below the music, a reverberant room, a telephone's band, 64 kbit/s
+        mp3, or a tape whose speed puts it 50 cents off concert pitch.
     sample_rate : int
     seed : int
 
     Returns
     -------
     np.ndarray [n] float32
+        Longer or shorter by 3 % where a tape's speed is off.
     """
     rng = np.random.default_rng(seed)
     effects: dict[Roughness, Callable[[], np.ndarray]] = {
@@ -52,6 +58,8 @@ def roughen_samples(
         "room": lambda: _in_a_room(samples, sample_rate, rng),
         "phone": lambda: _by_phone(samples, sample_rate),
         "mp3": lambda: _as_mp3(samples, sample_rate),
+        "flat": lambda: _off_speed(samples, SLOW),
+        "sharp": lambda: _off_speed(samples, FAST),
     }
     return effects[how]().astype(np.float32)
 
@@ -98,6 +106,10 @@ def _as_mp3(samples: np.ndarray, sample_rate: int) -> np.ndarray:
                 container.mux(packet)
         heard = read_audio(path, sample_rate)
     return np.pad(heard, (0, max(0, len(samples) - len(heard))))[: len(samples)]
+
+
+def _off_speed(samples: np.ndarray, rates: tuple[int, int]) -> np.ndarray:
+    return np.asarray(functional.resample(torch.from_numpy(samples), *rates).numpy())
 
 
 def _planar(frame: AudioFrame) -> AudioFrame:

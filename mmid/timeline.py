@@ -25,6 +25,7 @@ from mmid.console import Tell, quiet
 from mmid.errors import MmidError
 from mmid.hearing import Source, Tape, hear_stretches, length_of
 from mmid.identify import Identifier
+from mmid.library import BadFile
 from mmid.query import Heard
 from mmid.tracking import Track, part, track_piece
 
@@ -167,18 +168,21 @@ def follow(
 
 def follow_files(
     identifier: Identifier,
-    paths: Sequence[Path],
+    files: Sequence[Path | BadFile],
     every: float = EVERY,
     start: float = 0.0,
     duration: float | None = None,
     progress: Tell = quiet,
 ) -> Iterator[Timeline]:
     """Follow recordings one by one, as `follow` does; one that fails says so in its timeline."""
-    for path in paths:
+    for file in files:
+        if isinstance(file, BadFile):
+            yield Timeline(os.fspath(file.path), 0.0, error=file.reason)
+            continue
         try:
-            yield follow(identifier, path, every, start, duration, progress)
+            yield follow(identifier, file, every, start, duration, progress)
         except MmidError as error:
-            yield Timeline(os.fspath(path), 0.0, error=str(error))
+            yield Timeline(os.fspath(file), 0.0, error=str(error))
 
 
 class _Follower:

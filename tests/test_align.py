@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmid.align import FRAMES, MARGIN, align, explained, note_gains
+from mmid.align import FRAMES, MARGIN, align, align_closely, explained, note_gains
 from mmid.midi import NOTE_DTYPE
 from mmid.params import DEFAULT
 from mmid.query import Score
@@ -191,6 +191,27 @@ def test_a_long_query_is_aligned_on_coarser_frames(draw_notes, start, seconds):
     assert path.start == pytest.approx(start, abs=0.5)
     assert path.end == pytest.approx(start + seconds, abs=0.5)
     assert path.tempo_ratio == pytest.approx(1, rel=0.03)
+
+
+@pytest.mark.parametrize("guess", [1.0, 1.06])
+def test_a_long_query_is_followed_by_every_frame_over_a_repeat(draw_notes, guess):
+    notes, candidate = draw_notes(9, 800, 200.0), at(0, 20.0, guess)
+    once = played(notes, 20.0, 60.0).log_odds
+    log_odds = torch.cat([once, once], -1)
+    coarse = align(note_gains(log_odds), candidate, lambda piece: notes, DEFAULT)
+    path = align_closely(log_odds, coarse, candidate, lambda piece: notes, DEFAULT)
+    frames = np.arange(log_odds.shape[-1])
+    np.testing.assert_allclose(path.query, frames / RATE)
+    places = (path.score, np.interp(path.query, coarse.query, coarse.score))
+    fine, rough = (np.abs(p - 20 - frames % once.shape[-1] / RATE) < 0.06 for p in places)
+    assert fine.mean() > 0.97 > rough.mean()
+    assert (path.share, path.tempo_ratio) == (coarse.share, coarse.tempo_ratio)
+
+
+def test_a_short_query_was_followed_closely_already(library):
+    log_odds = played(library[2], 5.0, 20.0).log_odds
+    path = align(note_gains(log_odds), at(2, 5.0), library.__getitem__, DEFAULT)
+    assert align_closely(log_odds, path, at(2, 5.0), library.__getitem__, DEFAULT) is path
 
 
 def test_a_piece_without_notes_explains_nothing(library):

@@ -8,7 +8,7 @@ import pytest
 
 from mmid.asap import lay_out
 from mmid.errors import MmidError
-from mmid.midi import write_midi
+from mmid.midi import read_midi, write_midi
 
 
 def test_each_piece_gets_its_score_and_one_performance(tmp_path, draw_notes):
@@ -31,6 +31,18 @@ def test_each_piece_gets_its_score_and_one_performance(tmp_path, draw_notes):
     before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*.mid")}
     lay_out(tmp_path / "asap", tmp_path / "out")
     assert before == {path: path.read_bytes() for path in (tmp_path / "out").rglob("*.mid")}
+
+
+def test_scores_are_written_faster_on_demand(tmp_path, draw_notes):
+    (tmp_path / "asap" / "one").mkdir(parents=True)
+    for seed, file in enumerate(("midi_score", "Aa01")):
+        write_midi(draw_notes(seed), tmp_path / "asap" / "one" / f"{file}.mid")
+    lay_out(tmp_path / "asap", tmp_path / "out", scores_at=2.0)
+    quick = read_midi(tmp_path / "out" / "scores" / "one.mid").notes
+    for moment in ("onset", "offset"):
+        assert quick[moment] == pytest.approx(draw_notes(0)[moment] / 2, abs=0.005)
+    played = read_midi(tmp_path / "out" / "performances" / "one.mid").notes
+    assert played["onset"] == pytest.approx(draw_notes(1)["onset"], abs=0.005)
 
 
 def test_a_folder_without_performances_is_refused(tmp_path):

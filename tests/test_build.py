@@ -15,7 +15,7 @@ import pytest
 from filelock import FileLock
 from typer.testing import CliRunner
 
-from mmid import embed, writer
+from mmid import embed, whole, writer
 from mmid.build import update_index
 from mmid.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from mmid.cli import app
@@ -235,7 +235,7 @@ def test_stopped_just_after_it_was_put_in_place_the_new_index_stays(
     built, library, tiny_model, draw_notes, monkeypatch
 ):
     write_midi(draw_notes(10), library / "new.mid")
-    plain = writer._sync
+    plain = whole.flush
 
     def stop(path):
         if path == built:
@@ -243,7 +243,7 @@ def test_stopped_just_after_it_was_put_in_place_the_new_index_stays(
         plain(path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(writer, "flush", stop)
+        patch.setattr(whole, "flush", stop)
         with pytest.raises(KeyboardInterrupt):
             update_index(built, [library], tiny_model)
     assert len(LibraryIndex(built, tiny_model)) == 6

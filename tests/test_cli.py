@@ -52,34 +52,6 @@ def test_every_command_has_help_with_an_example(command):
     assert command == [] or f"Example: mmid {command[0]}" in result.stdout
 
 
-def test_query_prints_one_json_object_a_line_and_nothing_else(index, model, recording):
-    result = invoke("query", recording, recording, "--index", index, "--model", model, "--json")
-    assert result.exit_code == 0 and result.stderr == ""
-    answers = [json.loads(line) for line in result.stdout.splitlines()]
-    assert len(answers) == 2
-    for answer in answers:
-        assert list(answer) == ["query", "seconds", "matched", "matches", "tuning", "error"]
-        assert answer["error"] is None and answer["query"] == str(recording)
-        names = ["piece", "confidence", "votes", "explained", "lead", "above"]
-        names += ["start", "end", "tempo_ratio", "transpose", "also"]
-        assert all(list(match) == names for match in answer["matches"])
-        assert all(match["lead"] <= 0 for match in answer["matches"][1:])
-
-
-def test_a_bad_recording_does_not_stop_the_others(tmp_path, index, model, recording):
-    broken = tmp_path / "broken.wav"
-    broken.write_bytes(b"RIFF")
-    arguments = ["--index", index, "--model", model]
-    result = invoke("query", broken, recording, *arguments, "--json", "--top", 1)
-    first, second = (json.loads(line) for line in result.stdout.splitlines())
-    assert result.exit_code == 1
-    assert "broken.wav" in first["error"] and first["matches"] == []
-    assert second["error"] is None and len(second["matches"]) == 1
-    table = invoke("query", broken, recording, *arguments)
-    assert table.exit_code == 1
-    assert "broken.wav" in table.stderr and "confidence" in table.stdout
-
-
 def test_usage_errors_exit_with_2(index, model, recording):
     assert invoke("query").exit_code == 2
     assert invoke("query", recording, "--top", 0).exit_code == 2

@@ -30,7 +30,7 @@ def test_commands_in_the_documents_exist(path):
     blocks = "\n".join(re.findall(r"^```\w*\n(.*?)^```", path.read_text(), re.M | re.S))
     for line in re.findall(r"^(?:\$ )?(?:\.venv/bin/)?(mmid [a-z].*)$", blocks, re.M):
         words = line.replace("\\", "").split("#")[0].split()
-        name = " ".join(words[:3] if words[1] in ("eval", "index") else words[:2])
+        name = " ".join(words[:3] if words[1] in ("eval", "index", "model") else words[:2])
         section = reference.split(f"`{name}`\n", 1)
         assert len(section) == 2, f"{path.name}: no command {name!r}"
         for option in re.findall(r"--[a-z0-9-]+", line):

@@ -226,7 +226,7 @@ def test_a_file_holds_one_picture_and_a_folder_many(tmp_path, monkeypatch):
     assert folder.is_dir() and not list(folder.iterdir())
     monkeypatch.chdir(tmp_path)
     assert picture_paths(Path("."), [one, Path(".")]) == [Path("one.png"), Path("query.png")]
-    with pytest.raises(MmidError, match=r"a\.png: one file for 2 pictures; give a folder"):
+    with pytest.raises(MmidError, match=r"a\.png: one file for 2 answers; give a folder"):
         picture_paths(tmp_path / "a.png", [one, one])
 
 
@@ -238,7 +238,7 @@ def test_a_place_that_cannot_be_is_refused(tmp_path, monkeypatch):
         ("file", "file: cannot be made a folder"),
         ("out", r"one\.png: cannot be written \(it is a folder\)"),
         ("missing/a.png", "no folder"),
-        ("a.jpg", r"a figure is a \.png or \.svg file"),
+        ("a.jpg", r"a\.jpg: not named \.png or \.svg"),
     ):
         with pytest.raises(MmidError, match=message):
             picture_paths(tmp_path / place, one)
@@ -246,7 +246,7 @@ def test_a_place_that_cannot_be_is_refused(tmp_path, monkeypatch):
     def refuse(**options):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("mmid.evidence.TemporaryFile", refuse)
+    monkeypatch.setattr("mmid.targets.TemporaryFile", refuse)
     with pytest.raises(MmidError, match=r"a\.png: cannot be written \(Permission denied\)"):
         picture_paths(tmp_path / "a.png", one)
 
@@ -254,10 +254,8 @@ def test_a_place_that_cannot_be_is_refused(tmp_path, monkeypatch):
 @pytest.mark.parametrize("place", ["a.png", "new"])
 @pytest.mark.usefixtures("no_matplotlib")
 def test_without_matplotlib_nothing_is_begun(tmp_path, place):
-    arguments = ["query", "missing.wav", "--index", "nowhere", "--plot", str(tmp_path / place)]
-    result = CliRunner().invoke(app, arguments)
-    assert isinstance(result.exception, MmidError)
-    assert "drawing needs matplotlib: pip install 'mmid[train]'" in str(result.exception)
+    with pytest.raises(MmidError, match=r"drawing needs matplotlib: pip install 'mmid\[train\]'"):
+        picture_paths(tmp_path / place, [Path("one.wav")])
     assert not list(tmp_path.iterdir())
 
 

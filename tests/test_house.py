@@ -16,11 +16,12 @@ MODULES = sorted(FOLDER.glob("*.py"))
 
 # The line from a file to an answer, then the side branch that trains, then what uses both.
 ORDER = [
-    *("__init__", "errors", "choices", "params", "console", "whole"),
+    *("__init__", "errors", "choices", "params", "defaults"),
+    *("console", "tables", "whole", "workers"),
     *("_torchaudio", "audio", "smf", "midi", "tune", "abc"),
-    *("features", "transcriber", "pathways", "encoders", "checkpoint", "pretrained"),
+    *("features", "transcriber", "pathways", "encoders", "checkpoint"),
+    *("library", "hub", "weights", "pretrained"),
     *(
-        "library",
         "query",
         "pieces",
         "pending",
@@ -32,8 +33,9 @@ ORDER = [
         "upkeep",
     ),
     *("vote", "align", "confidence", "answer"),
-    *("identify", "batch"),
-    *("hearing", "tracking", "timeline"),
+    *("identify", "hearing", "tracking", "timeline"),
+    *("inputs", "batch", "targets", "playlist", "sidecar", "aligned"),
+    *("api", "listen"),
     *("losses", "metrics", "render", "renderings", "augment", "corpus", "data", "cca"),
     *("copies", "figures", "autoencoders", "experiment", "tasks", "train"),
     *("bootstrap", "chroma", "basicpitch", "fingerprints", "baselines"),
@@ -49,12 +51,19 @@ ORDER = [
         "lengths",
         "neighbours",
         "speed",
+        "doctor",
         "report",
         "evidence",
+        "clip",
+        "roll",
+        "exhibit",
+        "page",
+        "sinks",
         "demo",
         "ablation",
     ),
-    *("cli_options", "cli_eval", "cli_figures", "cli_index", "cli_query", "cli_train", "cli"),
+    *("cli_shell", "cli_options", "cli_doctor", "cli_eval", "cli_figures", "cli_index"),
+    *("cli_listen", "cli_model", "cli_query", "cli_train", "cli", "__main__"),
 ]
 """A module imports only modules before it in this list."""
 

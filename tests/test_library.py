@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,6 @@ import pytest
 from mmid.errors import MmidError
 from mmid.features import recording_spectrogram
 from mmid.library import (
-    AHEAD,
     BadFile,
     Piece,
     Recording,
@@ -23,7 +21,6 @@ from mmid.library import (
     guess_kind,
     library_root,
     melody_shingles,
-    parallel,
     read_library,
     read_piece,
     read_recording,
@@ -156,28 +153,6 @@ def test_many_files_are_read_in_worker_processes_in_order(tmp_path):
     pieces, bad = read_library([tmp_path], jobs=2)
     assert not bad
     assert [piece.name for piece in pieces] == [f"{number:02}.mid" for number in range(40)]
-
-
-def test_few_items_stay_in_this_process():
-    assert list(parallel(lambda x: x + 1, [1, 2, 3], jobs=4)) == [2, 3, 4]  # no lambda is sent
-
-
-def test_results_come_in_order_and_few_of_them_wait(monkeypatch):
-    sent = []
-
-    class Threads(ThreadPoolExecutor):
-        def __init__(self, jobs, _context, _start):
-            super().__init__(jobs)
-
-        def submit(self, function, *arguments):
-            sent.append(arguments)
-            return super().submit(function, *arguments)
-
-    monkeypatch.setattr("mmid.library.ProcessPoolExecutor", Threads)
-    done = parallel(abs, range(300), jobs=2, batch=1, least=8)
-    for number in range(100):
-        assert next(done) == number and len(sent) <= number + 2 * AHEAD
-    assert list(done) == list(range(100, 300))
 
 
 # ---- recordings

@@ -39,6 +39,7 @@ from mmid.query import (
     open_query,
 )
 from mmid.render import Synthesizer
+from mmid.rough import roughen_samples
 from mmid.transcriber import LOWEST, PITCHES
 
 
@@ -373,6 +374,21 @@ def test_recordings_find_their_scores(tunes, recordings, opened):
         sound = Sound(torch.from_numpy(recording.spectrogram[:, 108 : 108 + 269]))  # 12.5 s from 5
         placed += check(identifier, sound, tune.name, start=4, end=14, ratio=TEMPO)
     assert placed >= 7, "in seconds of the score, but for repeats of the tune"
+
+
+@needs_fluidsynth
+@pytest.mark.parametrize("how", ["flat", "sharp"])
+def test_recordings_half_a_semitone_off_find_their_scores(tunes, opened, how):
+    identifier = opened(tunes)
+    with Synthesizer(SOUNDFONT, DEFAULT.sample_rate) as synthesizer:
+        for tune in tunes[:4]:
+            played = roughen_samples(
+                synthesizer.render(tune.midi.notes)[: 22_050 * 12], how, DEFAULT.sample_rate
+            )
+            answer = identifier.identify(Sound(spectrogram(torch.from_numpy(played))))
+            assert answer.matches[0].piece == tune.name and answer.matched
+            heard_off = answer.tuning + 100 * answer.matches[0].transpose
+            assert heard_off == pytest.approx(-50 if how == "flat" else 50, abs=30)
 
 
 @needs_fluidsynth

@@ -289,3 +289,13 @@ def test_the_transcriber_stays_as_it_is_while_pathways_learn(played, ear, tmp_pa
     assert task.loss(batch).item() < start
     verdict = task.judge(source)
     assert verdict == task.judge(source) and verdict.audio_to_midi
+
+
+def test_indexes_stay_right_while_the_audio_pathway_alone_learns(played, ear, tmp_path):
+    make_task(HEARING, CPU).save(tmp_path / "ear.safetensors", {})
+    task = make_task(Experiment(learn="audio"), CPU, [tmp_path / "ear.safetensors"])
+    before = {name: tensor.clone() for name, tensor in task.network.state_dict().items()}
+    learn(task, played(margin=task.network.config.reach), 5, 1e-2)
+    after = task.network.state_dict()
+    changed = {name.split(".")[0] for name in after if not torch.equal(after[name], before[name])}
+    assert changed >= {"audio"} and "roll" not in changed

@@ -1,0 +1,393 @@
+"""mmid from Python: open or build an index, ask it about files and arrays, embed music.
+
+Conventions: arrays of sound are floating-point samples, ``[n]`` or ``[channels, n]``, full scale 1,
+and come with their sample rate, Hz. Times are in seconds, transpositions in semitones. Where
+nothing is named, the index and the model are those that the command line would take.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import numpy as np
+
+from mmid import pretrained
+from mmid.answer import Identification
+from mmid.audio import BLOCK, resample_audio
+from mmid.build import BuildReport, update_index
+from mmid.checkpoint import Checkpoint
+from mmid.choices import Kind, LibraryKind
+from mmid.console import quiet
+from mmid.defaults import default_index
+from mmid.embed import embed_whole
+from mmid.encoders import pick_device
+from mmid.errors import AudioError, MidiError, MmidError, label
+from mmid.features import stream_spectrogram
+from mmid.identify import KEYS, MIN_CONFIDENCE, TOP, Identifier
+from mmid.index import LibraryIndex
+from mmid.library import MIDI_SUFFIXES
+from mmid.params import FeatureParams
+from mmid.query import Query, Sound, open_query
+
+PathLike: TypeAlias = str | os.PathLike[str]
+Model: TypeAlias = str | os.PathLike[str] | Checkpoint | None
+
+FARTHEST = 12
+"""Semitones a query may be transposed by, either way."""
+
+
+class Embedding(NamedTuple):
+    """Snippets of music in the space that recordings and scores share.
+
+    Parameters
+    ----------
+    vectors : np.ndarray [n, 32] float32
+        Unit vectors; the same music lies close together, by its cosine.
+    times : np.ndarray [n] float64
+        When each snippet, about two seconds long, begins.
+    """
+
+    vectors: np.ndarray
+    times: np.ndarray
+
+
+@dataclass(frozen=True)
+class IndexedPiece:
+    """What an index holds of a file.
+
+    Parameters
+    ----------
+    name : str
+        Path relative to the library folder.
+    title : str or None
+        Of a MIDI file that has one.
+    seconds : float
+    digest : str
+        SHA-256 of the file, hexadecimal.
+    snippets : int
+        How many of it can be found.
+    """
+
+    name: str
+    title: str | None
+    seconds: float
+    digest: str
+    snippets: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON-ready names and values."""
+        return asdict(self)
+
+
+def load_model(name: PathLike | None = None, device: str = "auto") -> Checkpoint:
+    """Load a model once, to give to what takes a model.
+
+    Parameters
+    ----------
+    name : str or path, optional
+        A model's name or a .safetensors file; by default ``MMID_MODEL``, else the packaged one.
+    device : str
+        ``auto``, ``cpu``, ``cuda`` or ``mps``.
+
+    Raises
+    ------
+    ModelError
+        If there is no such model, or its file is damaged.
+    MmidError
+        If there is no such device.
+    """
+    name = name or os.environ.get("MMID_MODEL")
+    return pretrained.load_model(os.fspath(name) if name else None, pick_device(device))
+
+
+def _loaded(model: Model, device: str = "auto") -> Checkpoint:
+    return model if isinstance(model, Checkpoint) else load_model(model, device)
+
+
+def _index_folder(folder: PathLike | None) -> Path:
+    return Path(folder or os.environ.get("MMID_INDEX") or default_index())
+
+
+class Index:
+    """An index of a library, with the model that made it, ready for questions.
+
+    Get one from `Index.open` or `Index.build`. It stays as it is whatever becomes of the folder.
+
+    Attributes
+    ----------
+    folder : Path
+    built : BuildReport or None
+        What `Index.build` did; None of an index that was only opened.
+    """
+
+    def __init__(
+        self, index: LibraryIndex, model: Checkpoint, built: BuildReport | None = None
+    ) -> None:
+        self._index, self._model = index, model
+        self.folder, self.built = index.folder, built
+
+    @classmethod
+    def open(
+        cls, folder: PathLike | None = None, model: Model = None, device: str = "auto"
+    ) -> Index:
+        """Open an index that `Index.build` or ``mmid build-index`` made.
+
+        Parameters
+        ----------
+        folder : str or path, optional
+            By default ``MMID_INDEX``, else the one in the user's data folder.
+        model : str, path or Checkpoint, optional
+            The one it was built with, as of `load_model`.
+        device : str
+            Of a model that is to be loaded.
+
+        Raises
+        ------
+        LibraryIndexError
+            If it is missing, damaged, or made by another model.
+        ModelError
+            If there is no such model, or its file is damaged.
+        """
+        loaded = _loaded(model, device)
+        return cls(LibraryIndex(_index_folder(folder), loaded), loaded)
+
+    @classmethod
+    def build(
+        cls,
+        folder: PathLike | None,
+        library: PathLike | Sequence[PathLike],
+        model: Model = None,
+        device: str = "auto",
+        *,
+        kind: LibraryKind = "auto",
+        every: int | None = None,
+        keep_missing: bool = False,
+        jobs: int | None = 1,
+        progress: Callable[[str, int, int], None] = quiet,
+    ) -> Index:
+        """Bring an index up to its library, as ``mmid build-index`` does; the first time, build it.
+
+        Parameters
+        ----------
+        folder : str or path or None
+            The index; None is the one that `open` opens by default.
+        library : str or path, or a sequence of them
+            Folders of MIDI files or of recordings, or single files.
+        model, device
+            As of `open`.
+        kind : {"auto", "midi", "recordings"}
+            What to index; ``auto`` is MIDI files where there are any.
+        every : int, optional
+            Keep every so many-th place, 4 frames apart; by default 2 of scores, 1 of recordings.
+        keep_missing : bool
+            Keep what the library does not hold any more.
+        jobs : int or None
+            Worker processes; None for all cores. A script that asks for more than one must do its
+            work under ``if __name__ == "__main__":``, as workers import it.
+        progress : callable
+            Told ``(what, done, total)``.
+
+        Returns
+        -------
+        Index
+            Its ``built`` tells what was done, and which files could not be read.
+
+        Raises
+        ------
+        LibraryIndexError
+            If the folder holds something else, or another process writes the index.
+        MmidError
+            If a folder of the library is missing, or no file in it can be read.
+        """
+        loaded, place = _loaded(model, device), _index_folder(folder)
+        folders = [library] if isinstance(library, (str, os.PathLike)) else library
+        report = update_index(
+            place,
+            [Path(path) for path in folders],
+            loaded,
+            kind,
+            jobs=jobs,
+            keep_missing=keep_missing,
+            every=every,
+            progress=progress,
+        )
+        return cls(LibraryIndex(place, loaded), loaded, report)
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def __repr__(self) -> str:
+        return f"<mmid.Index of {len(self)} {self.kind} in {label(self.folder)}>"
+
+    @property
+    def kind(self) -> Kind:
+        """Whether it holds ``midi`` files or ``recordings``."""
+        return self._index.kind
+
+    @property
+    def pieces(self) -> tuple[IndexedPiece, ...]:
+        """What it holds."""
+        return tuple(
+            IndexedPiece(e.name, e.title, e.seconds, e.digest, e.count) for e in self._index.entries
+        )
+
+    def identify(
+        self,
+        music: PathLike | np.ndarray,
+        sr: float | None = None,
+        *,
+        start: float = 0.0,
+        duration: float | None = None,
+        transpose: int | Literal["auto"] = 0,
+        top: int = TOP,
+        min_confidence: float = MIN_CONFIDENCE,
+    ) -> Identification:
+        """Name the piece that a recording is a performance of, or the recordings of a MIDI file.
+
+        Parameters
+        ----------
+        music : str or path, or np.ndarray [n] or [channels, n]
+            A recording or a MIDI file, or sound.
+        sr : float, optional
+            Sample rate of an array, Hz.
+        start, duration : float
+            The span to listen to; to the end by default.
+        transpose : int or "auto"
+            The recording's key against the scores; ``auto`` tries -6 to 6.
+        top : int
+            Matches to return, at most.
+        min_confidence : float
+            The first match counts as found from here on.
+
+        Raises
+        ------
+        AudioError, MidiError
+            If the file cannot be read, or the array is no sound.
+        MmidError
+            If an argument is out of range.
+        """
+        if top < 1:
+            raise MmidError(f"top {top}: give at least 1")
+        if not 0 <= min_confidence <= 1:
+            raise MmidError(f"min_confidence {min_confidence:g}: give 0 to 1")
+        identifier = Identifier(
+            self._model,
+            self._index,
+            keys=_keys(transpose),
+            top=top,
+            min_confidence=min_confidence,
+        )
+        query = _heard(music, sr, self._model, start, duration)
+        return identifier.identify(query, "" if isinstance(music, np.ndarray) else os.fspath(music))
+
+
+def _keys(transpose: int | str) -> Sequence[int]:
+    if transpose == "auto":
+        return KEYS
+    if isinstance(transpose, int) and abs(transpose) <= FARTHEST:
+        return (transpose,)
+    raise MmidError(
+        f"transpose {transpose!r}: give 'auto', or semitones from -{FARTHEST} to {FARTHEST}"
+    )
+
+
+def _heard(
+    music: PathLike | np.ndarray,
+    sr: float | None,
+    model: Checkpoint,
+    start: float = 0.0,
+    duration: float | None = None,
+) -> Query:
+    """Return a span of a file or an array as a query."""
+    params, device = model.encoders.config.features, model.encoders.device
+    if not isinstance(music, np.ndarray):
+        if sr is not None:
+            raise MmidError(f"{label(music)}: a file tells its sample rate; leave sr out")
+        return open_query(music, params, start, duration, device)
+    samples = _span(music, sr, params, start, duration)
+    blocks = (samples[first : first + BLOCK] for first in range(0, len(samples), BLOCK))
+    return Sound(stream_spectrogram(blocks, params, device), params)
+
+
+def _span(
+    sound: np.ndarray,
+    sr: float | None,
+    params: FeatureParams,
+    start: float,
+    duration: float | None,
+) -> np.ndarray:
+    """Return a span of an array at the grid's rate."""
+    if sr is None:
+        raise AudioError("an array of sound: give its sample rate, sr")
+    if not 0 <= start < math.inf or (duration is not None and not 0 < duration < math.inf):
+        raise AudioError(f"start {start}, duration {duration}: give seconds, from 0 on and over 0")
+    samples = resample_audio(sound, sr, params.sample_rate)
+    first = round(start * params.sample_rate)
+    if first >= len(samples):
+        raise AudioError(f"start {start:g} s is past the end of the sound")
+    length = None if duration is None else first + max(1, round(duration * params.sample_rate))
+    return samples[first:length]
+
+
+def embed_audio(
+    music: PathLike | np.ndarray,
+    sr: float | None = None,
+    model: Model = None,
+    device: str = "auto",
+) -> Embedding:
+    """Embed a recording in snippets of about two seconds, four frames (0.19 s) apart.
+
+    Those in which there is nothing to recognise are left out.
+
+    Parameters
+    ----------
+    music : str or path, or np.ndarray [n] or [channels, n]
+    sr : float, optional
+        Sample rate of an array, Hz.
+    model : str, path or Checkpoint, optional
+        As of `load_model`.
+    device : str
+        Of a model that is to be loaded.
+
+    Raises
+    ------
+    AudioError
+        If it cannot be read, or the array is no sound.
+    """
+    loaded = _loaded(model, device)
+    if not isinstance(music, np.ndarray) and Path(music).suffix.lower() in MIDI_SUFFIXES:
+        raise AudioError(f"{label(music)}: a MIDI file; embed_midi embeds those")
+    return _embedded(_heard(music, sr, loaded), loaded)
+
+
+def embed_midi(path: PathLike, model: Model = None, device: str = "auto") -> Embedding:
+    """Embed a MIDI file in snippets of about two seconds, four frames (0.19 s) apart.
+
+    Those in which no note begins are left out.
+
+    Parameters
+    ----------
+    path : str or path
+    model, device
+        As of `embed_audio`.
+
+    Raises
+    ------
+    MidiError
+        If it cannot be read.
+    """
+    if Path(path).suffix.lower() not in MIDI_SUFFIXES:
+        raise MidiError(f"{label(path)}: not named as a MIDI file; embed_audio embeds recordings")
+    loaded = _loaded(model, device)
+    return _embedded(_heard(path, None, loaded), loaded)
+
+
+def _embedded(query: Query, model: Checkpoint) -> Embedding:
+    vectors, places = embed_whole(query, model, every=1)
+    rate = model.encoders.config.features.frame_rate
+    return Embedding(vectors.astype(np.float32), places / rate)

@@ -1,0 +1,178 @@
+"use strict";
+// Sorts and filters the table, opens the sections, and moves the playheads. Without it all is open.
+
+document.documentElement.classList.add("scripted");
+
+/** The row's value in a column, as it is sorted: a number, a text, or null where there is none. */
+function valueOf(recording, column, isNumber) {
+  const value = recording.rows[0].cells[column]?.dataset.value ?? "";
+  if (value === "") return null;
+  return isNumber ? Number(value) : value;
+}
+
+const collator = new Intl.Collator("en", { numeric: true });
+
+/** Order two values; those that are missing come last whichever way the others go. */
+function compare(a, b, direction) {
+  if (a === null || b === null) return (a === null) - (b === null);
+  return direction * (typeof a === "number" ? a - b : collator.compare(a, b));
+}
+
+function sortBy(table, recordings, heading) {
+  const isNumber = heading.classList.contains("number");
+  const direction = heading.getAttribute("aria-sort") === "ascending" ? -1 : 1;
+  for (const other of heading.parentNode.cells) other.setAttribute("aria-sort", "none");
+  heading.setAttribute("aria-sort", direction > 0 ? "ascending" : "descending");
+  const keyed = recordings.map((recording) => [
+    valueOf(recording, heading.cellIndex, isNumber),
+    recording,
+  ]);
+  keyed.sort(([a], [b]) => compare(a, b, direction));
+  table.append(...keyed.map(([, recording]) => recording));
+}
+
+function filter(recordings, text, shown) {
+  const words = text.toLowerCase().split(/\s+/).filter(Boolean);
+  let count = 0;
+  for (const recording of recordings) {
+    const row = recording.rows[0].textContent.toLowerCase();
+    recording.hidden = !words.every((word) => row.includes(word));
+    count += !recording.hidden;
+  }
+  shown.textContent = words.length ? `${count} of ${recordings.length}` : "";
+}
+
+function toggle(recording) {
+  const button = recording.querySelector("button[aria-expanded]");
+  if (!button) return;
+  const open = recording.classList.toggle("open");
+  button.setAttribute("aria-expanded", String(open));
+  const audio = recording.querySelector("audio");
+  if (audio && open) audio.preload = "metadata";
+  if (audio && !open) audio.pause();
+  if (open) prepareRoll(recording);
+}
+
+/** Where a time falls between two lists of matching times. */
+function interpolate(time, from, to) {
+  let low = 0;
+  let high = from.length - 1;
+  while (high - low > 1) {
+    const middle = (low + high) >> 1;
+    if (from[middle] <= time) low = middle;
+    else high = middle;
+  }
+  const share = high > low ? (time - from[low]) / (from[high] - from[low]) : 0;
+  return to[low] + Math.min(Math.max(share, 0), 1) * (to[high] - to[low]);
+}
+
+function nearest(time, times) {
+  let best = 0;
+  for (let i = 1; i < times.length; i++) {
+    if (Math.abs(times[i] - time) < Math.abs(times[best] - time)) best = i;
+  }
+  return best;
+}
+
+function clock(seconds) {
+  const tenths = Math.max(0, Math.floor(seconds * 10));
+  const rest = ((tenths % 600) / 10).toFixed(1).padStart(4, "0");
+  return `${Math.floor(tenths / 600)}:${rest}`;
+}
+
+const UNITS = 100; // of a roll's drawing in a second
+const SECONDS_IN_SIGHT = 20; // of a passage, before anyone zooms
+
+class Roll {
+  constructor(figure, audio, now) {
+    this.audio = audio;
+    this.now = now;
+    this.start = Number(figure.dataset.start);
+    this.path = JSON.parse(figure.querySelector(".path").textContent);
+    this.scroll = figure.querySelector(".scroll");
+    this.music = figure.querySelector(".music");
+    this.playhead = figure.querySelector(".playhead");
+    this.width = figure.querySelector(".music > svg").viewBox.baseVal.width;
+    const zoom = figure.querySelector(".zoom");
+    zoom.value = this.width / UNITS / SECONDS_IN_SIGHT;
+    zoom.addEventListener("input", () => this.zoom(zoom.value));
+    this.zoom(zoom.value);
+    if (audio) this.follow();
+  }
+
+  zoom(times) {
+    this.music.style.width = `${100 * times}%`;
+    this.show();
+  }
+
+  follow() {
+    const step = () => {
+      this.move();
+      if (!this.audio.paused) requestAnimationFrame(step);
+    };
+    this.audio.addEventListener("play", step);
+    this.audio.addEventListener("seeked", () => this.move());
+    this.music.addEventListener("click", (event) => this.seek(event.clientX));
+    this.move();
+  }
+
+  /** Put the playhead where the sound is. */
+  move() {
+    const heard = this.audio.currentTime;
+    const time = interpolate(heard, this.path.query, this.path.piece);
+    const place = (time - this.start) * UNITS;
+    this.playhead.setAttribute("x1", place);
+    this.playhead.setAttribute("x2", place);
+    this.now.textContent = `${clock(heard)} in the recording is ${clock(time)} in the piece`;
+    this.show();
+  }
+
+  /** Scroll so that the playhead is in sight. */
+  show() {
+    const size = this.music.getBoundingClientRect().width;
+    const place = (this.playhead.x1.baseVal.value / this.width) * size;
+    const { scrollLeft, clientWidth } = this.scroll;
+    if (place < scrollLeft || place > scrollLeft + 0.9 * clientWidth) {
+      this.scroll.scrollLeft = place - 0.1 * clientWidth;
+    }
+  }
+
+  /** Play from a place of the drawing. */
+  seek(clientX) {
+    const box = this.music.getBoundingClientRect();
+    const time = this.start + ((clientX - box.left) / box.width) * (this.width / UNITS);
+    this.audio.currentTime = this.path.query[nearest(time, this.path.piece)];
+  }
+}
+
+const rolls = new WeakMap();
+
+function prepareRoll(recording) {
+  const figure = recording.querySelector(".roll");
+  if (!figure || rolls.has(figure)) return;
+  const audio = recording.querySelector("audio");
+  rolls.set(figure, new Roll(figure, audio, recording.querySelector(".now")));
+}
+
+document.addEventListener("DOMContentLoaded", () => {
+  const table = document.getElementById("answers");
+  const recordings = [...table.tBodies];
+  const box = document.getElementById("filter");
+  const shown = document.getElementById("shown");
+  box.addEventListener("input", () => filter(recordings, box.value, shown));
+  table.addEventListener("click", (event) => {
+    const heading = event.target.closest("th[aria-sort]");
+    const row = event.target.closest(".row");
+    if (heading && event.target.closest("button")) sortBy(table, recordings, heading);
+    else if (row && getSelection().isCollapsed) toggle(row.parentNode);
+  });
+  // One thing is heard at a time.
+  table.addEventListener(
+    "play",
+    ({ target }) => {
+      for (const audio of table.querySelectorAll("audio")) if (audio !== target) audio.pause();
+    },
+    true,
+  );
+  if (recordings.length === 1) toggle(recordings[0]);
+});

@@ -1,0 +1,91 @@
+"""How a command ends: when it is done, when the user stops it, when nobody reads on.
+
+Conventions: exit statuses are 0 done, 1 something failed, 2 wrong usage, 130 stopped by Ctrl-C and
+143 terminated.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from types import FrameType
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from mmid.console import note
+from mmid.errors import MmidError
+
+STOPPED, TERMINATED = 130, 143
+
+GO_ON = ("build-index", "render", "train")
+"""Commands that, run again, go on from where they were stopped."""
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came: everything ends as after Ctrl-C, but for the exit status."""
+
+
+class LeftAtWork(SystemExit):
+    """The end of a command with threads in the midst of files, which are not to be waited for."""
+
+
+class Commands(TyperGroup):
+    """All commands, none of which ends with a traceback for being stopped."""
+
+    def make_context(self, *args: Any, **named: Any) -> Any:
+        """Read the arguments."""
+        try:
+            return super().make_context(*args, **named)
+        except KeyboardInterrupt as stop:
+            raise typer.Exit(_say_stopped(stop)) from None
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that was asked for."""
+        status = self._attempt(ctx)
+        if status:
+            raise typer.Exit(status)  # here, where what was stopped has let go of its workers
+
+    def _attempt(self, ctx: Any) -> int:
+        try:
+            try:
+                super().invoke(ctx)
+            finally:
+                sys.stdout.flush()
+        except KeyboardInterrupt as stop:
+            return _say_stopped(stop, ctx.invoked_subcommand)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def status_of(stop: KeyboardInterrupt) -> int:
+    """Return the exit status of a command that was stopped."""
+    return TERMINATED if isinstance(stop, Terminated) else STOPPED
+
+
+def _say_stopped(stop: KeyboardInterrupt, command: str | None = None) -> int:
+    """Say in a line that a command was stopped, and return its exit status."""
+    again = "; run it again to go on" if command in GO_ON else ""
+    note(f"mmid: {'terminated' if isinstance(stop, Terminated) else 'stopped'}{again}")
+    return status_of(stop)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise Terminated
+
+
+def run(app: typer.Typer) -> None:
+    """Run the command line; what a user can mend is one line on stderr and exit status 1."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        app(prog_name="mmid")
+    except MmidError as error:
+        note(f"mmid: {error}")
+        raise SystemExit(1) from None
+    except LeftAtWork as end:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(int(str(end.code)))

@@ -1,0 +1,109 @@
+"""Work shared out among processes.
+
+Conventions: a worker process does not hear Ctrl-C; the process that started it ends it. So what a
+worker writes must be whole or not at all, as `mmid.whole` writes it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import active_children, get_context
+from threading import current_thread, main_thread
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+AHEAD = 4
+"""Batches a worker process has before it at most; bounds the results that wait."""
+
+
+def parallel(
+    function: Callable[[Item], Result],
+    items: Sequence[Item],
+    jobs: int | None = None,
+    *,
+    batch: int = 32,
+    least: int = 16,
+    start: Callable[[], None] | None = None,
+) -> Iterator[Result]:
+    """Map a function over items in worker processes, in order; few items stay in this one.
+
+    Parameters
+    ----------
+    function : callable
+        Defined in a module, so that a worker process can import it.
+    items : sequence
+    jobs : int, optional
+        Worker processes; all cores by default.
+    batch : int
+        Items sent together, at most.
+    least : int
+        Items that a worker process is worth starting for.
+    start : callable, optional
+        Called once before anything else in the process that maps.
+    """
+    jobs = min(jobs or os.cpu_count() or 1, max(1, len(items) // least))
+    if jobs == 1:
+        if start:
+            start()
+        yield from map(function, items)
+        return
+    size = max(1, min(batch, len(items) // (AHEAD * jobs)))
+    waiting: deque[Future[list[Result]]] = deque()
+    others = set(active_children())
+    with ProcessPoolExecutor(jobs, get_context("spawn"), start) as pool:
+        try:
+            for first in range(0, len(items), size):
+                if len(waiting) == AHEAD * jobs:
+                    yield from waiting.popleft().result()
+                with _undisturbed():
+                    waiting.append(pool.submit(_map, function, items[first : first + size]))
+            while waiting:
+                yield from waiting.popleft().result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            workers = set(active_children()) - others
+            for worker in workers:
+                worker.terminate()
+            for worker in workers:
+                worker.join()
+            raise
+
+
+def _map(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    return [function(item) for item in items]
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Hold Ctrl-C and SIGTERM back while processes are started; those never hear Ctrl-C."""
+    with _interrupts_blocked():
+        if current_thread() is not main_thread():  # signals disturb that one only
+            yield
+            return
+        held: list[int] = []
+        before = signal.signal(signal.SIGTERM, lambda number, frame: held.append(number))
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, before)
+            if held:
+                signal.raise_signal(signal.SIGTERM)
+
+
+@contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
