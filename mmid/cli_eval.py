@@ -11,12 +11,14 @@ from rich.table import Table
 
 from mmid.choices import BaselineName, Direction, Roughness
 from mmid.cli_options import (
+    AnnotateFlag,
     BaselineOption,
     Device,
     Folders,
     Index,
     Jobs,
     JsonFlag,
+    JunitFile,
     Model,
     OutFile,
     SearchOption,
@@ -115,6 +117,8 @@ def eval_pieces(
     min_top1: Annotated[
         float | None, typer.Option(min=0, max=1, help="Fail if any length's top-1 is below.")
     ] = None,
+    junit: JunitFile = None,
+    annotate: AnnotateFlag = False,
     json_lines: JsonFlag = False,
     out: OutFile = None,
     model: Model = None,
@@ -128,10 +132,13 @@ def eval_pieces(
     from mmid.baselines import open_baselines
     from mmid.encoders import pick_device
     from mmid.evaluate import evaluate_pieces
+    from mmid.gate import github_annotations, write_junit
     from mmid.pretrained import load_model
     from mmid.report import clip_table, recording_table
     from mmid.sources import ASKED_OF, open_sources
 
+    if annotate and json_lines:
+        raise typer.BadParameter("--annotations and --json both go to stdout: give one of them")
     tempos, seconds = _parse_range(tempo), _parse_lengths(lengths)
     identifier, opened = open_identifier(index, model, device, search, vote, transpose=transpose)
     if opened.kind != ASKED_OF[direction]:
@@ -173,7 +180,12 @@ def eval_pieces(
         )
     tables = [clip_table(results)] + ([recording_table(results)] if soundfont is None else [])
     _deliver([result.to_dict() for result in results], tables, json_lines, out)
-    _gate("top-1", min(result.top1 for result in results[: len(seconds)]), min_top1)
+    own = results[: len(seconds)]
+    if junit:
+        write_junit(own, junit)
+    if annotate:
+        typer.echo("\n".join(github_annotations(own, min_top1)))
+    _gate("top-1", min(result.top1 for result in own), min_top1)
 
 
 @evaluation.command(

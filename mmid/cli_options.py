@@ -9,6 +9,7 @@ import typer
 
 from mmid.choices import BaselineName, LibraryKind, Search, Side, Vote
 from mmid.defaults import default_index
+from mmid.errors import label
 
 if TYPE_CHECKING:
     from mmid.identify import Identifier
@@ -93,7 +94,32 @@ def check_transpose(text: str) -> str:
 
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
-OutFile = Annotated[Path | None, typer.Option(help="Write every result to this JSON file.")]
+
+
+def _has_a_folder(path: Path | None) -> Path | None:
+    """Refuse, before work begins, a file whose folder is missing."""
+    if path and not path.parent.is_dir():
+        raise typer.BadParameter(f"no folder {label(path.parent)}; make it first")
+    return path
+
+
+OutFile = Annotated[
+    Path | None,
+    typer.Option(
+        help="Write every result to this JSON file.", dir_okay=False, callback=_has_a_folder
+    ),
+]
+JunitFile = Annotated[
+    Path | None,
+    typer.Option(
+        help="Write a JUnit report to this XML file: a suite a clip length, a test a clip.",
+        dir_okay=False,
+        callback=_has_a_folder,
+    ),
+]
+AnnotateFlag = Annotated[
+    bool, typer.Option("--annotations", help="Print GitHub annotations, after the tables.")
+]
 
 
 KindOption = Annotated[

@@ -88,6 +88,9 @@ def progress() -> Iterator[Tell]:
     callable
         Told ``(what, done, total)``.
     """
+    if not (stderr.is_terminal and remarks_shown()):
+        yield quiet
+        return
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -95,8 +98,7 @@ def progress() -> Iterator[Tell]:
         TimeRemainingColumn(),
     )
     tasks: dict[str, TaskID] = {}
-    hidden = not (stderr.is_terminal and remarks_shown())
-    display = Progress(*columns, console=stderr, disable=hidden, redirect_stdout=False)
+    display = Progress(*columns, console=stderr, redirect_stdout=False)
     with display, _known(display):
 
         def tell(what: str, done: int, total: int) -> None:

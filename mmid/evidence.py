@@ -25,7 +25,7 @@ from mmid.query import Heard, Query, Score, Sound
 from mmid.report import clock
 from mmid.targets import target_paths
 from mmid.transcriber import LOWEST, PITCHES
-from mmid.vote import nearest
+from mmid.vote import Candidate, nearest
 
 INCHES = (13.0, 8.0)
 
@@ -136,10 +136,17 @@ def gather_evidence(identifier: Identifier, answered: Answered) -> Picture | Non
     if not answer.matches:
         return Picture(answer, query, params, 0.0, 1.0, 0, none, none, None)
     found = identifier.trace(asked, answer.matches[0])
-    chosen = (found.candidate.tempo_ratio, found.candidate.transpose)
+    chosen = _nearest_hypothesis(asked, found.candidate)
     agreeing, others = _matching(asked, found.candidate.piece, chosen, params.frame_rate)
     passage = _passage(found, answer.seconds, params)
     return Picture(answer, query, params, found.seconds, *chosen, agreeing, others, passage)
+
+
+def _nearest_hypothesis(asked: Asked, candidate: Candidate) -> tuple[float, int]:
+    """Return the tempo tried that is nearest to a candidate's, and its key."""
+    tried = {hits.tempo_ratio for hits in asked.hits} or {candidate.tempo_ratio}
+    ratio = min(tried, key=lambda one: abs(np.log2(one / candidate.tempo_ratio)))
+    return ratio, candidate.transpose
 
 
 def _matching(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,7 +27,8 @@ from mmid.index import LibraryIndex
 from mmid.library import group_duplicates
 from mmid.params import FeatureParams
 from mmid.query import MANY_KEYS, ONE_KEY, TUNINGS, Query, embed_query, open_query
-from mmid.vote import Candidate, Hits, elect, nearest
+from mmid.transcriber import heard_notes
+from mmid.vote import Candidate, Hits, elect, joined, nearest
 
 TEMPO_RATIOS = tuple(2 ** (step / 6) for step in range(-12, 13))
 """Speeds tried: a quarter to four times the library's, 12 % apart; training tolerates 6 %."""
@@ -50,8 +51,14 @@ CLOSELY = 12
 COMPARED = 21_500
 """Frames to compare, over all places: as many places as that leaves to a query of its length."""
 
-VOTES_WEIGH, FAR_TEMPO = 2.0, 0.05
-"""What votes count beside the share explained, and what a tempo twice or half the score's costs."""
+AGREED = 40
+"""Places that note triples agree on, at most, that are compared note by note."""
+
+VOTES_WEIGH, TRIPLES_WEIGH = 2.0, 2.0
+"""What votes of snippets and of note triples count beside the share explained."""
+
+FAR_TEMPO = 0.05
+"""What a tempo twice or half the score's costs."""
 
 SAME_AMONG = 10
 """Best candidates among which files of the same music are told."""
@@ -75,11 +82,14 @@ class Asked:
         What a score gains by its notes, or those of excerpts, where they can be compared.
     hits : tuple of Hits
         One a tempo and key.
+    found : tuple of Candidate
+        Places that note triples agree on, where notes can be compared.
     """
 
     query: Query
     gains: tuple[Gains, ...]
     hits: tuple[Hits, ...]
+    found: tuple[Candidate, ...] = ()
 
     @property
     def places(self) -> int:
@@ -99,8 +109,8 @@ class Ranked:
     def support(self) -> float:
         """What candidates are ranked by."""
         octaves = math.log2(self.candidate.tempo_ratio)
-        heard = VOTES_WEIGH * self.candidate.share + (self.explained or 0.0)
-        return heard - FAR_TEMPO * octaves**2
+        votes = VOTES_WEIGH * self.candidate.share + TRIPLES_WEIGH * self.candidate.triples
+        return votes + (self.explained or 0.0) - FAR_TEMPO * octaves**2
 
 
 @dataclass(frozen=True, eq=False)
@@ -238,9 +248,20 @@ class Identifier:
         hits = [h for ratio in ratios for h in self._hits(heard, ratio, keys, NEIGHBOURS + spare)]
         compared = self.kind == "midi" and self._vote == "consistent"
         gains: tuple[Gains, ...] = ()
+        found: tuple[Candidate, ...] = ()
         if compared and heard.log_odds is not None:
             gains = tuple(compared_gains(heard.log_odds))
-        return Asked(heard, gains, tuple(h for h in hits if len(h.query_frame)))
+            found = tuple(self._agreed(heard_notes(heard.log_odds, self.params.frame_rate), keys))
+        return Asked(heard, gains, tuple(h for h in hits if len(h.query_frame)), found)
+
+    def _agreed(self, notes: np.ndarray, keys: Sequence[int]) -> Iterator[Candidate]:
+        """Look up note triples, in each key."""
+        for key in keys:
+            moved = notes.copy()
+            moved["pitch"] = notes["pitch"].astype(int) - key
+            for place in self._index.search_triples(moved, AGREED):
+                start = place.start * self.params.frame_rate
+                yield Candidate(place.piece, 0.0, place.tempo_ratio, start, key, place.share)
 
     def _keys_of(self, query: Query) -> Sequence[int]:
         """Return the keys to try: far off concert pitch, those on both sides."""
@@ -280,12 +301,17 @@ class Identifier:
         without : frozenset of int
             Positions of items to act as if they were not in the index.
         """
-        hits = [nearest(hypothesis, NEIGHBOURS, without) for hypothesis in asked.hits]
-        elected = elect(hits, self._vote, asked.places, EACH)
-        ranked = self._rank([c for c in elected if c.piece not in without], asked)
+        ranked = self._rank(self._candidates(asked, without), asked)
         matches = self._matches(ranked, asked)
         matched = bool(matches) and matches[0].confidence >= self.min_confidence
         return Identification(name, asked.query.seconds, matched, matches, asked.query.tuning)
+
+    def _candidates(self, asked: Asked, without: frozenset[int] = frozenset()) -> list[Candidate]:
+        """Choose the places that are compared."""
+        hits = [nearest(hypothesis, NEIGHBOURS, without) for hypothesis in asked.hits]
+        elected = elect(hits, self._vote, asked.places, EACH)
+        frames = int(asked.query.seconds * self.params.frame_rate)
+        return [c for c in joined(elected, asked.found, frames) if c.piece not in without]
 
     def trace(self, asked: Asked, match: Match) -> Trace:
         """Tell how `decide`, with nothing left out, came to a match.
@@ -298,9 +324,7 @@ class Identifier:
             One of its matches.
         """
         entries = self._index.entries
-        hits = [nearest(hypothesis, NEIGHBOURS) for hypothesis in asked.hits]
-        elected = elect(hits, self._vote, asked.places, EACH)
-        places = [c for c in elected if entries[c.piece].name == match.piece]
+        places = [c for c in self._candidates(asked) if entries[c.piece].name == match.piece]
         [best] = self._rank(places, asked)
         notes = self._index.notes(best.candidate.piece)
         path = self._align(best.candidate, asked)

@@ -30,14 +30,15 @@ from mmid.library import file_digest
 from mmid.midi import NOTE_DTYPE
 from mmid.pending import Embedded
 from mmid.pieces import Entry, read_pieces
+from mmid.triples import Agreement, search_triples
 from mmid.whole import written_whole
 
-FORMAT = "mmid-index-4"
+FORMAT = "mmid-index-5"
 
 DATA_NAME = re.compile(r"data-[0-9a-f]{12}")
 MANIFEST, CHECKED = "manifest.json", "checked.json"
 VECTORS, PLACES, NOTES = "vectors.npy", "places.npy", "notes.npy"
-PIECES, GRAPH = "pieces.sqlite", "graph.bin"
+PIECES, GRAPH, TRIPLES = "pieces.sqlite", "graph.bin", "triples.npy"
 
 EXACT_BELOW = 20_000
 """``auto`` searches exactly up to so many snippets: fast enough there, and never wrong."""
@@ -156,7 +157,8 @@ class Checks:
             If it is missing or damaged.
         """
         path = self._data / name
-        mend = "run mmid index rebuild" if name == GRAPH else "run mmid build-index again"
+        cache = name in (GRAPH, TRIPLES)
+        mend = "run mmid index rebuild" if cache else "run mmid build-index again"
         try:
             signature = Signature.of(path)
             if again or self._known.get(name) != signature:
@@ -221,6 +223,7 @@ class LibraryIndex:
     def _open(self) -> None:
         manifest = self.manifest
         self._graph: Any = None
+        self._triples: np.ndarray | None = None
         self._exact: Any = None
         self.kind: Kind = manifest["kind"]
         self.checks = Checks(self.folder, self.folder / manifest["data"], manifest["files"])
@@ -250,8 +253,10 @@ class LibraryIndex:
         self.live = np.repeat(self._firsts - np.cumsum(counts) + counts, counts)
         self.live += np.arange(len(self.live))
         LOG.debug("index %s: %d items, %d snippets", self.folder, len(counts), len(self.live))
-        if len(self.live) > EXACT_BELOW and self._searched:
-            self._load_graph()  # now, as a writer may replace the files later
+        if self._searched:  # now, as a writer may replace the files later
+            self._triples = self._load_triples()
+            if len(self.live) > EXACT_BELOW:
+                self._load_graph()
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -314,6 +319,27 @@ class LibraryIndex:
         except RuntimeError:
             return self._search_exact(queries, k)
         return labels.astype(np.int64), 1 - distance
+
+    def _load_triples(self) -> np.ndarray:
+        try:
+            return np.load(self.checks.check(TRIPLES), mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
+        except ValueError as error:
+            raise LibraryIndexError(f"{self.folder}: {error}; run mmid index rebuild") from error
+
+    def search_triples(self, notes: np.ndarray, top: int) -> list[Agreement]:
+        """Find the places that note triples of a query agree on, as `mmid.triples` does.
+
+        Parameters
+        ----------
+        notes : np.ndarray of mmid.midi.NOTE_DTYPE
+            The query's, sorted by onset.
+        top : int
+            Places to return, one a piece.
+        """
+        if self._triples is None:
+            self._triples = self._load_triples()
+        firsts = np.array([entry.first_note for entry in self.entries])
+        return search_triples(self._triples, self._notes, firsts, notes, top)
 
     def notes(self, piece: int) -> np.ndarray:
         """Return the notes of a MIDI file, as `mmid.midi.read_midi` read them."""

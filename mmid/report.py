@@ -48,6 +48,17 @@ def clock(seconds: float | None) -> str:
     return "" if seconds is None else f"{int(seconds // 60)}:{seconds % 60:04.1f}"
 
 
+def length_name(seconds: float | None) -> str:
+    """Return a clip length as mmid shows it.
+
+    Examples
+    --------
+    >>> length_name(10.0), length_name(None)
+    ('10 s', 'whole')
+    """
+    return "whole" if seconds is None else f"{seconds:g} s"
+
+
 def answer_table(answer: Identification) -> Table:
     """Return the matches of a recording or a MIDI file, best first."""
     verdict = "" if answer.matched else "  [yellow]not in this library, or not sure[/]"
@@ -291,7 +302,7 @@ def clip_table(results: list[ClipScores]) -> Table:
     for row in results:
         error, false = row.median_position_error, row.falsely_matched
         cells = [row.system] * compared + [
-            "whole" if row.seconds is None else f"{row.seconds:g} s",
+            length_name(row.seconds),
             str(row.clips),
             f"{row.top1:.1%}",
             _interval(row.top1_interval),
@@ -317,7 +328,7 @@ def recording_table(results: list[ClipScores]) -> Table:
     """Return the right answers of each recording or score, one column a clip length."""
     results = [row for row in results if row.lead is None]
     names = list(dict.fromkeys(clip.source for row in results for clip in row.results))
-    lengths = ["whole" if row.seconds is None else f"{row.seconds:g} s" for row in results]
+    lengths = [length_name(row.seconds) for row in results]
     table = FittingTable("asked about", *lengths, title="right first answers")
     for name in names:
         cells = []

@@ -10,8 +10,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+
+from mmid.midi import NOTE_DTYPE
 
 LOWEST, PITCHES = 21, 88
 """The piano's compass; notes outside it are not looked for."""
@@ -133,6 +136,39 @@ def heard_rolls(log_odds: Tensor, pitches: int) -> Tensor:
     """
     above = pitches - LOWEST - PITCHES
     return nn.functional.pad(log_odds.sigmoid(), (0, 0, LOWEST, above))
+
+
+SURE = 0.2
+"""A note begins where two neighbouring frames say so with this probability together."""
+
+
+def heard_notes(log_odds: Tensor, frame_rate: float) -> np.ndarray:
+    """Return the notes that begin, at times finer than frames.
+
+    Training spreads an onset over the two frames it lies between, so the centre of a peak tells
+    where between them.
+
+    Parameters
+    ----------
+    log_odds : Tensor [CHANNELS, PITCHES, frames]
+    frame_rate : float
+        Hz.
+
+    Returns
+    -------
+    np.ndarray [n] of mmid.midi.NOTE_DTYPE
+        Sorted by onset; they end a frame later, as what is told is how they begin.
+    """
+    begins = nn.functional.pad(log_odds[1].float().sigmoid().cpu(), (1, 1)).numpy()
+    before, here, after = begins[:, :-2], begins[:, 1:-1], begins[:, 2:]
+    peak = (here >= before) & (here > after) & (here + np.maximum(before, after) > SURE)
+    row, frame = np.nonzero(peak)
+    left, middle, right = (part[row, frame] for part in (before, here, after))
+    notes = np.zeros(len(row), NOTE_DTYPE)
+    notes["onset"] = (frame + (right - left) / (left + middle + right)) / frame_rate
+    notes["offset"] = notes["onset"] + 1 / frame_rate
+    notes["pitch"] = row + LOWEST
+    return notes[np.lexsort((notes["pitch"], notes["onset"]))]
 
 
 HEARD_AT_ONCE = 4_096

@@ -13,7 +13,7 @@ import numpy as np
 
 from mmid.console import Tell, quiet
 from mmid.errors import LibraryIndexError
-from mmid.index import GRAPH, NOTES, PIECES, PLACES, VECTORS, LibraryIndex
+from mmid.index import GRAPH, NOTES, PIECES, PLACES, TRIPLES, VECTORS, LibraryIndex
 from mmid.pieces import Entry
 from mmid.writer import Origin, write_index, writing
 
@@ -102,7 +102,7 @@ def verify_index(folder: Path, seed: int = 0) -> Verification:
     """
     index = LibraryIndex(folder, None)
     faults = []
-    for name in (PIECES, VECTORS, PLACES, NOTES, GRAPH):
+    for name in (PIECES, VECTORS, PLACES, NOTES, TRIPLES, GRAPH):
         try:
             index.checks.check(name, again=True)
         except LibraryIndexError as error:
@@ -170,12 +170,12 @@ def remove_pieces(folder: Path, names: Sequence[str], progress: Tell = quiet) ->
 
 
 def rebuild_graph(folder: Path, progress: Tell = quiet) -> None:
-    """Build an index's graph anew from its vectors, without those of items that were dropped.
+    """Build an index's graph and note triples anew, without those of items that were dropped.
 
     Raises
     ------
     LibraryIndexError
-        If the vectors are damaged, or another process writes the index.
+        If the vectors or notes are damaged, or another process writes the index.
     """
     with writing(folder):
         old = LibraryIndex(folder, None)

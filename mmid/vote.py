@@ -6,6 +6,7 @@ the votes of all its query snippets; a share is a piece's part of all the votes 
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -57,6 +58,8 @@ class Candidate:
         Frame of the piece at which the query begins, where the vote tells it.
     transpose : int
         Semitones that take the piece to the query's key.
+    triples : float
+        Share of the query's note triples that agree on the place, 0 to 1.
     """
 
     piece: int
@@ -64,6 +67,7 @@ class Candidate:
     tempo_ratio: float
     start: float | None
     transpose: int = 0
+    triples: float = 0.0
 
 
 def majority(hits: Hits, top: int) -> list[Candidate]:
@@ -192,3 +196,42 @@ def elect(hits: Sequence[Hits], how: Vote, top: int, each: int = 1) -> list[Cand
             seen[candidate.piece] += 1
             elected.append(candidate)
     return elected
+
+
+SAME_TEMPO = 0.25
+"""Octaves between tempi that count as one."""
+
+
+def joined(
+    elected: Sequence[Candidate], found: Sequence[Candidate], frames: int
+) -> list[Candidate]:
+    """Put the candidates of two voters together, each with what the other says of its place.
+
+    Parameters
+    ----------
+    elected, found : sequence of Candidate
+        Those of snippets, and those of note triples.
+    frames : int
+        Length of the query.
+    """
+    share, triples = np.zeros(len(found)), np.zeros(len(elected))
+    for i, one in enumerate(elected):
+        for j, other in enumerate(found):
+            if _agree(one, other, frames):
+                triples[i] = max(triples[i], other.triples)
+                share[j] = max(share[j], one.share)
+    return [
+        *(replace(c, triples=float(t)) for c, t in zip(elected, triples, strict=True)),
+        *(replace(c, share=float(s)) for c, s in zip(found, share, strict=True)),
+    ]
+
+
+def _agree(one: Candidate, other: Candidate, frames: int) -> bool:
+    """Tell whether two candidates put the middle of a query at one place, at about one tempo."""
+    if (one.piece, one.transpose) != (other.piece, other.transpose):
+        return False
+    if one.start is None or other.start is None:
+        return False
+    apart = one.start - other.start + frames / 2 * (one.tempo_ratio - other.tempo_ratio)
+    octaves = math.log2(one.tempo_ratio / other.tempo_ratio)
+    return abs(apart) <= BIN_FRAMES + DRIFT * frames and abs(octaves) <= SAME_TEMPO

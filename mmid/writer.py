@@ -32,6 +32,7 @@ from mmid.index import (
     NOTES,
     PIECES,
     PLACES,
+    TRIPLES,
     VECTORS,
     LibraryIndex,
     Manifest,
@@ -40,6 +41,7 @@ from mmid.library import file_digest
 from mmid.midi import NOTE_DTYPE
 from mmid.pending import Embedded
 from mmid.pieces import Entry, write_pieces
+from mmid.triples import extended, library_tokens
 from mmid.whole import UNFINISHED, flush, written_whole
 
 SPARE = 0.25
@@ -185,7 +187,8 @@ def write_index(
         sources = _Sources(old, [before for before, _ in kept], len(fresh), load, whole=extend)
         vectors = _store(data / VECTORS, rows, sources.arrays("vectors"))
         _store(data / PLACES, rows, sources.arrays("places"))
-        _store(data / NOTES, sum(e.notes for e in entries), sources.notes(), NOTE_DTYPE)
+        notes = _store(data / NOTES, sum(e.notes for e in entries), sources.notes(), NOTE_DTYPE)
+        np.save(data / TRIPLES, _triples(None if anew else old, len(kept), notes, entries))
         write_pieces(data / PIECES, entries)
         graph = _graph(old if extend else None, vectors, entries, base, progress)
         graph.save_index(str(data / GRAPH))
@@ -273,6 +276,21 @@ def _store(
     assert done == rows
     stored.flush()  # type: ignore[attr-defined]
     return stored
+
+
+def _triples(
+    old: LibraryIndex | None, kept: int, notes: np.ndarray, entries: Sequence[Entry]
+) -> np.ndarray:
+    """Add new notes' triples to the old index's, if it is kept as it is; else list all."""
+    firsts = [entry.first_note for entry in entries]
+    if old and kept == len(old):
+        start = sum(entry.notes for entry in entries[:kept])
+        try:
+            before = np.load(old.checks.check(TRIPLES), mmap_mode="r", allow_pickle=False)
+            return extended(before, library_tokens(notes, firsts, start))
+        except (LibraryIndexError, ValueError):
+            pass
+    return library_tokens(notes, firsts)
 
 
 def _graph(

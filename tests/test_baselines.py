@@ -16,13 +16,14 @@ from mmid.chroma import ChromaLibrary, recording_chroma, score_chroma
 from mmid.cli import app
 from mmid.errors import MmidError
 from mmid.evaluate import calibrate, evaluate_pieces
-from mmid.fingerprints import FingerprintIndex, find_triples
+from mmid.fingerprints import FingerprintIndex
 from mmid.identify import Identifier
 from mmid.index import LibraryIndex
 from mmid.midi import NOTE_DTYPE
 from mmid.params import DEFAULT
 from mmid.report import clip_table, recording_table
 from mmid.sources import RecordedSource, ScoreSource
+from mmid.triples import find_triples
 
 RATE = DEFAULT.sample_rate
 

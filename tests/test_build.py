@@ -21,10 +21,11 @@ from mmid.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from mmid.cli import app
 from mmid.errors import LibraryIndexError
 from mmid.graph import build_graph
-from mmid.index import GRAPH, VECTORS, LibraryIndex, library_of
+from mmid.index import GRAPH, TRIPLES, VECTORS, LibraryIndex, library_of
 from mmid.midi import write_midi
 from mmid.pending import Pending
 from mmid.pieces import Entry, read_pieces, write_pieces
+from mmid.triples import library_tokens
 from mmid.upkeep import (
     describe,
     merge_indexes,
@@ -93,6 +94,9 @@ def check_whole(folder: Path, library: Path, model) -> None:
             near = similarity[:, 0] > 0.99
             assert near.all() if how == "exact" else near.mean() > 0.95  # a random net crowds
         assert (index.locate(own)[0] == number).all()
+    tokens = library_tokens(index._notes, [entry.first_note for entry in index.entries])
+    data = folder / index.manifest["data"]
+    assert np.array_equal(np.load(data / TRIPLES), tokens) and len(tokens) > 100
 
 
 # ---- following the library

@@ -18,7 +18,7 @@ MODULES = sorted(FOLDER.glob("*.py"))
 ORDER = [
     *("__init__", "errors", "choices", "params", "defaults"),
     *("console", "tables", "whole", "workers"),
-    *("_torchaudio", "audio", "smf", "midi", "tune", "abc"),
+    *("_torchaudio", "audio", "smf", "midi", "triples", "tune", "abc"),
     *("features", "transcriber", "pathways", "encoders", "checkpoint"),
     *("library", "hub", "weights", "pretrained"),
     *(
@@ -53,6 +53,7 @@ ORDER = [
         "speed",
         "doctor",
         "report",
+        "gate",
         "evidence",
         "clip",
         "roll",

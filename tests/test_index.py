@@ -22,12 +22,14 @@ from mmid.index import (
     NOTES,
     PIECES,
     PLACES,
+    TRIPLES,
     VECTORS,
     LibraryIndex,
 )
 from mmid.library import BadFile, Recording, read_recording
 from mmid.params import DEFAULT
 from mmid.query import Sound, as_query
+from mmid.upkeep import rebuild_graph
 
 
 @pytest.fixture
@@ -285,7 +287,7 @@ def test_scores_and_recordings_do_not_share_an_index(tmp_path, pieces, recorded,
 
 def test_an_index_of_an_older_format_is_replaced(built, pieces, tiny_model):
     path = built / "manifest.json"
-    path.write_text(path.read_text().replace("mmid-index-4", "mmid-index-1"))
+    path.write_text(path.read_text().replace("mmid-index-5", "mmid-index-1"))
     shutil.rmtree(data_folder(built))
     build_index(built, pieces[:2], tiny_model)
     assert len(LibraryIndex(built, tiny_model)) == 2
@@ -315,7 +317,7 @@ def test_another_format_is_refused(built, tiny_model):
     (built / "manifest.json").write_text(json.dumps(manifest | {"format": "mmid-index-9"}))
     with pytest.raises(
         LibraryIndexError,
-        match="'mmid-index-9', this mmid reads mmid-index-4; run mmid build-index",
+        match="'mmid-index-9', this mmid reads mmid-index-5; run mmid build-index",
     ):
         LibraryIndex(built, tiny_model)
 
@@ -339,7 +341,7 @@ def test_files_are_hashed_once_a_change(built, tiny_model, monkeypatch):
     monkeypatch.setattr(reader, "file_digest", spy)
     for _ in range(2):
         LibraryIndex(built, tiny_model)
-    assert len(hashed) == 2 * len({PIECES, VECTORS, PLACES, NOTES}), (
+    assert len(hashed) == 2 * len({PIECES, VECTORS, PLACES, NOTES, TRIPLES}), (
         "files so new may change unseen"
     )
     monkeypatch.setattr(reader, "SETTLED_NS", -(10**12))
@@ -362,7 +364,15 @@ def test_a_damaged_graph_is_never_read(built, tiny_model):
         index.search(queries, 3, "hnsw")
 
 
-@pytest.mark.parametrize("name", [PIECES, VECTORS, PLACES, NOTES])
+def test_damaged_triples_are_told_and_mended(built, tiny_model):
+    flip(data_folder(built) / TRIPLES, 200)
+    with pytest.raises(LibraryIndexError, match=r"triples\.npy: damaged; run mmid index rebuild"):
+        LibraryIndex(built, tiny_model)
+    rebuild_graph(built)
+    LibraryIndex(built, tiny_model)
+
+
+@pytest.mark.parametrize("name", [PIECES, VECTORS, PLACES, NOTES, TRIPLES])
 def test_a_missing_file_is_refused_by_name(built, tiny_model, name):
     (data_folder(built) / name).unlink()
     with pytest.raises(LibraryIndexError, match=f"{name}: No such file"):
@@ -403,7 +413,7 @@ def test_a_manifest_of_the_wrong_kind(built, tiny_model, change):
         LibraryIndex(built, tiny_model)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "7", '{"format": "mmid-index-4"}', "\x00"])
+@pytest.mark.parametrize("text", ["", "[]", "7", '{"format": "mmid-index-5"}', "\x00"])
 def test_a_manifest_that_is_none(built, tiny_model, text):
     (built / "manifest.json").write_text(text)
     with pytest.raises(LibraryIndexError, match=r"manifest\.json: damaged"):

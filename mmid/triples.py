@@ -1,0 +1,304 @@
+"""Notes told apart by threes: what note triples of a query agree on a place of the library.
+
+Conventions: times in seconds. A triple is three notes that follow one another, each at least
+`APART` after the one before. Its fingerprint is their pitches and the ratio of the two gaps, which
+no tempo changes; its span, from the first note to the third, then tells the tempo. A token is a
+64-bit number: fingerprint, note and span, from the highest bits to the lowest. Notes are of
+`mmid.midi.NOTE_DTYPE`, sorted by onset.
+
+References
+----------
+.. [1] A. Arzt, S. Böck, G. Widmer, "Fast identification of piece and score position via symbolic
+   fingerprinting", ISMIR 2012.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+APART = 0.05
+"""Notes closer than this sound together."""
+
+LONGEST = 8.0
+"""No gap within a triple is longer."""
+
+FOLLOWERS = 5
+"""Notes that each note of a triple may go on with: those that follow soonest."""
+
+RATIO_BINS, BINS_PER_OCTAVE = 32, 4
+"""Gap ratios from 1/16 to 16; a query looks in the neighbouring bins, too."""
+
+NOTE_BITS, SPAN_BITS = 28, 10
+SPAN_OCTAVES, SPAN_STEPS = 5, 102
+"""Spans are kept from 1/32 s on, in so many steps an octave."""
+
+SLOWEST, FASTEST = 0.25, 4.0
+"""Speeds of the query against the piece."""
+
+BIN = 1.0
+"""Tokens agree if they place the query's middle within so many seconds of the piece."""
+
+TOGETHER = 500_000
+"""Notes whose triples are listed at once, which bounds the memory that takes."""
+
+
+@dataclass(frozen=True, eq=False)
+class Triples:
+    """Triples of the notes of some music.
+
+    Parameters
+    ----------
+    fingerprint : np.ndarray [n] uint64
+    note : np.ndarray [n] int64
+        Their first notes.
+    span : np.ndarray [n] float64
+        From the first note to the third.
+    """
+
+    fingerprint: np.ndarray
+    note: np.ndarray
+    span: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.note)
+
+    def take(self, chosen: np.ndarray) -> Triples:
+        """Return some of them."""
+        return Triples(self.fingerprint[chosen], self.note[chosen], self.span[chosen])
+
+    def thin(self, most: int) -> Triples:
+        """Return at most so many of them, spread evenly."""
+        return self.take(np.linspace(0, len(self) - 1, min(len(self), most)).astype(np.int64))
+
+    def tokens(self, base: int = 0) -> np.ndarray:
+        """Return them as tokens, unsorted, with notes counted from a base on."""
+        span = np.round((np.log2(self.span) + SPAN_OCTAVES) * SPAN_STEPS)
+        tokens = self.fingerprint << np.uint64(NOTE_BITS + SPAN_BITS)
+        tokens |= (self.note + base).astype(np.uint64) << np.uint64(SPAN_BITS)
+        tokens |= np.clip(span, 0, 2**SPAN_BITS - 1).astype(np.uint64)
+        return tokens
+
+
+def find_triples(onset: np.ndarray, pitch: np.ndarray) -> Triples:
+    """List the triples of notes.
+
+    Parameters
+    ----------
+    onset : np.ndarray [n] float64
+        Sorted.
+    pitch : np.ndarray [n] uint8
+    """
+    follower = np.searchsorted(onset, onset + APART)[:, None] + np.arange(FOLLOWERS)
+    exists = follower < len(onset)
+    follower = np.minimum(follower, len(onset) - 1)
+    exists &= onset[follower] - onset[:, None] <= LONGEST
+    first, which = np.nonzero(exists)
+    second = follower[first, which]
+    pair, which = np.nonzero(exists[second])
+    first, second = first[pair], second[pair]
+    third = follower[second, which]
+    gap, then = onset[second] - onset[first], onset[third] - onset[second]
+    ratio = np.floor(np.log2(then / gap) * BINS_PER_OCTAVE) + RATIO_BINS // 2
+    fingerprint = np.clip(ratio, 0, RATIO_BINS - 1).astype(np.uint64)
+    for place, note in enumerate((third, second, first)):
+        fingerprint += pitch[note].astype(np.uint64) * np.uint64(RATIO_BINS * 128**place)
+    return Triples(fingerprint, first, gap + then)
+
+
+def look_up(tokens: np.ndarray, triples: Triples) -> tuple[np.ndarray, Triples]:
+    """Find the tokens of a query's fingerprints, gap ratios one bin off included.
+
+    Parameters
+    ----------
+    tokens : np.ndarray [n] uint64
+        Sorted.
+    triples : Triples
+        The query's.
+
+    Returns
+    -------
+    which : np.ndarray [found] int64
+        The query's triple.
+    found : Triples
+        The library's.
+    """
+    whose, found = [], []
+    shift = np.uint64(NOTE_BITS + SPAN_BITS)
+    for kept, fingerprint in _neighbours(triples):
+        first = np.searchsorted(tokens, fingerprint << shift)
+        count = np.searchsorted(tokens, (fingerprint + np.uint64(1)) << shift) - first
+        before = np.cumsum(count) - count
+        place = np.repeat(first - before, count) + np.arange(count.sum())
+        whose.append(np.repeat(kept, count))
+        found.append(tokens[place])
+    token = np.concatenate(found)
+    span = (token & np.uint64(2**SPAN_BITS - 1)).astype(np.float64)
+    note = (token >> np.uint64(SPAN_BITS) & np.uint64(2**NOTE_BITS - 1)).astype(np.int64)
+    seconds = 2.0 ** (span / SPAN_STEPS - SPAN_OCTAVES)
+    return np.concatenate(whose), Triples(token >> shift, note, seconds)
+
+
+def _neighbours(triples: Triples) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield which triples have a fingerprint one ratio bin lower, the same and higher, and it."""
+    ratio = triples.fingerprint.astype(np.int64) % RATIO_BINS
+    for shift in (-1, 0, 1):
+        (kept,) = np.nonzero((ratio + shift >= 0) & (ratio + shift < RATIO_BINS))
+        yield kept, (triples.fingerprint[kept].astype(np.int64) + shift).astype(np.uint64)
+
+
+# ---- of a library
+
+
+SCATTER = np.uint64(0x9E3779B97F4A7C15)
+"""Multiplied by it, fingerprints scatter evenly (Knuth's multiplicative hashing)."""
+
+MOST_TRIPLES = 5_000
+"""Of a query; those of a longer one are thinned evenly."""
+
+SPREAD = 60.0
+"""So much of the middle of a query is looked up: the tempo of longer ones wanders too far."""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """A place that triples of a query agree on.
+
+    Parameters
+    ----------
+    piece : int
+        Position in the library.
+    share : float
+        Of the query's triples, 0 to 1.
+    tempo_ratio : float
+        The query's speed against the piece.
+    start : float
+        Where in the piece the query begins, seconds.
+    """
+
+    piece: int
+    share: float
+    tempo_ratio: float
+    start: float
+
+
+def _kept(triples: Triples) -> Triples:
+    """Keep half of them, by their pitches and so whatever the ratio of the gaps."""
+    pitches = triples.fingerprint // np.uint64(RATIO_BINS)
+    return triples.take(((pitches * SCATTER) >> np.uint64(63)) == 0)
+
+
+def library_tokens(notes: np.ndarray, firsts: Sequence[int], start: int = 0) -> np.ndarray:
+    """Return the sorted tokens of pieces whose notes follow one another.
+
+    Parameters
+    ----------
+    notes : np.ndarray [n] of mmid.midi.NOTE_DTYPE
+    firsts : sequence of int
+        Where each piece begins in them, ascending.
+    start : int
+        Pieces from this note on only.
+
+    Returns
+    -------
+    np.ndarray [tokens] uint64
+    """
+    bounds = np.array([*firsts, len(notes)])
+    bounds = bounds[bounds >= start]
+    parts = [np.zeros(0, np.uint64)]
+    while len(bounds) > 1:
+        ahead = max(1, int(np.searchsorted(bounds, bounds[0] + TOGETHER, "right")) - 1)
+        some = notes[bounds[0] : bounds[ahead]]
+        if len(some):
+            onset = _end_to_end(some["onset"], bounds[: ahead + 1] - bounds[0])
+            parts.append(_kept(find_triples(onset, some["pitch"])).tokens(int(bounds[0])))
+        bounds = bounds[ahead:]
+    tokens = np.concatenate(parts)
+    tokens.sort()
+    return tokens
+
+
+def _end_to_end(onset: np.ndarray, bounds: np.ndarray) -> np.ndarray:
+    """Lay pieces on one time axis, so far apart that no triple spans two."""
+    counts = np.diff(bounds)
+    filled = counts > 0
+    lasts = onset[bounds[1:][filled] - 1].astype(np.float64)
+    begins = np.cumsum(lasts + 2 * LONGEST) - lasts
+    return np.asarray(onset + np.repeat(begins, counts[filled]))
+
+
+def extended(tokens: np.ndarray, more: np.ndarray) -> np.ndarray:
+    """Return sorted tokens with more sorted ones among them."""
+    both = np.concatenate([tokens, more])
+    both.sort(kind="stable")  # which merges sorted runs
+    return both
+
+
+def search_triples(
+    tokens: np.ndarray, library: np.ndarray, firsts: np.ndarray, notes: np.ndarray, top: int
+) -> list[Agreement]:
+    """Find the places of a library that most triples of a query agree on.
+
+    A query's triple counts once a place, however often it is found there; the tempo comes from the
+    span of triples; and places are those of the query's middle, which an error of the tempo moves
+    least.
+
+    Parameters
+    ----------
+    tokens : np.ndarray [n] uint64
+        From `library_tokens`.
+    library : np.ndarray of mmid.midi.NOTE_DTYPE
+        What they are of.
+    firsts : np.ndarray [pieces] int64
+        Where each piece begins in it.
+    notes : np.ndarray of mmid.midi.NOTE_DTYPE
+        The query's.
+    top : int
+        Places to return, one a piece.
+
+    Returns
+    -------
+    list of Agreement
+        Best first.
+    """
+    onset = notes["onset"].astype(np.float64)
+    if len(onset) < 3:
+        return []
+    middle = (onset[0] + onset[-1]) / 2
+    near = np.abs(onset - middle) <= SPREAD / 2
+    triples = _kept(find_triples(onset[near], notes["pitch"][near])).thin(MOST_TRIPLES)
+    which, found = look_up(tokens, triples)
+    tempo_ratio = found.span / triples.span[which]
+    fits = (tempo_ratio >= SLOWEST) & (tempo_ratio <= FASTEST)
+    which, note, tempo_ratio = which[fits], found.note[fits], tempo_ratio[fits]
+    piece = np.searchsorted(firsts, note, side="right") - 1
+    when = onset[near][triples.note[which]] - middle
+    place = np.asarray(library["onset"][note], np.float64) - when * tempo_ratio
+    best: dict[int, Agreement] = {}
+    for shift in (0.0, 0.5):
+        bins = np.floor(place / BIN + shift).astype(np.int64)
+        for inside, votes in _fullest(piece, bins, which, len(triples), top):
+            ratio = float(np.median(tempo_ratio[inside]))
+            start = float(np.median(place[inside])) - middle * ratio
+            agreed = Agreement(int(piece[inside[0]]), votes / len(triples), ratio, start)
+            if agreed.piece not in best or agreed.share > best[agreed.piece].share:
+                best[agreed.piece] = agreed
+    return sorted(best.values(), key=lambda a: -a.share)[:top]
+
+
+def _fullest(
+    piece: np.ndarray, bins: np.ndarray, which: np.ndarray, triples: int, top: int
+) -> Iterator[tuple[np.ndarray, int]]:
+    """Yield what lies in the bins with most of the query's triples, and how many these are."""
+    if not len(piece):
+        return
+    low = int(bins.min())
+    key = piece * (int(bins.max()) - low + 1) + bins - low
+    places = np.unique(key * triples + which) // triples
+    kept, votes = np.unique(places, return_counts=True)
+    order = np.argsort(key, kind="stable")
+    firsts, ends = (np.searchsorted(key[order], kept, side=side) for side in ("left", "right"))
+    for i in np.argsort(-votes, kind="stable")[: 2 * top]:
+        yield order[firsts[i] : ends[i]], int(votes[i])

@@ -1,0 +1,96 @@
+"""`mmid.triples`: a passage of a library is found by its notes, at its tempo, where it lies."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from mmid.midi import NOTE_DTYPE
+from mmid.transcriber import LOWEST, PITCHES, SURE, heard_notes
+from mmid.triples import extended, library_tokens, search_triples
+
+
+@pytest.fixture
+def library(draw_notes):
+    """Return forty pieces, one of them empty, as notes end to end and where each begins."""
+    pieces = [draw_notes(seed, count=120, seconds=60.0) for seed in range(40)]
+    pieces[3] = np.zeros(0, NOTE_DTYPE)
+    firsts = np.cumsum([0, *(len(piece) for piece in pieces[:-1])])
+    return np.concatenate(pieces), firsts, pieces
+
+
+def passage(notes: np.ndarray, start: float, end: float, ratio: float) -> np.ndarray:
+    """Return what is played from one time to another, so many times as fast."""
+    inside = notes[(notes["onset"] >= start) & (notes["onset"] < end)].copy()
+    for moment in ("onset", "offset"):
+        inside[moment] = (inside[moment] - start) / ratio
+    return inside
+
+
+@pytest.mark.parametrize("ratio", [0.3, 0.7, 1.0, 1.6, 3.5])
+def test_a_passage_is_found_at_its_tempo_and_place(library, ratio):
+    notes, firsts, pieces = library
+    tokens = library_tokens(notes, firsts)
+    for piece in (0, 2, 4, 39):
+        query = passage(pieces[piece], 20.0, 32.0, ratio)
+        first, *others = search_triples(tokens, notes, firsts, query, 10)
+        assert first.piece == piece and first.share > 0.8
+        assert first.tempo_ratio == pytest.approx(ratio, rel=0.05)
+        assert first.start == pytest.approx(20.0, abs=0.5)
+        assert all(other.share < first.share / 2 for other in others)
+
+
+def test_wrong_and_missing_notes_are_borne(library):
+    notes, firsts, pieces = library
+    tokens = library_tokens(notes, firsts)
+    rng = np.random.default_rng(0)
+    query = passage(pieces[7], 10.0, 25.0, 1.1)
+    query["onset"] += rng.normal(0, 0.015, len(query))
+    kept = rng.random(len(query)) < 0.8
+    wrong = rng.random(len(query)) < 0.1
+    query["pitch"][wrong] += 1
+    query = np.sort(query[kept], order="onset")
+    assert search_triples(tokens, notes, firsts, query, 5)[0].piece == 7
+
+
+def test_of_few_notes_nothing_is_said(library):
+    notes, firsts, pieces = library
+    tokens = library_tokens(notes, firsts)
+    for count in (0, 1, 2):
+        assert search_triples(tokens, notes, firsts, pieces[0][:count], 5) == []
+    nothing = np.zeros(0, NOTE_DTYPE)
+    none = library_tokens(nothing, [0, 0])
+    assert len(none) == 0
+    assert search_triples(none, nothing, np.array([0, 0]), pieces[0], 5) == []
+
+
+def test_the_middle_of_a_long_query_is_looked_up(library):
+    notes, firsts, pieces = library
+    tokens = library_tokens(notes, firsts)
+    long = passage(pieces[5], 0.0, 60.0, 0.25)  # four minutes
+    assert search_triples(tokens, notes, firsts, long, 1)[0].piece == 5
+
+
+def test_tokens_are_the_same_at_once_and_bit_by_bit(library, monkeypatch):
+    notes, firsts, _ = library
+    whole = library_tokens(notes, firsts)
+    assert (np.diff(whole.astype(object)) >= 0).all() and len(whole) > 10_000
+    for pieces in (1, 3, 4, 20):
+        half = int(firsts[pieces])
+        before = library_tokens(notes[:half], firsts[:pieces])
+        assert np.array_equal(extended(before, library_tokens(notes, firsts, half)), whole)
+    monkeypatch.setattr("mmid.triples.TOGETHER", 300)
+    assert np.array_equal(library_tokens(notes, firsts), whole)
+
+
+def test_heard_notes_lie_between_frames():
+    log_odds = torch.full((2, PITCHES, 50), -8.0)
+    for pitch, frame, share in ((60, 10, 0.0), (64, 20, 0.25), (67, 30, 0.5)):
+        for offset, probability in ((0, 1 - share), (1, share)):
+            odds = torch.tensor(probability).clamp(1e-3, 1 - 1e-3).logit()
+            log_odds[1, pitch - LOWEST, frame + offset] = odds
+    log_odds[1, 70 - LOWEST, 40] = torch.tensor(SURE / 2).logit()
+    notes = heard_notes(log_odds, frame_rate=20.0)
+    assert notes["pitch"].tolist() == [60, 64, 67]
+    assert notes["onset"] == pytest.approx([0.5, 1.0125, 1.525], abs=0.002)
