@@ -145,8 +145,9 @@ def part(earlier: Track, later: Track) -> tuple[Track, Track]:
     low, high = max(earlier.first, later.first), min(earlier.end, later.end)
     if low >= high:
         return earlier, later
+    total, before = earlier.gained_before(earlier.end), earlier.gained_before(low)
     instead = later.gained_before(earlier.end) - later.gained_before(earlier.first)
-    if instead >= ALIKE * earlier.gained_before(earlier.end):
+    if instead >= ALIKE * total and before <= (1 - ALIKE) * total:
         return earlier.cut(low, low), later
     cuts = range(low, high + 1)
     whole = later.gained_before(later.end)

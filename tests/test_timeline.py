@@ -125,6 +125,8 @@ def test_a_track_that_another_explains_as_well_is_dropped():
     whole = track(0, [1] * 300)
     gone, kept = part(track(20, [1.2] * 50), whole)
     assert len(gone.gained) == 0 and kept is whole
+    left, _ = part(track(0, [1.0] * 100 + [0.1] * 100), track(100, [1.0] * 200))
+    assert (left.first, left.end) == (0, 100), "most of its gain is elsewhere"
     first, second = part(track(20, [3.0] * 50), whole)
     assert (first.first, first.end, second.first) == (20, 70, 70)
 
