@@ -146,16 +146,31 @@ def _draw_around(
         step = candidate.tempo_ratio * heard.step
         start = candidate.start + heard.first * candidate.tempo_ratio
         spans.append((candidate, start - margin * step, step))
-    return _draw(spans, length + 2 * margin, notes, params)
+    return draw_spans(spans, length + 2 * margin, notes, params)
 
 
-def _draw(
+def draw_spans(
     spans: Sequence[tuple[Candidate, float, float]],
     frames: int,
     notes: Notes,
     params: FeatureParams,
 ) -> Tensor:
-    """Draw rolls from a frame of the score on, at a step between frames."""
+    """Draw stretches of scores.
+
+    Parameters
+    ----------
+    spans : sequence of (Candidate, float, float)
+        Piece and key, the frame of the score to begin at, and the step from frame to frame.
+    frames : int
+        To draw of each.
+    notes : callable
+        Gives the notes of a piece.
+    params : FeatureParams
+
+    Returns
+    -------
+    Tensor [spans, 2 * PITCHES, frames] float32
+    """
     owners, onsets, offsets, pitches = [], [], [], []
     for owner, (candidate, first, step) in enumerate(spans):
         written = notes(candidate.piece)
@@ -238,7 +253,7 @@ def align(heard: Gains, candidate: Candidate, notes: Notes, params: FeatureParam
     step = candidate.tempo_ratio * heard.step
     seconds = float(notes(candidate.piece)["offset"].max(initial=0))
     frames = int(seconds * params.frame_rate / step) + 2
-    roll = _draw([(candidate, 0.0, step)], frames, notes, params)[0]
+    roll = draw_spans([(candidate, 0.0, step)], frames, notes, params)[0]
     share, path = _trace(heard, heard.values.T @ roll)
     query = np.arange(len(path)) * heard.step / params.frame_rate
     score = path * step / params.frame_rate
@@ -298,7 +313,7 @@ def _follow(
     step = candidate.tempo_ratio
     first, last = (side * params.frame_rate for side in near)
     frames = int((last - first) / step) + 2
-    roll = _draw([(candidate, first, step)], frames, notes, params)[0]
+    roll = draw_spans([(candidate, first, step)], frames, notes, params)[0]
     path = _trace(heard, heard.values.T @ roll)[1]
     return (first + path * step) / params.frame_rate
 

@@ -38,6 +38,7 @@ RATES = (1_000, 768_000)  # Hz, of a file and of what is asked for
 PEAK = 32_768.0  # louder samples are cut; lets a float file on the 16-bit scale through
 BLOCK = 65_536  # samples of the longest streamed block
 BATCH = 32_768  # samples gathered, at the file's rate, before they are resampled
+MICROSECONDS = 1_000_000  # the unit of a container's length
 LEAD = 0.25  # seconds: how far before the wanted second to seek, for codecs that need a run-up
 
 # Containers that hold their own sound. Playlists and scripts, which name other files, stay out.
@@ -187,6 +188,21 @@ def _mix(sound: NDArray[Any]) -> Samples:
     if not np.isfinite(mono).all():
         raise AudioError("an array with samples that are not finite numbers: leave them out")
     return mono.clip(-PEAK, PEAK)
+
+
+def sound_seconds(path: PathLike) -> float:
+    """Return the length that a file says its sound has; 0 where it does not say.
+
+    Raises
+    ------
+    AudioError
+        If it cannot be read.
+    """
+    _check_file(path)
+    with _opened(path) as (container, stream):
+        if stream.duration and stream.time_base:
+            return float(stream.duration * stream.time_base)
+        return (container.duration or 0) / MICROSECONDS
 
 
 def _error(path: PathLike, reason: str) -> AudioError:

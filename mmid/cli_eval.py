@@ -220,6 +220,32 @@ def eval_speed(
 
 
 @evaluation.command(
+    "timeline", epilog="Example: mmid eval timeline medley.csv medley.flac --index my-index"
+)
+def eval_timeline(
+    truth: Annotated[
+        Path,
+        typer.Argument(help="A CSV of what is played: start, end, id, midi (several split by |)."),
+    ],
+    recording: Annotated[Path, typer.Argument(help="The recording.")],
+    index: Index = None,
+    every: Annotated[float, typer.Option(help="Length of the windows, seconds.")] = 30.0,
+    json_lines: JsonFlag = False,
+    out: OutFile = None,
+    model: Model = None,
+    device: Device = "auto",
+) -> None:
+    """Follow a long recording and compare its timeline with what is played in it."""
+    from mmid.recital import evaluate_timeline
+    from mmid.report import told_table
+
+    identifier, opened = open_identifier(index, model, device)
+    with progress() as tell:
+        scores = evaluate_timeline(identifier, opened.entries, truth, recording, every, tell)
+    _deliver(scores.to_dict(), [told_table(scores)], json_lines, out)
+
+
+@evaluation.command(
     "confidence", epilog="Example: mmid eval confidence results.json, from pieces --absent --out"
 )
 def eval_confidence(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from contextlib import closing, nullcontext
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from mmid.batch import Answered, Sink
+    from mmid.identify import Identifier
+    from mmid.library import BadFile
 
 ASKED, OUTPUT, SEARCH, MACHINE = "What to ask", "Output", "Search", "Machine"
 MOST_JOBS = 4
@@ -56,6 +59,16 @@ def query(
         ),
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="Matches to show.", rich_help_panel=OUTPUT)] = 5,
+    every: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            help="Tell what is played in a long recording from when to when, looking up windows of"
+            " so many seconds.",
+            show_default=False,
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
     json_lines: Annotated[
         bool,
         typer.Option("--json", help="Print one JSON object a file.", rich_help_panel=OUTPUT),
@@ -138,6 +151,9 @@ def query(
     """
     if json_lines and csv_rows:
         raise typer.BadParameter("--json and --csv: give one of them")
+    others = csv_rows or plot or report or playlist or sidecar or export_aligned
+    if every is not None and others:
+        raise typer.BadParameter("--every prints a table, or --json: leave other output out")
     from mmid.aligned import AlignedMidi
     from mmid.batch import answer_files
     from mmid.inputs import find_inputs
@@ -151,6 +167,8 @@ def query(
         index, model, device, search, vote, top, min_confidence, transpose
     )
     files = find_inputs(queries, identifier.kind, sys.stdin.buffer)
+    if every is not None:
+        raise typer.Exit(_print_timelines(identifier, files, every, start, duration, json_lines))
     paths = [file.path if isinstance(file, BadFile) else file for file in files]
     sinks: list[Sink] = []
     if plot:
@@ -205,3 +223,28 @@ def _hand_out(answers: Iterable[Answered], sinks: Sequence[Sink], files: int) ->
             status = status_of(stop)
     note(f"mmid: stopped, {count.left} of {files} files left")
     raise LeftAtWork(status)
+
+
+def _print_timelines(
+    identifier: Identifier,
+    files: Sequence[Path | BadFile],
+    every: float,
+    start: float,
+    duration: float | None,
+    json_lines: bool,
+) -> int:
+    """Print what is played in each recording from when to when; return the exit status."""
+    from mmid.report import timeline_table
+    from mmid.timeline import follow_files
+
+    status = 0
+    with progress() as tell:
+        for timeline in follow_files(identifier, files, every, start, duration, tell):
+            if json_lines:
+                typer.echo(json.dumps(timeline.to_dict(), allow_nan=False))
+            elif timeline.error is None:
+                stdout.print(timeline_table(timeline))
+            if timeline.error is not None:
+                status = 1
+                note(f"mmid: {timeline.error}")
+    return status

@@ -215,6 +215,10 @@ class Identifier:
         """Read a recording or a MIDI file, or a span of it, as `mmid.query.open_query` does."""
         return open_query(path, self.params, start, duration, self._model.encoders.device)
 
+    def listen(self, query: Query) -> Query:
+        """Return what the model hears in music once and for all: its notes, if it hears any."""
+        return query.listened(self._model.encoders)
+
     def identify(self, query: Query, name: str = "") -> Identification:
         """Identify music.
 

@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from mmid.doctor import Finding
     from mmid.evaluate import ClipScores
     from mmid.pieces import Entry
+    from mmid.recital import TimelineScores
     from mmid.retrieval import SnippetScores
     from mmid.speed import Growth
+    from mmid.timeline import Timeline
     from mmid.train import Epoch
     from mmid.weights import Listed
 
@@ -83,6 +85,50 @@ def _cells(match: Match) -> tuple[str, ...]:
         f"x{match.tempo_ratio:.2f}",
         f"{match.transpose:+d}" if match.transpose else "",
     )
+
+
+def timeline_table(timeline: Timeline) -> Table:
+    """Return what was played from when to when, and the gaps between."""
+    title = f"{escape(timeline.query)}  ({clock(timeline.seconds)})"
+    table = Table(title=title, title_justify="left")
+    for name in ("from", "to", "piece", "position", "tempo", "key", "confidence"):
+        table.add_column(name, justify="left" if name == "piece" else "right")
+    rows: list[tuple[float, float, tuple[str, ...], str]] = [
+        (start, end, ("-",), "dim") for start, end in timeline.gaps
+    ]
+    for one in timeline.played:
+        name, confidence, _, _, place, tempo, key = _cells(one.match)
+        rows.append((one.start, one.end, (name, place, tempo, key, confidence), ""))
+    for start, end, cells, style in sorted(rows):
+        table.add_row(clock(start), clock(end), *cells, style=style)
+    return table
+
+
+def told_table(scores: TimelineScores) -> Table:
+    """Return how well each piece of a recording was told."""
+    from mmid.recital import NEAR_SECONDS
+
+    figures = scores.to_dict()
+    errors = [_error(figures[f"median_{side}_error"]) for side in ("start", "end")]
+    title = (
+        f"{escape(scores.query)}: {scores.right} of {len(scores.results)} pieces right in order,"
+        f" {scores.told} told\n"
+        f"starts within {NEAR_SECONDS:g} s: {figures['starts_near']}, median error {errors[0]}\n"
+        f"ends within {NEAR_SECONDS:g} s: {figures['ends_near']}, median error {errors[1]}\n"
+        f"took {figures['share_of_real_time']:.1%} of the time it lasts"
+    )
+    table = Table(title=title, title_justify="left")
+    for name in ("from", "to", "played", "told as", "start", "end"):
+        table.add_column(name, justify="left" if name in ("played", "told as") else "right")
+    for one in scores.results:
+        off = _error(one.start_error, "+"), _error(one.end_error, "+")
+        named = "" if one.piece is None else escape(one.piece)
+        table.add_row(clock(one.start), clock(one.end), escape(one.id), named, *off)
+    return table
+
+
+def _error(seconds: float | None, sign: str = "") -> str:
+    return "" if seconds is None else f"{seconds:{sign}.1f} s"
 
 
 ANSWER_WIDTHS = {"asked about": None, "piece": None, "sure": 5, "position": 17, "tempo": 6}

@@ -272,7 +272,7 @@ def read_pairs(folder: Path) -> list[Pair]:
         If the list or one of its scores is missing or unreadable.
     """
     pairs = []
-    for row in _read_pairs(folder / PAIRS_NAME):
+    for row in read_pairs_list(folder):
         score = read_piece(folder / row["midi"], folder)
         if not isinstance(score, Piece):
             raise MmidError(score.reason)
@@ -419,7 +419,15 @@ def open_sources(
     return len(scores), iter(scores)
 
 
-def _read_pairs(path: Path) -> list[dict[str, str]]:
+def read_pairs_list(folder: Path) -> list[dict[str, str]]:
+    """Read the rows of the ``pairs.csv`` of a folder as they are.
+
+    Raises
+    ------
+    MmidError
+        If it is missing or unreadable.
+    """
+    path = folder / PAIRS_NAME
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))

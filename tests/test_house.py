@@ -33,7 +33,8 @@ ORDER = [
         "upkeep",
     ),
     *("vote", "align", "confidence", "answer"),
-    *("identify", "inputs", "batch", "targets", "playlist", "sidecar", "aligned"),
+    *("identify", "hearing", "tracking", "timeline"),
+    *("inputs", "batch", "targets", "playlist", "sidecar", "aligned"),
     *("api", "listen"),
     *("losses", "metrics", "render", "renderings", "augment", "corpus", "data", "cca"),
     *("copies", "figures", "autoencoders", "experiment", "tasks", "train"),
@@ -41,6 +42,8 @@ ORDER = [
     *(
         "rough",
         "sources",
+        "medley",
+        "recital",
         "asap",
         "retrieval",
         "evaluate",
