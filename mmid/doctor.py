@@ -126,14 +126,14 @@ def _mmid() -> Iterator[Finding]:
 
 def _requirements(extra: str | None) -> list[tuple[str, str]]:
     """Return name and version bounds of what mmid, or an extra of it, asks for."""
+    from packaging.requirements import Requirement
+
     found = []
-    for line in requires("mmid") or []:
-        asked, _, marker = line.partition(";")
+    for asked in map(Requirement, requires("mmid") or []):
+        marker = str(asked.marker or "")
         wanted = re.search(r"extra == ['\"](.+?)['\"]", marker)
-        if (wanted.group(1) if wanted else None) == extra:
-            name = re.match(r"[\w.-]+", asked.strip())
-            if name and name.group() != "mmid":
-                found.append((name.group(), asked.strip()[name.end() :]))
+        if (wanted.group(1) if wanted else None) == extra and asked.name != "mmid":
+            found.append((asked.name, str(asked.specifier)))
     return found
 
 
