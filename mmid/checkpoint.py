@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,18 @@ from typing import Any
 import torch
 
 from mmid import __version__
+from mmid.confidence import CALIBRATION
 from mmid.console import LOG, stage
 from mmid.encoders import Encoders, ModelConfig
 from mmid.errors import MmidError, ModelError, label
+from mmid.regular import parse_json
 from mmid.whole import written_whole
 
 FORMAT = "mmid-checkpoint-1"
 MAX_BYTES = 256 * 2**20
+
+MOST_WEIGHTS = MAX_BYTES // 2
+"""What a configuration may ask for: as many as a file of half precision can hold."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +77,7 @@ def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         raise ModelError(f"{path}: larger than {MAX_BYTES >> 20} MiB, not an mmid model")
     try:
         with safe_open(path, "pt") as file:
-            header = json.loads((file.metadata() or {})["mmid"])
+            header = parse_json((file.metadata() or {})["mmid"])
             if not isinstance(header, dict):
                 raise ValueError("no mmid header")
             return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118
@@ -120,17 +126,40 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> Checkpoin
     if header.get("format") != FORMAT:
         raise ModelError(f"{path}: model format {header.get('format')!r}, this mmid reads {FORMAT}")
     try:
-        encoders = Encoders(ModelConfig.from_dict(header["config"]))
-        encoders.load_state_dict(tensors)
+        encoders = _encoders(ModelConfig.from_dict(header["config"]), tensors)
+        facts = _checked_facts(header.get("facts", {}))
     except (ArithmeticError, KeyError, TypeError, ValueError, RuntimeError, MmidError) as error:
-        reason = str(error).strip().splitlines()[-1].strip()
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
         raise ModelError(f"{path}: weights do not fit their configuration ({reason})") from error
     return Checkpoint(
         encoders.to(device).eval(),
-        header.get("facts", {}),
+        facts,
         hashlib.sha256(path.read_bytes()).hexdigest(),
         _fingerprint(header["config"], tensors),
     )
+
+
+def _encoders(config: ModelConfig, tensors: dict[str, torch.Tensor]) -> Encoders:
+    """Build a model for its weights, once it is known to be no larger than they can be."""
+    with torch.device("meta"):  # shapes alone
+        asked = sum(parameter.numel() for parameter in Encoders(config).state_dict().values())
+    if asked > MOST_WEIGHTS:
+        raise ValueError(f"{asked} weights, more than {MOST_WEIGHTS}")
+    if not all(tensor.isfinite().all() for tensor in tensors.values()):
+        raise ValueError("weights that are not finite numbers")
+    encoders = Encoders(config)
+    encoders.load_state_dict(tensors)
+    return encoders
+
+
+def _checked_facts(facts: Any) -> dict[str, Any]:
+    """Return the facts of a training, whose ``confidence`` is what answers are weighed by."""
+    if not isinstance(facts, dict):
+        raise TypeError("facts of another kind")
+    weights = facts.get("confidence", CALIBRATION)
+    if len(weights) != len(CALIBRATION) or not all(map(math.isfinite, weights)):
+        raise ValueError("another calibration of the confidence")
+    return facts
 
 
 def _fingerprint(config: dict[str, Any], tensors: dict[str, torch.Tensor]) -> str:

@@ -23,6 +23,7 @@ from mmid.transcriber import (
     Transcriber,
     TranscriberConfig,
     heard_rolls,
+    layer_shapes,
     transcribe,
 )
 
@@ -31,7 +32,7 @@ BLOCK = 2_048
 
 
 def _pathway_config(values: dict[str, Any]) -> PathwayConfig:
-    parts: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in values.items()}
+    parts = layer_shapes(values)
     return DorferConfig(**parts) if "blocks" in parts else EncoderConfig(**parts)
 
 

@@ -17,13 +17,30 @@ from typing import Any
 import numpy as np
 
 from mmid.console import Tell, quiet
+from mmid.regular import open_regular
 
 LINKS = 12
 BUILD_BREADTH = 80
 SEARCH_BREADTH = 128
 
-TOGETHER = 20_000
-"""Vectors added between two reports."""
+TOGETHER = 2_000
+"""Vectors added between two reports, and before a signal is heard."""
+
+HEADER = np.dtype(
+    [
+        *((name, "<u8") for name in ("level0", "capacity", "count", "stride", "label", "vector")),
+        *(("top", "<i4"), ("entry", "<u4")),
+        *((name, "<u8") for name in ("links", "links0", "M")),
+        *(("scale", "<f8"), ("breadth", "<u8")),
+    ]
+)
+"""What a graph's file begins with, as hnswlib writes it."""
+
+CHECKED = 1 << 16
+"""Vectors checked at once."""
+
+LIST_BYTES = 4 * (LINKS + 1)
+"""Of a list of links above the lowest level."""
 
 
 def _empty(dimensions: int) -> Any:
@@ -83,8 +100,115 @@ def _add(graph: Any, vectors: np.ndarray, rows: np.ndarray, progress: Tell) -> N
         progress("Linking", first + len(some), len(rows))
 
 
+def check_graph(path: Path, rows: int) -> None:
+    """Make sure that hnswlib, which trusts what it loads, stays within a graph's file.
+
+    Parameters
+    ----------
+    path : Path
+    rows : int
+        How many vectors there are to link.
+
+    Raises
+    ------
+    ValueError
+        If the file is not as hnswlib writes it: of another layout, with a link to a vector that is
+        not there or not on its level, or a vector that is no number.
+    """
+    header = _read_header(path)
+    count, stride, size = header["count"], header["stride"], path.stat().st_size
+    if not (0 < count <= header["capacity"] <= rows and header["entry"] < count):
+        raise ValueError("counts more than there is")
+    upper = HEADER.itemsize + count * stride
+    if size < upper + 4 * count or size % 4:
+        raise ValueError("is cut short")
+    levels = _check_upper(np.memmap(path, "<u4", "r", upper), count)
+    if levels[header["entry"]] != header["top"] or levels.max() != header["top"]:
+        raise ValueError("begins on another level")
+    nodes = np.memmap(path, _node(header["dimensions"]), "r", HEADER.itemsize, (count,))
+    for first in range(0, count, CHECKED):
+        _check_nodes(nodes[first : first + CHECKED], count, rows)
+
+
+def _read_header(path: Path) -> dict[str, Any]:
+    """Read what a graph's file says of itself, and the ``dimensions`` that follow from it."""
+    with open_regular(path) as file:
+        head = np.fromfile(file, HEADER, 1)
+    if not len(head):
+        raise ValueError("is cut short")
+    header = {name: head[name][0].item() for name in HEADER.names or ()}
+    header["dimensions"], rest = divmod(header["label"] - _VECTOR, 4)
+    like = {"level0": 0, "vector": _VECTOR, "links": LINKS, "links0": 2 * LINKS, "M": LINKS}
+    like["stride"] = header["label"] + 8
+    if rest or not 0 < header["dimensions"] < 2**16 or any(header[n] != like[n] for n in like):
+        raise ValueError("has another layout")
+    return header
+
+
+_VECTOR = 4 + 4 * 2 * LINKS
+"""Where a vector begins among what is kept of it: after its number of links, and them."""
+
+
+def _node(dimensions: int) -> np.dtype:
+    """Return what is kept of a vector on the lowest level."""
+    links = [("used", "<u2"), ("deleted", "<u2"), ("to", "<u4", 2 * LINKS)]
+    return np.dtype([*links, ("vector", "<f4", dimensions), ("label", "<u8")])
+
+
+def _check_nodes(nodes: np.ndarray, count: int, rows: int) -> None:
+    used = np.arange(2 * LINKS) < nodes["used"][:, None]
+    if (nodes["used"] > 2 * LINKS).any() or (nodes["to"][used] >= count).any():
+        raise ValueError("links to what is not there")
+    if (nodes["label"] >= rows).any() or not np.isfinite(nodes["vector"]).all():
+        raise ValueError("holds other vectors")
+
+
+def _check_upper(words: np.ndarray, count: int) -> np.ndarray:
+    """Check the lists of links above the lowest level; return each vector's level.
+
+    They follow one another: bytes of a vector's lists, then a list a level, each its length and
+    room for ``LINKS``. Most vectors have none.
+    """
+    levels = np.zeros(count, np.int64)
+    high, begins = _find_lists(words, count)
+    levels[high] = words[begins] // LIST_BYTES
+    for level in range(1, int(levels.max()) + 1):
+        reaching = begins[levels[high] >= level] + 1 + (level - 1) * (LINKS + 1)
+        lists = words[reaching[:, None] + np.arange(LINKS + 1)]
+        to = lists[:, 1:][np.arange(LINKS) < lists[:, :1]]
+        if (lists[:, 0] > LINKS).any() or (to >= count).any() or (levels[to] < level).any():
+            raise ValueError("links to what is not there")
+    return levels
+
+
+def _find_lists(words: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return which vectors have lists, and where the word with their bytes is."""
+    filled = np.flatnonzero(words)
+    found, node, place = [], 0, 0
+    while (after := int(np.searchsorted(filled, place))) < len(filled):
+        first = int(filled[after])
+        node, size = node + first - place, int(words[first])
+        place = first + 1 + size // 4
+        if size % LIST_BYTES or node >= count or place > len(words):
+            raise ValueError("is cut short")
+        found.append((node, first))
+        node += 1
+    if node + len(words) - place != count:
+        raise ValueError("is cut short")
+    high, begins = np.array(found, np.int64).reshape(-1, 2).T
+    return high, begins
+
+
 def load_graph(path: Path, dimensions: int, capacity: int = 0) -> Any:
-    """Load a graph whose hash was checked, with room for more."""
+    """Load a graph that was checked, with room for more.
+
+    Raises
+    ------
+    RuntimeError
+        If it cannot be loaded, or is of vectors of another size.
+    """
+    if _read_header(path)["dimensions"] != dimensions:
+        raise RuntimeError("a graph of vectors of another size")
     graph = _empty(dimensions)
     graph.load_index(str(path), capacity)
     return graph

@@ -13,8 +13,10 @@ from __future__ import annotations
 import json
 import re
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypedDict, get_args
 
@@ -24,12 +26,21 @@ import torch
 from mmid.checkpoint import Checkpoint
 from mmid.choices import Kind, Search
 from mmid.console import LOG, stage
+from mmid.contents import (
+    check_notes,
+    check_places,
+    check_table,
+    check_triples,
+    check_vectors,
+    map_array,
+)
 from mmid.errors import LibraryIndexError
-from mmid.graph import SEARCH_BREADTH, load_graph
+from mmid.graph import SEARCH_BREADTH, check_graph, load_graph
 from mmid.library import file_digest
 from mmid.midi import NOTE_DTYPE
 from mmid.pending import Embedded
 from mmid.pieces import Entry, read_pieces
+from mmid.regular import read_json
 from mmid.triples import Agreement, search_triples
 from mmid.whole import written_whole
 
@@ -80,7 +91,7 @@ def read_manifest(folder: Path) -> Manifest:
     if not path.is_file():
         raise LibraryIndexError(f"{folder}: no index there; make one with mmid build-index FOLDER")
     try:
-        manifest = json.loads(path.read_text())
+        manifest = read_json(path)
         if manifest["format"] != FORMAT:
             raise LibraryIndexError(
                 f"{folder}: index format {manifest['format']!r}, this mmid reads {FORMAT}; run"
@@ -138,18 +149,27 @@ class Checks:
         Its data folder.
     hashes : dict of str to str
         What the files' SHA-256 must be.
+    rows : int
+        How many vectors there must be.
     """
 
-    def __init__(self, folder: Path, data: Path, hashes: dict[str, str]) -> None:
+    def __init__(self, folder: Path, data: Path, hashes: dict[str, str], rows: int) -> None:
         self._path, self._data, self._hashes = folder / CHECKED, data, hashes
+        self._looks: dict[str, Callable[[Path], None]] = {
+            VECTORS: check_vectors,
+            PLACES: check_places,
+            NOTES: check_notes,
+            TRIPLES: check_triples,
+            GRAPH: partial(check_graph, rows=rows),
+        }
         try:
-            known = json.loads(self._path.read_text())[data.name]
+            known = read_json(self._path)[data.name]
             self._known = {name: Signature(*known[name]) for name in known}
         except (OSError, ValueError, KeyError, TypeError):
             self._known = {}
 
     def check(self, name: str, *, again: bool = False) -> Path:
-        """Return the path of a file whose hash is right.
+        """Return the path of a file whose hash is right, and what it holds sound.
 
         Raises
         ------
@@ -164,9 +184,13 @@ class Checks:
             if again or self._known.get(name) != signature:
                 if file_digest(path) != self._hashes.get(name):
                     raise LibraryIndexError(f"{path}: damaged; {mend}")
+                if name in self._looks:
+                    self._looks[name](path)
                 self._remember(name, signature)
         except OSError as error:
             raise LibraryIndexError(f"{path}: {error.strerror}; {mend}") from error
+        except ValueError as error:
+            raise LibraryIndexError(f"{path}: {error}; {mend}") from error
         return path
 
     def _remember(self, name: str, signature: Signature) -> None:
@@ -226,29 +250,23 @@ class LibraryIndex:
         self._triples: np.ndarray | None = None
         self._exact: Any = None
         self.kind: Kind = manifest["kind"]
-        self.checks = Checks(self.folder, self.folder / manifest["data"], manifest["files"])
+        data = self.folder / manifest["data"]
+        self.checks = Checks(self.folder, data, manifest["files"], manifest["rows"])
         check = self.checks.check
         self.entries: list[Entry] = read_pieces(check(PIECES))
         try:
-            self.vectors = np.load(check(VECTORS), mmap_mode="r", allow_pickle=False)
-            self.places = np.load(check(PLACES), mmap_mode="r", allow_pickle=False)
-            self._notes = np.load(check(NOTES), mmap_mode="r", allow_pickle=False)
+            self.vectors = map_array(check(VECTORS), np.float16, 2)
+            self.places = map_array(check(PLACES), np.uint32)
+            self._notes = map_array(check(NOTES), NOTE_DTYPE)
+            check_table(self.entries, manifest["rows"], len(self._notes))
+            if not len(self.vectors) == len(self.places) == manifest["rows"]:
+                raise ValueError("counts do not agree")
         except (ValueError, OSError) as error:
             raise LibraryIndexError(
-                f"{self.folder}: damaged; run mmid build-index again"
+                f"{self.folder}: damaged ({error}); run mmid build-index again"
             ) from error
         self._firsts = np.array([entry.first for entry in self.entries])
         ends = self._firsts + [entry.count for entry in self.entries]
-        if not (
-            len(self.vectors) == len(self.places) == manifest["rows"]
-            and self._notes.dtype == NOTE_DTYPE
-            and (self._firsts[1:] >= ends[:-1]).all()
-            and ends.max(initial=0) <= len(self.vectors)
-        ):
-            raise LibraryIndexError(
-                f"{self.folder}: counts do not agree; run mmid build-index again"
-            )
-
         counts = ends - self._firsts
         self.live = np.repeat(self._firsts - np.cumsum(counts) + counts, counts)
         self.live += np.arange(len(self.live))
@@ -307,7 +325,7 @@ class LibraryIndex:
     def _load_graph(self) -> None:
         try:
             self._graph = load_graph(self.checks.check(GRAPH), self.vectors.shape[1])
-        except RuntimeError as error:
+        except (RuntimeError, ValueError, OSError) as error:
             raise LibraryIndexError(f"{self.folder}: {error}; run mmid index rebuild") from error
 
     def _search_graph(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -322,8 +340,8 @@ class LibraryIndex:
 
     def _load_triples(self) -> np.ndarray:
         try:
-            return np.load(self.checks.check(TRIPLES), mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
-        except ValueError as error:
+            return map_array(self.checks.check(TRIPLES), np.uint64)
+        except (ValueError, OSError) as error:
             raise LibraryIndexError(f"{self.folder}: {error}; run mmid index rebuild") from error
 
     def search_triples(self, notes: np.ndarray, top: int) -> list[Agreement]:

@@ -22,6 +22,7 @@ from mmid.choices import Kind, LibraryKind
 from mmid.errors import MidiError, MmidError, label
 from mmid.midi import Midi, read_midi
 from mmid.params import FeatureParams
+from mmid.regular import open_regular
 from mmid.workers import parallel
 
 MIDI_SUFFIXES = (".mid", ".midi", ".kar")
@@ -128,9 +129,9 @@ def guess_kind(folders: Sequence[Path]) -> Kind:
 
 
 def file_digest(path: Path) -> str:
-    """Return the SHA-256 of a file, hexadecimal."""
+    """Return the SHA-256 of a regular file, hexadecimal."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()

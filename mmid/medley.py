@@ -13,6 +13,7 @@ import csv
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ import numpy as np
 from mmid.audio import read_audio, sound_seconds
 from mmid.errors import MmidError, label
 from mmid.library import AUDIO_SUFFIXES
+from mmid.regular import read_regular
 from mmid.sources import PAIRS_NAME, read_pairs_list
 from mmid.whole import written_whole
 
@@ -287,16 +289,15 @@ def read_spans(path: Path) -> list[Span]:
         If it cannot be read.
     """
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            spans = [
-                Span(
-                    float(row["start"]),
-                    float(row["end"]),
-                    row["id"],
-                    tuple(filter(None, row["midi"].split(BETWEEN))),
-                )
-                for row in csv.DictReader(file)
-            ]
+        spans = [
+            Span(
+                float(row["start"]),
+                float(row["end"]),
+                row["id"],
+                tuple(filter(None, row["midi"].split(BETWEEN))),
+            )
+            for row in csv.DictReader(StringIO(read_regular(path).decode(), newline=""))
+        ]
     except (OSError, KeyError, AttributeError, TypeError, ValueError, csv.Error) as error:
         raise MmidError(
             f"{label(path)}: no list with the columns start, end, id and midi ({error})"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, get_args
 
 from mmid.choices import RollRate, Scale
 from mmid.errors import MmidError
@@ -127,7 +127,37 @@ class FeatureParams:
         odd = sorted(set(values) - set(cls.__dataclass_fields__))
         if odd:
             raise MmidError(f"feature parameters of another mmid version: {', '.join(odd)}")
-        return cls(**values)
+        params = cls(**values)
+        params._refuse_absurd()
+        return params
+
+    def _refuse_absurd(self) -> None:
+        """Refuse values that a file may say but nothing can be made with."""
+        for name, (least, most) in BOUNDS.items():
+            value = getattr(self, name)
+            real = isinstance(getattr(DEFAULT, name), float)
+            if type(value) not in ((int, float) if real else (int,)) or not least <= value <= most:
+                raise MmidError(f"a feature parameter out of range: {name} {value!r:.20}")
+        choices = (("scale", get_args(Scale)), ("roll_rate", get_args(RollRate)))
+        flags = (("onsets", (True, False)), ("unstacked", (True, False)))
+        for name, known in (*choices, *flags):
+            if getattr(self, name) not in known:
+                raise MmidError(f"a feature parameter of another kind: {name}")
+        if not self.low < self.high <= self.sample_rate / 2 or self.hop > self.window:
+            raise MmidError("feature parameters that do not go together")
 
 
 DEFAULT = FeatureParams()
+
+BOUNDS = {
+    "sample_rate": (1_000, 192_000),
+    "window": (16, 1 << 16),
+    "hop": (16, 1 << 16),
+    "bands": (1, 1_024),
+    "low": (0.1, 1e5),
+    "high": (0.1, 1e5),
+    "compression": (1e-3, 1e9),
+    "pitches": (128, 128),
+    "snippet": (10, 1_024),
+}
+"""Values that make sense, least and most; what a file says beyond them is refused."""

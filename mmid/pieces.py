@@ -5,11 +5,13 @@ Conventions: rows come in the order of their vectors; a row's position is the it
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from mmid.errors import LibraryIndexError
 
@@ -59,6 +61,8 @@ COLUMNS = {
     "size": "INTEGER",
     "changed": "INTEGER",
 }
+TABLE = "CREATE TABLE pieces (" + ", ".join(f"{c} {t}" for c, t in COLUMNS.items()) + ")"
+
 assert list(COLUMNS) == [field.name for field in fields(Entry)]
 
 
@@ -66,9 +70,7 @@ def write_pieces(path: Path, entries: Sequence[Entry]) -> None:
     """Write the table to a new file."""
     rows = [(_storable(entry.name), *astuple(entry)[1:]) for entry in entries]
     with closing(sqlite3.connect(path)) as table, table:
-        table.execute(
-            "CREATE TABLE pieces (" + ", ".join(f"{c} {t}" for c, t in COLUMNS.items()) + ")"
-        )
+        table.execute(TABLE)
         table.executemany(f"INSERT INTO pieces VALUES ({', '.join('?' * len(COLUMNS))})", rows)
 
 
@@ -83,10 +85,21 @@ def read_pieces(path: Path) -> list[Entry]:
     try:
         uri = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
         with closing(sqlite3.connect(uri, uri=True)) as table:
+            if table.execute("SELECT sql FROM sqlite_master").fetchall() != [(TABLE,)]:
+                raise ValueError("not this table alone")  # a view may never end
             rows = table.execute(f"SELECT {', '.join(COLUMNS)} FROM pieces ORDER BY rowid")
-            return [Entry(_stored(row[0]), *row[1:]) for row in rows]
-    except (sqlite3.Error, TypeError) as error:
+            return [_entry(row) for row in rows]
+    except (sqlite3.Error, TypeError, ValueError, OverflowError) as error:
         raise LibraryIndexError(f"{path}: damaged; run mmid build-index again") from error
+
+
+def _entry(row: Sequence[Any]) -> Entry:
+    """Take a row whose values are of the kinds they are written as."""
+    entry = Entry(_stored(row[0]), *row[1:])
+    kinds = [str, str | None, float, str, *[int] * (len(COLUMNS) - 4)]
+    if not all(map(isinstance, astuple(entry), kinds)) or not 0 <= entry.seconds < math.inf:
+        raise ValueError("a row of another kind")
+    return entry
 
 
 def _storable(name: str) -> str | bytes:

@@ -16,6 +16,7 @@ from typing import Any
 from mmid import __version__
 from mmid.batch import Answered
 from mmid.errors import MmidError, label
+from mmid.regular import read_json
 from mmid.whole import written_whole
 
 SUFFIX = ".mmid.json"
@@ -85,7 +86,7 @@ def _write(path: Path, content: dict[str, Any]) -> None:
 
 
 def _is_own(path: Path) -> bool:
-    with suppress(ValueError, RecursionError):
-        content = json.loads(path.read_text())
+    with suppress(ValueError):
+        content = read_json(path)
         return isinstance(content, dict) and set(content) >= KEYS
     return False

@@ -10,6 +10,7 @@ import csv
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ import torch
 from mmid.audio import read_audio
 from mmid.choices import Direction, Kind, Roughness
 from mmid.corpus import Recipe, performed
-from mmid.errors import MmidError
+from mmid.errors import MmidError, label
 from mmid.features import spectrogram
 from mmid.library import (
     Piece,
@@ -31,6 +32,7 @@ from mmid.library import (
 from mmid.midi import Midi, read_midi
 from mmid.params import FeatureParams
 from mmid.query import Query, Score, Sound
+from mmid.regular import read_regular
 from mmid.render import Synthesizer, find_soundfont
 from mmid.rough import roughen_samples
 
@@ -238,8 +240,8 @@ def rendered_sources(
 def _same_music(pieces: Sequence[Piece]) -> dict[str, frozenset[str]]:
     labels = group_duplicates([piece.midi.notes for piece in pieces])
     members: dict[int, set[str]] = {}
-    for piece, label in zip(pieces, labels, strict=True):
-        members.setdefault(int(label), set()).add(piece.digest)
+    for piece, group in zip(pieces, labels, strict=True):
+        members.setdefault(int(group), set()).add(piece.digest)
     return {p.digest: frozenset(members[int(x)]) for p, x in zip(pieces, labels, strict=True)}
 
 
@@ -429,10 +431,13 @@ def read_pairs_list(folder: Path) -> list[dict[str, str]]:
     """
     path = folder / PAIRS_NAME
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise MmidError(f"{path}: cannot read the list of pairs ({error})") from error
+        text = StringIO(read_regular(path).decode(), newline="")
+        rows = list(csv.DictReader(text, restval=""))
+    except (OSError, ValueError, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise MmidError(f"{label(path)}: cannot read the list of pairs ({reason})") from error
     if not rows or not {"id", "audio", "midi"} <= set(rows[0]):
-        raise MmidError(f"{path}: needs a header with the columns id, audio and midi, and rows")
+        raise MmidError(
+            f"{label(path)}: needs a header with the columns id, audio and midi, and rows"
+        )
     return rows

@@ -60,10 +60,28 @@ class TranscriberConfig:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> TranscriberConfig:
         """Rebuild a configuration that `to_dict` gave."""
-        parts: dict[str, Any] = {
-            n: tuple(v) if isinstance(v, list) else v for n, v in values.items()
-        }
-        return cls(**parts)
+        return cls(**layer_shapes(values))
+
+
+MOST_LAYERS, LARGEST = 32, 1 << 16
+"""What a file's configuration of a network may ask for."""
+
+
+def layer_shapes(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the shapes of layers that a file tells, each a number or a tuple of numbers.
+
+    Raises
+    ------
+    ValueError
+        If one is no positive whole number, or absurdly large, or there are too many layers.
+    """
+    parts = {n: tuple(v) if isinstance(v, list) else v for n, v in values.items()}
+    for part in parts.values():
+        layers = part if isinstance(part, tuple) else (part,)
+        sound = all(type(size) is int and 0 < size <= LARGEST for size in layers)
+        if not sound or len(layers) > MOST_LAYERS:
+            raise ValueError("absurd layers")
+    return parts
 
 
 class Transcriber(nn.Module):

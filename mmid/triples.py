@@ -283,6 +283,7 @@ def search_triples(
     which, found = look_up(tokens, triples, common)
     tempo_ratio = found.span / triples.span[which]
     fits = (tempo_ratio >= SLOWEST) & (tempo_ratio <= FASTEST)
+    fits &= found.note < len(library)  # which tokens of a strange index may not be
     which, note, tempo_ratio = which[fits], found.note[fits], tempo_ratio[fits]
     piece = np.searchsorted(firsts, note, side="right") - 1
     when = onset[near][triples.note[which]] - middle

@@ -19,6 +19,7 @@ from mmid.defaults import cache_folder
 from mmid.errors import ModelError, label
 from mmid.hub import SCHEME, HubError, HubFile, download, hub_address, hub_hash
 from mmid.library import file_digest
+from mmid.regular import read_json
 from mmid.whole import UNFINISHED, written_whole
 
 ASSETS = Path(__file__).with_name("assets")
@@ -201,7 +202,7 @@ def _note(path: Path) -> Path:
 def _noted(path: Path) -> str | None:
     """Return the SHA-256 that a fetched file had when it came."""
     try:
-        return str(json.loads(_note(path).read_text())["sha256"])
+        return str(read_json(_note(path))["sha256"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

@@ -22,6 +22,7 @@ from filelock import FileLock, Timeout
 from mmid import __version__
 from mmid.choices import Kind
 from mmid.console import Tell, quiet
+from mmid.contents import map_array
 from mmid.errors import LibraryIndexError
 from mmid.graph import build_graph, extend_graph
 from mmid.index import (
@@ -41,6 +42,7 @@ from mmid.library import file_digest
 from mmid.midi import NOTE_DTYPE
 from mmid.pending import Embedded
 from mmid.pieces import Entry, write_pieces
+from mmid.regular import read_regular
 from mmid.triples import extended, library_tokens
 from mmid.whole import UNFINISHED, flush, written_whole
 
@@ -106,8 +108,8 @@ def _names(folder: Path, data: Path) -> bool:
 
 def _manifest_bytes(folder: Path) -> bytes:
     try:
-        return (folder / MANIFEST).read_bytes()
-    except OSError:
+        return read_regular(folder / MANIFEST)
+    except (OSError, ValueError):
         return b""
 
 
@@ -286,7 +288,7 @@ def _triples(
     if old and kept == len(old):
         start = sum(entry.notes for entry in entries[:kept])
         try:
-            before = np.load(old.checks.check(TRIPLES), mmap_mode="r", allow_pickle=False)
+            before = map_array(old.checks.check(TRIPLES), np.uint64)
             return extended(before, library_tokens(notes, firsts, start))
         except (LibraryIndexError, ValueError):
             pass
@@ -307,6 +309,6 @@ def _graph(
             path = old.checks.check(GRAPH)
             dead = np.setdiff1d(old.live, live, assume_unique=True)
             return extend_graph(path, vectors, live[live >= base], dead, progress)
-        except (LibraryIndexError, RuntimeError):
+        except (LibraryIndexError, RuntimeError, ValueError, OSError):
             pass
     return build_graph(vectors, live, progress)
