@@ -22,7 +22,7 @@ from typing import Protocol
 import torch
 
 from mmid.answer import Identification
-from mmid.errors import MmidError
+from mmid.errors import MmidError, label
 from mmid.identify import Asked, Identifier
 from mmid.library import BadFile
 from mmid.query import Query
@@ -106,6 +106,8 @@ def _answer(
             return Answered(identifier.decide(asked, os.fspath(path)), query, asked)
         except MmidError as failure:
             error = str(failure)
+        except (MemoryError, torch.OutOfMemoryError):
+            error = f"{label(path)}: takes more memory than there is; ask about a span of it"
     return Answered(Identification(os.fspath(path), 0.0, False, (), error=error))
 
 

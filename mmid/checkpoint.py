@@ -6,9 +6,11 @@ JSON; nothing is ever unpickled.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,12 +55,22 @@ class Checkpoint:
 
 
 def save_tensors(path: Path, tensors: dict[str, torch.Tensor], header: dict[str, Any]) -> None:
-    """Write tensors and a JSON header to a safetensors file, whole or not at all."""
+    """Write tensors and a JSON header to a safetensors file, whole or not at all.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written.
+    """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    with written_whole(path) as part:
-        save_file(plain, part, {"mmid": json.dumps(header, sort_keys=True)})
+    try:
+        with written_whole(path) as part:
+            save_file(plain, part, {"mmid": json.dumps(header, sort_keys=True)})
+    except SafetensorError as error:
+        raise OSError(errno.EIO, str(error), os.fspath(path)) from None
 
 
 def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from threading import Event, Thread
 from types import FrameType
 from typing import Any
 
@@ -17,6 +18,8 @@ from typer.core import TyperGroup
 
 from mmid.console import note
 from mmid.errors import MmidError
+from mmid.whole import drop_unfinished
+from mmid.workers import end_workers
 
 STOPPED, TERMINATED = 130, 143
 
@@ -73,17 +76,61 @@ def _say_stopped(stop: KeyboardInterrupt, command: str | None = None) -> int:
     return status_of(stop)
 
 
-def _terminate(number: int, frame: FrameType | None) -> None:
-    raise Terminated
+GRACE = 1.5
+"""Seconds in which a command must hear that it is to stop; else, deep in a library, it is ended."""
+
+_heard = Event()
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    _heard.set()
+    raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+
+
+def _listen_for_stops() -> None:
+    """Hear Ctrl-C and SIGTERM in time, whatever the main thread is at."""
+    ear, mouth = os.pipe()
+    os.set_blocking(mouth, False)
+    for stop in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(stop, _stop)
+    signal.set_wakeup_fd(mouth, warn_on_full_buffer=False)
+    Thread(target=_end_in_time, args=(ear,), daemon=True).start()
+
+
+def _end_in_time(ear: int) -> None:
+    stops = {signal.SIGINT: ("stopped", STOPPED), signal.SIGTERM: ("terminated", TERMINATED)}
+    while (number := os.read(ear, 1)[0]) not in stops:
+        pass
+    if _heard.wait(GRACE):
+        return
+    word, status = stops[signal.Signals(number)]
+    drop_unfinished()
+    end_workers()
+    os.write(sys.stderr.fileno(), f"mmid: {word}\n".encode())
+    os._exit(status)
+
+
+def _describe(error: OSError) -> str:
+    """Say in a line what the system refused, such as more room on a disk that is full."""
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}{error.strerror or error}"
 
 
 def run(app: typer.Typer) -> None:
     """Run the command line; what a user can mend is one line on stderr and exit status 1."""
-    signal.signal(signal.SIGTERM, _terminate)
+    _listen_for_stops()
     try:
         app(prog_name="mmid")
     except MmidError as error:
         note(f"mmid: {error}")
+        raise SystemExit(1) from None
+    except OSError as error:
+        note(f"mmid: {_describe(error)}")
+        raise SystemExit(1) from None
+    except (MemoryError, RuntimeError) as error:
+        if type(error).__name__ not in ("MemoryError", "OutOfMemoryError"):  # torch's own
+            raise
+        note("mmid: out of memory; try fewer --jobs, or --device cpu")
         raise SystemExit(1) from None
     except LeftAtWork as end:
         sys.stdout.flush()

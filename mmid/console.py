@@ -23,6 +23,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from mmid.errors import label
+
 
 class _Console(Console):
     """A console that leaves a closed pipe to whoever ends the command."""
@@ -31,8 +33,12 @@ class _Console(Console):
         raise  # what Console is handling
 
 
-stderr = _Console(stderr=True, highlight=False, soft_wrap=True)
-stdout = _Console(highlight=False, width=None if os.isatty(1) or os.environ.get("COLUMNS") else 120)
+stderr = _Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
+stdout = _Console(
+    highlight=False,
+    emoji=False,
+    width=None if os.isatty(1) or os.environ.get("COLUMNS") else 120,
+)
 
 Tell = Callable[[str, int, int], None]
 
@@ -46,8 +52,8 @@ def quiet(what: str, done: int, total: int) -> None:
 
 
 def note(text: str) -> None:
-    """Print a line to stderr as it is."""
-    stderr.print(text, markup=False)
+    """Print a line to stderr as it is, but for what a terminal would act on."""
+    stderr.print(label(text), markup=False)
 
 
 def remark(text: str) -> None:

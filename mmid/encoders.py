@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from mmid.errors import MmidError
+from mmid.memory import in_parts
 from mmid.params import FeatureParams
 from mmid.pathways import DorferConfig, EncoderConfig, PathwayConfig, Projected, build_pathway
 from mmid.transcriber import (
@@ -28,7 +29,7 @@ from mmid.transcriber import (
 )
 
 BLOCK = 2_048
-"""Embeddings computed in one pass over a long recording; bounds memory."""
+"""Embeddings computed in one pass over a long recording; bounds memory. Less where it is short."""
 
 
 def _pathway_config(values: dict[str, Any]) -> PathwayConfig:
@@ -237,10 +238,14 @@ def embed_frames(
         Snippet ``i`` begins at frame ``i * config.stride``.
     """
     total = snippet_count(frames, params, config)
-    for first in range(0, total, BLOCK):
-        count = min(BLOCK, total - first)
+
+    def embed(first: int, count: int) -> Tensor:
         span = (count - 1) * config.stride + params.snippet
-        yield pathway(draw(first * config.stride, span)[None])[0]
+        embedded: Tensor = pathway(draw(first * config.stride, span)[None])[0]
+        return embedded
+
+    for first in range(0, total, BLOCK):
+        yield from in_parts(embed, min(BLOCK, total - first), first)
 
 
 def cut(whole: Tensor, frames: Sequence[int], length: int) -> Tensor:

@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import os
+import re
 
 
 def label(path: str | os.PathLike[str]) -> str:
-    """Name a file in a message: on one line, with nothing a terminal would act on."""
-    name = os.fspath(path)
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
+    r"""Name a file in a message: on one line, with nothing a terminal or a CI log would act on.
+
+    Examples
+    --------
+    >>> label("a\x1b[31m b\n::error::c")
+    'a\\x1b[31m b\\n:\\x3aerror:\\x3ac'
+    """
+    return _plain(_COMMAND.sub(lambda mark: rf"\x{ord(mark[0]):x}", os.fspath(path)))
+
+
+_COMMAND = re.compile(r"(?<=:):|#(?=#\[)")
+"""What begins a command of GitHub Actions, wherever a line is broken."""
+
+
+def _plain(text: str) -> str:
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class MmidError(Exception):

@@ -5,7 +5,9 @@ Conventions: rows come in the order of their vectors; a row's position is the it
 
 from __future__ import annotations
 
+import errno
 import math
+import os
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
@@ -67,11 +69,20 @@ assert list(COLUMNS) == [field.name for field in fields(Entry)]
 
 
 def write_pieces(path: Path, entries: Sequence[Entry]) -> None:
-    """Write the table to a new file."""
+    """Write the table to a new file.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written.
+    """
     rows = [(_storable(entry.name), *astuple(entry)[1:]) for entry in entries]
-    with closing(sqlite3.connect(path)) as table, table:
-        table.execute(TABLE)
-        table.executemany(f"INSERT INTO pieces VALUES ({', '.join('?' * len(COLUMNS))})", rows)
+    try:
+        with closing(sqlite3.connect(path)) as table, table:
+            table.execute(TABLE)
+            table.executemany(f"INSERT INTO pieces VALUES ({', '.join('?' * len(COLUMNS))})", rows)
+    except sqlite3.OperationalError as error:
+        raise OSError(errno.EIO, str(error), os.fspath(path)) from None
 
 
 def read_pieces(path: Path) -> list[Entry]:

@@ -30,6 +30,7 @@ from mmid.features import (
     shift_bands,
 )
 from mmid.library import MIDI_SUFFIXES, QUIET, Piece, Recording
+from mmid.memory import in_parts
 from mmid.midi import read_midi
 from mmid.params import DEFAULT, FeatureParams
 from mmid.pathways import PathwayConfig
@@ -399,8 +400,11 @@ def embed_query(
     padded = nn.functional.pad(drawn, (0, int(phases[-1])))
     phased = torch.stack([padded[..., phase : phase + length] for phase in phases])
     keyed = torch.stack([_transposed(phased, -key) for key in keys])
+    rows = keyed.flatten(0, 2)
     with fast_autocast(device):
-        embedded = pathway(keyed.flatten(0, 2)).unflatten(0, keyed.shape[:3]).cpu().numpy()
+        parts = in_parts(lambda first, count: pathway(rows[first : first + count]).cpu(), len(rows))
+    flat = torch.cat(parts).numpy()
+    embedded = flat.reshape(*keyed.shape[:3], *flat.shape[1:])
     begins = phases[:, None] + np.arange(embedded.shape[3]) * shape.stride
     within = np.broadcast_to((begins <= length - params.snippet)[:, None], embedded.shape[1:4])
     places = (firsts[:, None] + begins[:, None])[within]

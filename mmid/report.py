@@ -89,7 +89,7 @@ def _cells(match: Match) -> tuple[str, ...]:
 
 def timeline_table(timeline: Timeline) -> Table:
     """Return what was played from when to when, and the gaps between."""
-    title = f"{escape(timeline.query)}  ({clock(timeline.seconds)})"
+    title = f"{escape(label(timeline.query))}  ({clock(timeline.seconds)})"
     table = Table(title=title, title_justify="left")
     for name in ("from", "to", "piece", "position", "tempo", "key", "confidence"):
         table.add_column(name, justify="left" if name == "piece" else "right")
@@ -110,8 +110,9 @@ def told_table(scores: TimelineScores) -> Table:
 
     figures = scores.to_dict()
     errors = [_error(figures[f"median_{side}_error"]) for side in ("start", "end")]
+    name = escape(label(scores.query))
     title = (
-        f"{escape(scores.query)}: {scores.right} of {len(scores.results)} pieces right in order,"
+        f"{name}: {scores.right} of {len(scores.results)} pieces right in order,"
         f" {scores.told} told\n"
         f"starts within {NEAR_SECONDS:g} s: {figures['starts_near']}, median error {errors[0]}\n"
         f"ends within {NEAR_SECONDS:g} s: {figures['ends_near']}, median error {errors[1]}\n"
@@ -122,8 +123,8 @@ def told_table(scores: TimelineScores) -> Table:
         table.add_column(name, justify="left" if name in ("played", "told as") else "right")
     for one in scores.results:
         off = _error(one.start_error, "+"), _error(one.end_error, "+")
-        named = "" if one.piece is None else escape(one.piece)
-        table.add_row(clock(one.start), clock(one.end), escape(one.id), named, *off)
+        named = "" if one.piece is None else escape(label(one.piece))
+        table.add_row(clock(one.start), clock(one.end), escape(label(one.id)), named, *off)
     return table
 
 
@@ -181,14 +182,21 @@ def flat_answer(answer: Identification) -> dict[str, Any]:
     -------
     dict
         A value for each of `ANSWER_COLUMNS`; None or nothing for what is not known. Names are on
-        one line, and those of ``also`` are set apart by ``; ``.
+        one line, and those of ``also`` are set apart by ``; ``. One that a spreadsheet would take
+        for a formula begins with ``./``, which is the same file.
     """
     found = vars(answer.matches[0]) if answer.matches else {}
     values: dict[str, Any] = {**vars(answer), **found}
     for name in ("query", "piece", "error"):
         values[name] = label(values.get(name) or "")
     values["also"] = "; ".join(map(label, values.get("also", ())))
+    for name in ("query", "piece", "also", "error"):
+        values[name] = _no_formula(values[name])
     return {name: values.get(name) for name in ANSWER_COLUMNS}
+
+
+def _no_formula(path: str) -> str:
+    return f"./{path}" if path.startswith(("=", "+", "-", "@")) else path
 
 
 def pieces_table(entries: Sequence[Entry]) -> Table:
@@ -197,8 +205,8 @@ def pieces_table(entries: Sequence[Entry]) -> Table:
     for name in ("name", "title", "length", "snippets"):
         table.add_column(name, justify="left" if name in ("name", "title") else "right")
     for entry in entries:
-        title = escape(entry.title or "")
-        table.add_row(escape(entry.name), title, clock(entry.seconds), str(entry.count))
+        title = escape(label(entry.title or ""))
+        table.add_row(escape(label(entry.name)), title, clock(entry.seconds), str(entry.count))
     return table
 
 
@@ -214,8 +222,10 @@ def info_table(facts: dict[str, Any]) -> Table:
             value = f"{value:.2f}"
         elif isinstance(value, (tuple, list)):
             apart = "\n" if any(isinstance(part, str) for part in value) else ", "
-            value = apart.join(map(str, value))
-        table.add_row(name, escape(str(value)))
+            value = apart.join(label(str(part)) for part in value)
+        else:
+            value = label(str(value))
+        table.add_row(escape(label(name)), escape(value))
     return table
 
 
@@ -233,7 +243,7 @@ def models_table(models: Sequence[Listed]) -> Table:
     table.add_column("size", justify="right")
     for model in models:
         size = "" if model.bytes is None else f"{model.bytes / 1e6:.1f} MB"
-        table.add_row("*" if model.default else "", escape(model.name), model.where, size)
+        table.add_row("*" if model.default else "", escape(label(model.name)), model.where, size)
     return table
 
 
@@ -335,5 +345,5 @@ def recording_table(results: list[ClipScores]) -> Table:
         for row in results:
             clips = [clip for clip in row.results if clip.source == name]
             cells.append(f"{sum(clip.rank == 1 for clip in clips)}/{len(clips)}")
-        table.add_row(escape(name), *cells)
+        table.add_row(escape(label(name)), *cells)
     return table

@@ -21,7 +21,7 @@ from mmid.cca import fit_projection
 from mmid.checkpoint import load_checkpoint, load_tensors, save_checkpoint, save_tensors
 from mmid.corpus import Corpus, Progress
 from mmid.data import Batch, PairSource
-from mmid.errors import ModelError
+from mmid.errors import MmidError, ModelError
 from mmid.experiment import Experiment
 from mmid.tasks import Task, Verdict, make_task
 
@@ -138,9 +138,12 @@ class Trainer:
         return Epoch(self.epoch, total / steps, verdict, speed, best)
 
     def _step(self, batch: Batch) -> float:
-        loss = self.task.loss(batch)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        try:
+            loss = self.task.loss(batch)
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+        except torch.OutOfMemoryError:
+            raise MmidError("the device is out of memory; try a smaller --batch") from None
         self.optimizer.step()
         return loss.item()
 

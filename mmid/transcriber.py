@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mmid.memory import in_parts
 from mmid.midi import NOTE_DTYPE
 
 LOWEST, PITCHES = 21, 88
@@ -208,9 +209,16 @@ def transcribe(transcriber: Transcriber, spectrograms: Tensor, reach: int) -> Te
     -------
     Tensor [batch, CHANNELS, PITCHES, frames] float32
     """
-    parts = []
-    for first in range(0, spectrograms.shape[-1], HEARD_AT_ONCE):
+    frames = spectrograms.shape[-1]
+
+    def hear(first: int, count: int) -> Tensor:
         begin = max(0, first - reach)
-        heard = transcriber(spectrograms[..., begin : first + HEARD_AT_ONCE + reach])
-        parts.append(heard[..., first - begin :][..., :HEARD_AT_ONCE])
+        heard: Tensor = transcriber(spectrograms[..., begin : first + count + reach])
+        return heard[..., first - begin :][..., :count]
+
+    parts = [
+        part
+        for first in range(0, frames, HEARD_AT_ONCE)
+        for part in in_parts(hear, min(HEARD_AT_ONCE, frames - first), first)
+    ]
     return torch.cat(parts, -1)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Lock
 
 UNFINISHED = "mmid.*.part"
 """What is found of files being written, or left by a process that was killed."""
@@ -40,15 +42,42 @@ def written_whole(path: Path, *, durably: bool = False) -> Iterator[Path]:
     """
     part = path.with_name(UNFINISHED.replace("*", secrets.token_hex(8)))
     try:
-        yield part
-        if durably:
-            flush(part)
+        with unfinished(part):
+            yield part
+            if durably:
+                flush(part)
         part.replace(path)
         if durably:
             flush(path.parent)
     finally:
         with suppress(OSError):
             part.unlink()
+
+
+_unfinished: set[Path] = set()
+_change = Lock()
+
+
+@contextmanager
+def unfinished(path: Path) -> Iterator[None]:
+    """Have a file or folder deleted if this process is ended meanwhile by `drop_unfinished`."""
+    with _change:
+        _unfinished.add(path)
+    try:
+        yield
+    finally:
+        with _change:
+            _unfinished.discard(path)
+
+
+def drop_unfinished() -> None:
+    """Delete what is being written, just before the process ends: nothing is finished after it."""
+    _change.acquire()  # for good
+    for path in _unfinished:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        with suppress(OSError):
+            path.unlink()
 
 
 def flush(path: Path) -> None:

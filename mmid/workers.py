@@ -11,10 +11,13 @@ import signal
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import active_children, get_context
 from threading import current_thread, main_thread
 from typing import TypeVar
+
+from mmid.errors import MmidError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -47,6 +50,11 @@ def parallel(
         Items that a worker process is worth starting for.
     start : callable, optional
         Called once before anything else in the process that maps.
+
+    Raises
+    ------
+    MmidError
+        If a worker process is killed.
     """
     jobs = min(jobs or os.cpu_count() or 1, max(1, len(items) // least))
     if jobs == 1:
@@ -66,6 +74,10 @@ def parallel(
                     waiting.append(pool.submit(_map, function, items[first : first + size]))
             while waiting:
                 yield from waiting.popleft().result()
+        except BrokenProcessPool:
+            raise MmidError(
+                "a worker process died, maybe for want of memory; try fewer --jobs"
+            ) from None
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             workers = set(active_children()) - others
@@ -74,6 +86,12 @@ def parallel(
             for worker in workers:
                 worker.join()
             raise
+
+
+def end_workers() -> None:
+    """End all worker processes at once."""
+    for worker in active_children():
+        worker.kill()
 
 
 def _map(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:

@@ -6,7 +6,9 @@ old one; only then are older data folders deleted.
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,13 +20,14 @@ from typing import Any
 
 import numpy as np
 from filelock import FileLock, Timeout
+from numpy.lib.format import dtype_to_descr, write_array_header_1_0
 
 from mmid import __version__
 from mmid.choices import Kind
 from mmid.console import Tell, quiet
 from mmid.contents import map_array
 from mmid.errors import LibraryIndexError
-from mmid.graph import build_graph, extend_graph
+from mmid.graph import build_graph, check_graph, extend_graph
 from mmid.index import (
     DATA_NAME,
     FORMAT,
@@ -44,7 +47,7 @@ from mmid.pending import Embedded
 from mmid.pieces import Entry, write_pieces
 from mmid.regular import read_regular
 from mmid.triples import extended, library_tokens
-from mmid.whole import UNFINISHED, flush, written_whole
+from mmid.whole import UNFINISHED, flush, unfinished, written_whole
 
 SPARE = 0.25
 """Dead rows are dropped, and the graph is built anew, once they are this share of all."""
@@ -184,18 +187,18 @@ def write_index(
     data = folder / f"data-{uuid.uuid4().hex[:12]}"
     data.mkdir()
     try:
-        rows = max((e.first + e.count for e in entries), default=0)
-        rows = max(rows, base)
+        rows = max([base, *(e.first + e.count for e in entries)])
         sources = _Sources(old, [before for before, _ in kept], len(fresh), load, whole=extend)
-        vectors = _store(data / VECTORS, rows, sources.arrays("vectors"))
-        _store(data / PLACES, rows, sources.arrays("places"))
-        notes = _store(data / NOTES, sum(e.notes for e in entries), sources.notes(), NOTE_DTYPE)
-        np.save(data / TRIPLES, _triples(None if anew else old, len(kept), notes, entries))
-        write_pieces(data / PIECES, entries)
-        graph = _graph(old if extend else None, vectors, entries, base, progress)
-        graph.save_index(str(data / GRAPH))
-        for path in [*data.iterdir(), data]:
-            flush(path)
+        with unfinished(data):
+            vectors = _store(data / VECTORS, rows, sources.arrays("vectors"))
+            _store(data / PLACES, rows, sources.arrays("places"))
+            notes = _store(data / NOTES, sum(e.notes for e in entries), sources.notes(), NOTE_DTYPE)
+            np.save(data / TRIPLES, _triples(None if anew else old, len(kept), notes, entries))
+            write_pieces(data / PIECES, entries)
+            graph = _graph(old if extend else None, vectors, entries, base, progress)
+            _save_graph(graph, data / GRAPH, rows)
+            for path in [*data.iterdir(), data]:
+                flush(path)
         manifest: Manifest = {
             "format": FORMAT,
             "mmid": __version__,
@@ -221,6 +224,15 @@ def write_index(
     for other in _data_folders(folder):
         if other != data:
             shutil.rmtree(other, ignore_errors=True)
+
+
+def _save_graph(graph: Any, path: Path, rows: int) -> None:
+    """Write a graph; hnswlib does not tell where the disk is full."""
+    try:
+        graph.save_index(str(path))
+        check_graph(path, rows)
+    except (RuntimeError, ValueError):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), os.fspath(path)) from None
 
 
 def _laid_out(kept: Sequence[Entry], fresh: Sequence[Entry], base: int | None) -> list[Entry]:
@@ -262,22 +274,27 @@ class _Sources:
 def _store(
     path: Path, rows: int, parts: Iterable[np.ndarray], dtype: np.dtype | None = None
 ) -> np.ndarray:
-    """Write an .npy file part by part; return it mapped."""
-    stored: np.ndarray | None = None
+    """Write an .npy file part by part; return it mapped.
+
+    It is not mapped while it is written: on a full disk that would end the process.
+    """
     done = 0
-    for part in parts:
-        if stored is None:
-            shape = rows, *part.shape[1:]
-            stored = np.lib.format.open_memmap(path, "w+", part.dtype, shape)
-        stored[done : done + len(part)] = part
-        done += len(part)
-    if stored is None or not rows:  # nothing can be mapped
-        stored = np.zeros(0, dtype)
-        np.save(path, stored)
-        return stored
+    with path.open("wb") as file:
+        for part in parts:
+            if not file.tell():
+                shape = rows, *part.shape[1:]
+                facts = {
+                    "descr": dtype_to_descr(part.dtype),
+                    "fortran_order": False,
+                    "shape": shape,
+                }
+                write_array_header_1_0(file, facts)
+            file.write(np.ascontiguousarray(part).data)
+            done += len(part)
     assert done == rows
-    stored.flush()  # type: ignore[attr-defined]
-    return stored
+    if not rows:  # nothing can be mapped
+        np.save(path, np.zeros(0, dtype))
+    return np.asarray(np.load(path, mmap_mode="r" if rows else None))
 
 
 def _triples(

@@ -1,7 +1,7 @@
 """Long runs against the index: killed builds and damaged files, by hundreds.
 
-Usage: python tests/campaigns.py kills 200, or damage 300. A line a fault, a summary, exit status 1
-if there was any. `tests/test_campaigns.py` runs a few rounds of each.
+Usage: python tests/campaigns.py NAME ROUNDS, with one of the names of `CAMPAIGNS`. A line a fault, a
+summary, exit status 1 if there was any. `tests/test_campaigns.py` runs a few rounds of each.
 """
 
 from __future__ import annotations
@@ -12,10 +12,16 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+import torch
+from conftest import EAR, TINY
+from conftest import _shake as shaken
+from fuzz.cases import CASES, Corpus, make_corpus
+from fuzz.pool import fuzz
 
 from mmid.build import update_index
 from mmid.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -23,6 +29,7 @@ from mmid.encoders import Encoders, ModelConfig
 from mmid.errors import LibraryIndexError
 from mmid.index import GRAPH, LibraryIndex
 from mmid.midi import NOTE_DTYPE, write_midi
+from mmid.params import DEFAULT
 from mmid.upkeep import verify_index
 
 UPDATE = """
@@ -136,6 +143,30 @@ def _state(index: Path, old: dict | None, new: dict) -> str:
     return "old" if now == old else "new" if now == new else "fault: neither old nor new"
 
 
+def fuzz_kind(kind: str) -> Callable[..., Counter[str]]:
+    """Return the campaign that reads so many mutated files of a kind."""
+
+    def run(rounds: int, folder: Path, seed: int = 0) -> Counter[str]:
+        return fuzz(kind, rounds, prepare_fuzz(folder), folder, seed)
+
+    return run
+
+
+def prepare_fuzz(folder: Path) -> Corpus:
+    """Make what is mutated, and a recording and a MIDI file to ask about."""
+    rng, library, weights = np.random.default_rng(0), folder / "library", folder / "m.safetensors"
+    library.mkdir()
+    for number in range(PIECES):
+        write_midi(tune(rng), library / f"{number}.mid")
+    write_midi(tune(rng), folder / "asked.mid")
+    config = ModelConfig(DEFAULT, TINY, TINY, transcriber=EAR)
+    torch.manual_seed(0)
+    save_checkpoint(weights, shaken(Encoders(config)), {})
+    corpus = make_corpus(folder, library, weights)
+    (folder / "asked.wav").write_bytes(corpus.audio["wav"])
+    return corpus
+
+
 def damage(rounds: int, folder: Path, seed: int = 0) -> Counter[str]:
     """Harm a copy of an index in many ways; it must be refused or answer as before."""
     rng, seen = np.random.default_rng(seed), Counter[str]()
@@ -185,14 +216,23 @@ def harm(files: list[Path], rng: np.random.Generator) -> str:
     return f"{path.name} {how}"
 
 
+CAMPAIGNS: dict[str, Callable[..., Counter[str]]] = {
+    "kills": kills,
+    "damage": damage,
+    **{f"fuzz-{kind}": fuzz_kind(kind) for kind in CASES},
+}
+
+
 def main() -> None:
     """Run a campaign and print what was seen."""
-    run = {"kills": kills, "damage": damage}[sys.argv[1]]
+    run = CAMPAIGNS[sys.argv[1]]
+    began = time.perf_counter()
     with TemporaryDirectory(prefix="mmid-") as folder:
         seen = run(int(sys.argv[2]), Path(folder))
     for what, count in sorted(seen.items()):
         if count:
-            print(f"{count:5} {what}")
+            print(f"{count:6} {what}")
+    print(f"{time.perf_counter() - began:6.0f} seconds")
     raise SystemExit(any(count for what, count in seen.items() if what.startswith("fault")))
 
 

@@ -341,7 +341,7 @@ def test_a_full_disk_leaves_the_old_index(built, library, tiny_model, draw_notes
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(np.lib.format, "open_memmap", full)
+        patch.setattr("mmid.writer.write_array_header_1_0", full)
         result = CliRunner().invoke(app, ["build-index", "--index", str(built), str(library)])
         assert result.exit_code
     assert contents(built, tiny_model) == before

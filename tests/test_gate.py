@@ -94,7 +94,7 @@ def test_annotations_judge_every_length(least, levels, verdict):
 def test_annotations_are_escaped_as_github_asks():
     [_, line] = github_annotations([scored(clip("50%: a, b\n::error::c", None, "d\r\ne: 100%"))])
     assert line == (
-        "::warning title=50%25%3A a%2C b\\n%3A%3Aerror%3A%3Ac%2C 10 s from 1.50 s on"
+        "::warning title=50%25%3A a%2C b\\n%3A\\x3aerror%3A\\x3ac%2C 10 s from 1.50 s on"
         "::answered d\\r\\ne: 100%25, confidence 31%25; the right piece is not among the answers"
     )
 

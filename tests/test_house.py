@@ -19,7 +19,7 @@ ORDER = [
     *("__init__", "errors", "choices", "params", "defaults"),
     *("console", "tables", "regular", "whole", "workers"),
     *("_torchaudio", "audio", "smf", "midi", "triples", "tune", "abc"),
-    *("features", "transcriber", "pathways", "encoders", "confidence", "checkpoint"),
+    *("memory", "features", "transcriber", "pathways", "encoders", "confidence", "checkpoint"),
     *("library", "hub", "weights", "pretrained"),
     *(
         "query",

@@ -1,0 +1,1 @@
+"""Mutated files of every kind that mmid reads; `python tests/campaigns.py fuzz KIND COUNT` runs many."""

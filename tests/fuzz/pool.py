@@ -1,0 +1,102 @@
+"""Cases run in a child process, which may hang, crash or take memory without harm to the rest.
+
+Conventions: a case must end within `SECONDS`, take less than `MOST_MEMORY` and print nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import tempfile
+import traceback
+from collections import Counter
+from collections.abc import Callable
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import numpy as np
+
+from fuzz.cases import CASES, Corpus, outcome
+
+SECONDS = 10.0
+MOST_MEMORY = 1_500
+"""MB, of the process with all that it has loaded."""
+
+
+def fuzz(
+    kind: str,
+    count: int,
+    corpus: Corpus,
+    folder: Path,
+    seed: int = 0,
+    report: Callable[[str], None] = print,
+    first: int = 0,
+) -> Counter[str]:
+    """Run so many cases of a kind; return how they ended, and the ``peak`` of memory, MB."""
+    seen: Counter[str] = Counter()
+    child = Child(kind, corpus, folder, seed)
+    for number in range(first, first + count):
+        ended, memory = child.run(number)
+        if memory > MOST_MEMORY:
+            ended = f"fault: {memory} MB"
+        seen["peak MB"] = max(seen["peak MB"], memory)
+        seen[ended.splitlines()[0][:120]] += 1
+        if ended.startswith("fault"):
+            report(f"{kind} {number}: {ended}")
+            child.end()
+            child = Child(kind, corpus, folder, seed)
+    child.end()
+    return seen
+
+
+class Child:
+    """A process that runs cases as they are asked for."""
+
+    def __init__(self, kind: str, corpus: Corpus, folder: Path, seed: int) -> None:
+        context = get_context("fork")
+        self._here, there = context.Pipe()
+        arguments = (there, kind, corpus, folder, seed)
+        self._process = context.Process(target=_serve, args=arguments, daemon=True)
+        self._process.start()
+        there.close()
+
+    def run(self, number: int) -> tuple[str, int]:
+        """Run a case; return how it ended, and the most memory the process has taken, MB."""
+        try:
+            self._here.send(number)
+            if not self._here.poll(SECONDS):
+                return "fault: hangs", 0
+            return self._here.recv()
+        except (EOFError, OSError):
+            self._process.join()
+            return f"fault: crashed, status {self._process.exitcode}", 0
+
+    def end(self) -> None:
+        """End it."""
+        self._process.kill()
+        self._process.join()
+        self._here.close()
+
+
+def _serve(asked: Connection, kind: str, corpus: Corpus, folder: Path, seed: int) -> None:
+    said = tempfile.TemporaryFile()  # noqa: SIM115
+    for stream in (1, 2):
+        os.dup2(said.fileno(), stream)
+    while True:
+        number = asked.recv()
+        place = folder / "case"
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir()
+        rng = np.random.default_rng([seed, number])
+        try:
+            ended = outcome(CASES[kind], corpus, place, rng)
+        except BaseException as error:
+            trace = traceback.format_exc(limit=-4)
+            ended = f"fault: {type(error).__name__}: {str(error)[:200]}\n{trace}"
+        if os.fstat(said.fileno()).st_size:
+            os.lseek(said.fileno(), 0, os.SEEK_SET)
+            ended = f"fault: printed {os.read(said.fileno(), 200)!r}"
+            os.ftruncate(said.fileno(), 0)
+        asked.send((ended, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10))
