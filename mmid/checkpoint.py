@@ -140,7 +140,15 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> Checkpoin
     try:
         encoders = _encoders(ModelConfig.from_dict(header["config"]), tensors)
         facts = _checked_facts(header.get("facts", {}))
-    except (ArithmeticError, KeyError, TypeError, ValueError, RuntimeError, MmidError) as error:
+    except (
+        ArithmeticError,
+        LookupError,
+        TypeError,
+        ValueError,
+        RuntimeError,
+        AttributeError,
+        MmidError,
+    ) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
         raise ModelError(f"{path}: weights do not fit their configuration ({reason})") from error
     return Checkpoint(

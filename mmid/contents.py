@@ -7,13 +7,17 @@ not grow with it. A `ValueError` says what is wrong.
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from mmid.midi import NOTE_DTYPE
 from mmid.pieces import Entry
+from mmid.regular import open_regular
 
 AT_ONCE = 1 << 20
 """Rows looked through at once."""
@@ -23,17 +27,39 @@ MOST_SECONDS = 1e6
 
 
 def map_array(path: Path, dtype: np.dtype | type, dimensions: int = 1) -> np.ndarray:
-    """Map an .npy file that holds an array of a type and so many dimensions, and nothing else.
+    """Map an .npy file of a type and so many dimensions, as NumPy writes it in its first format.
+
+    NumPy's own reader takes much more than that for a header.
 
     Raises
     ------
+    OSError
+        If it cannot be read.
     ValueError
-        If it holds another, or less than it says.
+        If it holds something else, or not as much as it says.
     """
-    array = np.load(path, mmap_mode="r", allow_pickle=False)
-    if not isinstance(array, np.ndarray) or array.dtype != dtype or array.ndim != dimensions:
+    with open_regular(path) as file:
+        start, size = file.read(len(MAGIC) + 2), path.stat().st_size
+        header = file.read(int.from_bytes(start[len(MAGIC) :], "little"))
+        first = file.tell()
+    text = header.decode("latin-1").rstrip()
+    shape = tuple(int(number) for number in NUMBER.findall(text.rpartition("'shape'")[2]))
+    facts = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False}
+    if start[: len(MAGIC)] != MAGIC or len(shape) != dimensions or text != _header(facts, shape):
         raise ValueError("holds another kind of array")
-    return array
+    if size - first != math.prod(shape) * np.dtype(dtype).itemsize:
+        raise ValueError("is cut short")
+    if not math.prod(shape):  # nothing can be mapped
+        return np.zeros(shape, dtype)
+    return np.memmap(path, dtype, "r", first, shape)
+
+
+def _header(facts: dict[str, Any], shape: tuple[int, ...]) -> str:
+    return repr(facts | {"shape": shape})[:-1] + ", }"
+
+
+MAGIC = b"\x93NUMPY\x01\x00"
+NUMBER = re.compile(r"\d{1,15}")
 
 
 def _blocks(array: np.ndarray) -> Iterator[np.ndarray]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +58,8 @@ class Entry:
     def from_dict(cls, name: str, values: dict[str, Any]) -> Entry:
         """Read an entry of the registry."""
         hub = values.get("hub")
+        if not re.fullmatch(r"\w[\w.-]{0,99}", values["file"]):
+            raise ValueError("not the name of a file")
         return cls(
             name,
             values["file"],
@@ -109,10 +112,20 @@ class Listed:
 
 
 def read_registry() -> Registry:
-    """Return the registry of this mmid."""
-    values = json.loads((ASSETS / "registry.json").read_text())
-    models = {name: Entry.from_dict(name, entry) for name, entry in values["models"].items()}
-    return Registry(values["default"], models)
+    """Return the registry of this mmid.
+
+    Raises
+    ------
+    ModelError
+        If it is damaged.
+    """
+    path = ASSETS / "registry.json"
+    try:
+        values = read_json(path)
+        models = {name: Entry.from_dict(name, entry) for name, entry in values["models"].items()}
+        return Registry(str(values["default"]), models)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"{label(path)}: damaged; reinstall mmid") from error
 
 
 def find_weights(name: str | None = None) -> Path:

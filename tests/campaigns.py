@@ -1,7 +1,7 @@
 """Long runs against the index: killed builds and damaged files, by hundreds.
 
-Usage: python tests/campaigns.py NAME ROUNDS, with one of the names of `CAMPAIGNS`. A line a fault, a
-summary, exit status 1 if there was any. `tests/test_campaigns.py` runs a few rounds of each.
+Usage: python tests/campaigns.py NAME ROUNDS, with a name of `CAMPAIGNS`. A line a fault, a summary,
+exit status 1 if there was any. `tests/test_campaigns.py` runs a few rounds of each.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Mutated files of every kind that mmid reads; `python tests/campaigns.py fuzz KIND COUNT` runs many."""
+"""Mutated files of every kind that mmid reads: `python tests/campaigns.py fuzz-midi 10000`."""

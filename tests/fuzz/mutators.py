@@ -115,7 +115,7 @@ TEXTS = [
 
 def midi_event(rng: Rng) -> bytes:
     """Write an event, mostly a sound one."""
-    delta = int(rng.choice(LONG)) if rng.random() < 0.002 else int(rng.integers(0, 480))
+    delta = int(rng.choice(LONG)) if rng.random() < 0.0005 else int(rng.integers(0, 480))
     channel, kind = int(rng.integers(16)), rng.random()
     if kind < 0.8:
         status = int(rng.choice([0x90, 0x80, 0x90, 0x80, 0xC0, 0xB0, 0xE0, 0xA0])) | channel
@@ -129,7 +129,7 @@ def midi_event(rng: Rng) -> bytes:
     elif kind < 0.97:
         text = TEXTS[rng.integers(len(TEXTS))]
         body = bytes([0xFF, int(rng.integers(128))]) + varlen(len(text)) + text
-    elif kind < 0.99:
+    elif kind < 0.998:
         body = b"\xf0" + varlen(4) + rng.bytes(4)
     else:
         body = rng.bytes(int(rng.integers(1, 8)))

@@ -42,7 +42,7 @@ def fuzz(
         if memory > MOST_MEMORY:
             ended = f"fault: {memory} MB"
         seen["peak MB"] = max(seen["peak MB"], memory)
-        seen[ended.splitlines()[0][:120]] += 1
+        seen[ended[:120]] += 1
         if ended.startswith("fault"):
             report(f"{kind} {number}: {ended}")
             child.end()
@@ -93,8 +93,9 @@ def _serve(asked: Connection, kind: str, corpus: Corpus, folder: Path, seed: int
         try:
             ended = outcome(CASES[kind], corpus, place, rng)
         except BaseException as error:
-            trace = traceback.format_exc(limit=-4)
-            ended = f"fault: {type(error).__name__}: {str(error)[:200]}\n{trace}"
+            frames = traceback.extract_tb(error.__traceback__)
+            where = [f"{Path(f.filename).name}:{f.lineno}" for f in frames][-5:]
+            ended = f"fault: {type(error).__name__}: {str(error)[:200]!r} in {' '.join(where)}"
         if os.fstat(said.fileno()).st_size:
             os.lseek(said.fileno(), 0, os.SEEK_SET)
             ended = f"fault: printed {os.read(said.fileno(), 200)!r}"
