@@ -6,9 +6,8 @@ exit status 1 if there was any. `tests/test_campaigns.py` runs a few rounds of e
 
 from __future__ import annotations
 
+import resource
 import shutil
-import signal
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -17,130 +16,26 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-import torch
-from conftest import EAR, TINY
-from conftest import _shake as shaken
 from fuzz.cases import CASES, Corpus, make_corpus
+from fuzz.mutators import mutate_bytes
 from fuzz.pool import fuzz
+from killing import kills, small_library, small_model, tune
 
+from mmid.batch import answer_files
 from mmid.build import update_index
-from mmid.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from mmid.encoders import Encoders, ModelConfig
+from mmid.checkpoint import Checkpoint
 from mmid.errors import LibraryIndexError
+from mmid.identify import Identifier
 from mmid.index import GRAPH, LibraryIndex
-from mmid.midi import NOTE_DTYPE, write_midi
-from mmid.params import DEFAULT
-from mmid.upkeep import verify_index
-
-UPDATE = """
-import sys
-from pathlib import Path
-import mmid.pending
-from mmid.build import update_index
-from mmid.checkpoint import load_checkpoint
-mmid.pending.SHARD_SECONDS = 0.02
-model = load_checkpoint(Path(sys.argv[3]))
-print("ready", flush=True)
-update_index(Path(sys.argv[1]), [Path(sys.argv[2])], model, jobs=1)
-"""
-
-PIECES = 24
+from mmid.midi import write_midi
 
 
-def tune(rng: np.random.Generator) -> np.ndarray:
-    """Draw notes for some seconds of music."""
-    count = int(rng.integers(20, 60))
-    notes = np.zeros(count, NOTE_DTYPE)
-    notes["onset"] = np.sort(rng.uniform(0, 12, count)).round(2)
-    notes["offset"] = notes["onset"] + 0.4
-    notes["pitch"], notes["velocity"] = rng.integers(40, 90, count), 80
-    return notes
-
-
-def change(library: Path, rng: np.random.Generator) -> None:
-    """Add, edit, rename or delete a few files."""
-    for _ in range(int(rng.integers(1, 5))):
-        files = sorted(library.glob("*.mid"))
-        chosen = files[rng.integers(len(files))]
-        what = rng.integers(4)
-        if what == 0 or len(files) < PIECES // 2:
-            write_midi(tune(rng), library / f"{rng.integers(10**9)}.mid")
-        elif what == 1:
-            write_midi(tune(rng), chosen)
-        elif what == 2:
-            chosen.rename(library / f"{rng.integers(10**9)}.mid")
-        else:
-            chosen.unlink()
-
-
-def contents(folder: Path) -> dict[str, tuple[bytes, ...]]:
-    """Return what an index holds, by name; raises if it is not whole."""
-    index, held = LibraryIndex(folder, None), {}
-    for number, entry in enumerate(index.entries):
-        item = index.item(number)
-        arrays = (item.vectors, item.places, item.notes)
-        held[entry.name] = (entry.digest.encode(), *(a.tobytes() for a in arrays))
-    return held
-
-
-def prepare(folder: Path, rng: np.random.Generator) -> tuple[Path, Path, Checkpoint, Path]:
+def prepare(folder: Path, rng: np.random.Generator) -> tuple[Path, Checkpoint]:
     """Write a library, a small model and an index."""
-    library, index, weights = folder / "library", folder / "index", folder / "m.safetensors"
-    library.mkdir()
-    for number in range(PIECES):
-        write_midi(tune(rng), library / f"{number}.mid")
-    save_checkpoint(weights, Encoders(ModelConfig()), {})
-    model = load_checkpoint(weights)
+    library, index = small_library(folder / "library", rng), folder / "index"
+    model = small_model(folder / "m.safetensors")
     update_index(index, [library], model, jobs=1)
-    return library, index, model, weights
-
-
-def kills(rounds: int, folder: Path, seed: int = 0) -> Counter[str]:
-    """Kill updates, first builds among them, at random moments; compare what is left."""
-    rng, seen = np.random.default_rng(seed), Counter[str]()
-    library, index, model, weights = prepare(folder, rng)
-    command = [sys.executable, "-c", UPDATE, str(index), str(library), str(weights)]
-    usual = 1.0
-    for number in range(rounds):
-        if number % 10 == 9:
-            shutil.rmtree(index)  # a first build
-        else:
-            change(library, rng)
-        old = contents(index) if (index / "manifest.json").exists() else None
-        wanted = folder / "wanted"
-        shutil.rmtree(wanted, ignore_errors=True)
-        update_index(wanted, [library], model, jobs=1)
-        new = contents(wanted)
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-        assert process.stdout
-        process.stdout.readline()
-        started = time.perf_counter()
-        try:
-            process.wait(usual * rng.uniform(0, 1.1))
-            usual = 0.9 * usual + 0.1 * (time.perf_counter() - started)
-            seen["done before it was killed"] += 1
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-            seen["killed"] += 1
-        process.stdout.close()
-        seen[_state(index, old, new)] += 1
-    update_index(index, [library], model, jobs=1)
-    new = contents(index)
-    shutil.rmtree(folder / "wanted")
-    update_index(folder / "wanted", [library], model, jobs=1)
-    seen["fault: the last index"] += new != contents(folder / "wanted")
-    return seen
-
-
-def _state(index: Path, old: dict | None, new: dict) -> str:
-    try:
-        now = contents(index)
-        if verify_index(index).faults:
-            return "fault: damaged"
-    except LibraryIndexError:
-        return "none yet" if old is None else "fault: gone"
-    return "old" if now == old else "new" if now == new else "fault: neither old nor new"
+    return index, model
 
 
 def fuzz_kind(kind: str) -> Callable[..., Counter[str]]:
@@ -154,23 +49,55 @@ def fuzz_kind(kind: str) -> Callable[..., Counter[str]]:
 
 def prepare_fuzz(folder: Path) -> Corpus:
     """Make what is mutated, and a recording and a MIDI file to ask about."""
-    rng, library, weights = np.random.default_rng(0), folder / "library", folder / "m.safetensors"
-    library.mkdir()
-    for number in range(PIECES):
-        write_midi(tune(rng), library / f"{number}.mid")
+    rng, weights = np.random.default_rng(0), folder / "m.safetensors"
+    small_model(weights)
+    corpus = make_corpus(folder, small_library(folder / "library", rng), weights)
     write_midi(tune(rng), folder / "asked.mid")
-    config = ModelConfig(DEFAULT, TINY, TINY, transcriber=EAR)
-    torch.manual_seed(0)
-    save_checkpoint(weights, shaken(Encoders(config)), {})
-    corpus = make_corpus(folder, library, weights)
     (folder / "asked.wav").write_bytes(corpus.audio["wav"])
     return corpus
+
+
+SETTLED, DRIFT = 0.1, 1.05
+"""The part of a long run after which memory stays, and how far it may rise beyond."""
+
+
+def queries(rounds: int, folder: Path, seed: int = 0) -> Counter[str]:
+    """Ask about files that are good, bad or absent in one process; watch memory and descriptors."""
+    corpus = prepare_fuzz(folder)
+    rng, seen = np.random.default_rng(seed), Counter[str]()
+    asked = [folder / "asked.mid", *sorted(folder.glob("a.*"))]
+    for number in range(len(asked)):
+        asked += [folder / f"bad {number}.wav", folder / f"absent {number}.wav"]
+        asked[-2].write_bytes(mutate_bytes(corpus.audio["wav"], rng, head=20)[: number * 10])
+    levels: list[tuple[int, int]] = []
+    index = LibraryIndex(corpus.index, corpus.model)
+    identifier = Identifier(corpus.model, index, tempo_ratios=(0.9, 1.0, 1.1))  # quicker
+    answers = answer_files(identifier, [asked[i % len(asked)] for i in range(rounds)])
+    for answered in answers:
+        seen["failed" if answered.answer.error else "answered"] += 1
+        levels.append((_resident(), len(list(Path("/proc/self/fd").iterdir()))))
+    settled = levels[int(SETTLED * rounds)]
+    highest = [max(level[i] for level in levels[int(SETTLED * rounds) :]) for i in (0, 1)]
+    seen["MB after the first tenth"], seen["MB at most after it"] = settled[0], highest[0]
+    seen["descriptors after the first tenth"], seen["descriptors at most after it"] = (
+        settled[1],
+        highest[1],
+    )
+    seen["fault: memory grows"] += highest[0] > DRIFT * settled[0]
+    seen["fault: descriptors grow"] += highest[1] > settled[1] + 2  # those of files being read
+    return seen
+
+
+def _resident() -> int:
+    """Return the memory of this process, MB."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() >> 20
 
 
 def damage(rounds: int, folder: Path, seed: int = 0) -> Counter[str]:
     """Harm a copy of an index in many ways; it must be refused or answer as before."""
     rng, seen = np.random.default_rng(seed), Counter[str]()
-    _, index, model, _ = prepare(folder, rng)
+    index, model = prepare(folder, rng)
     queries = rng.normal(size=(8, LibraryIndex(index, model).vectors.shape[1]))
     queries = (queries / np.linalg.norm(queries, axis=1, keepdims=True)).astype(np.float32)
     true = {how: LibraryIndex(index, model).search(queries, 5, how)[0] for how in ("exact", "hnsw")}
@@ -219,6 +146,7 @@ def harm(files: list[Path], rng: np.random.Generator) -> str:
 CAMPAIGNS: dict[str, Callable[..., Counter[str]]] = {
     "kills": kills,
     "damage": damage,
+    "queries": queries,
     **{f"fuzz-{kind}": fuzz_kind(kind) for kind in CASES},
 }
 
