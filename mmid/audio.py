@@ -32,7 +32,7 @@ if TYPE_CHECKING:  # importing PyAV takes a quarter of a second: only who decode
 Samples: TypeAlias = NDArray[np.float32]
 PathLike: TypeAlias = str | os.PathLike[str]
 
-MAX_SECONDS = 4 * 3600.0  # what `read_audio` holds at most: 1.3 GB at 22,050 Hz
+MAX_SECONDS = 4 * 3600.0  # of what is held whole: 1.3 GB of samples at 22,050 Hz
 MAX_CHANNELS = 64
 RATES = (1_000, 768_000)  # Hz, of a file and of what is asked for
 PEAK = 32_768.0  # louder samples are cut; lets a float file on the 16-bit scale through
@@ -64,6 +64,7 @@ def stream_audio(
     start: float = 0.0,
     duration: float | None = None,
     block: int = BLOCK,
+    max_seconds: float = math.inf,
 ) -> Iterator[Samples]:
     """Decode a file, or a span of it, in blocks; memory does not grow with its length.
 
@@ -83,6 +84,9 @@ def stream_audio(
         Length of the span, seconds; cut where the sound ends, which is where it ends by default.
     block : int
         Most samples in a block.
+    max_seconds : float
+        More sound than this is an error, once so much was decoded: what a file says of its length
+        is not believed.
 
     Yields
     ------
@@ -93,13 +97,15 @@ def stream_audio(
     ------
     AudioError
         If an argument is out of range or `path` is no regular file (at the call), or if the file
-        holds no sound that decodes or the sound ends before `start` (at the first block).
+        holds no sound that decodes, the sound ends before `start` (at the first block), or there
+        is more sound than `max_seconds`.
     """
     _check_span(path, sample_rate, start, duration)
     if block < 1:
         raise _error(path, f"a block of {block} samples is not positive")
     _check_file(path)
-    return _stream(path, sample_rate, start, duration, block)
+    blocks = _stream(path, sample_rate, start, duration, block)
+    return _bounded(path, blocks, max_seconds * sample_rate)
 
 
 def read_audio(
@@ -130,16 +136,23 @@ def read_audio(
     """
     samples: Samples = np.empty(BLOCK, np.float32)
     filled = 0
-    for part in stream_audio(path, sample_rate, start, duration):
+    for part in stream_audio(path, sample_rate, start, duration, max_seconds=max_seconds):
         end = filled + len(part)
-        if end > max_seconds * sample_rate:
-            raise _error(path, f"longer than {max_seconds:g} s; read a span of it")
         if end > len(samples):  # in place: a second copy of hours of sound is worth sparing
             samples.resize(max(end, 2 * len(samples)), refcheck=False)
         samples[filled:end] = part
         filled = end
     samples.resize(filled, refcheck=False)
     return samples
+
+
+def _bounded(path: PathLike, blocks: Iterator[Samples], most: float) -> Iterator[Samples]:
+    """Pass blocks on until there are too many samples."""
+    for block in blocks:
+        most -= len(block)
+        if most < 0:
+            raise _error(path, "too long; ask about a span of it (--start, --duration)")
+        yield block
 
 
 def resample_audio(sound: NDArray[np.floating[Any]], rate: float, sample_rate: int) -> Samples:

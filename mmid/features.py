@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmid.audio import stream_audio
+from mmid.audio import MAX_SECONDS, stream_audio
 from mmid.params import DEFAULT, FAMILIES, FeatureParams
 
 LOUD_QUANTILE = 0.95
@@ -227,9 +227,9 @@ def recording_spectrogram(
     Raises
     ------
     AudioError
-        If the file cannot be decoded or the span holds no audio.
+        If the file cannot be decoded or the span holds no audio, or more than `MAX_SECONDS`.
     """
-    stream = stream_audio(path, params.sample_rate, start=start, duration=duration)
+    stream = stream_audio(path, params.sample_rate, start, duration, max_seconds=MAX_SECONDS)
     return stream_spectrogram(stream, params, device)
 
 

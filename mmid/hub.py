@@ -15,6 +15,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from threading import Thread
@@ -27,6 +28,9 @@ SCHEME = "hf://"
 
 DEADLINE = 300.0
 """Seconds that a download may take in all."""
+
+TRIES = 100
+"""How often to delete what a download left, while it goes on."""
 
 GIT_DIGITS = 40
 """Hexadecimal digits of the hash by which git knows a file."""
@@ -181,13 +185,22 @@ def serve() -> None:
     """Be the process that downloads: the arguments say what, and a line of JSON is the answer."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it, too, and decides
     folder, most_bytes, *parts = sys.argv[1:]
-    Thread(target=_end_with_parent, args=(folder,), daemon=True).start()
-    print(json.dumps(_fetch(HubFile(*parts), folder, int(most_bytes))), flush=True)
+    end = Thread(target=_end_with_parent, args=(folder,), daemon=True)
+    end.start()
+    answer = json.dumps(_fetch(HubFile(*parts), folder, int(most_bytes)))
+    try:
+        print(answer, flush=True)
+    except BrokenPipeError:
+        end.join()
 
 
 def _end_with_parent(folder: str) -> None:
     os.read(sys.stdin.fileno(), 1)  # nothing is sent: this returns once the parent is gone
-    shutil.rmtree(folder, ignore_errors=True)
+    for _ in range(TRIES):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not os.path.exists(folder):
+            break
+        time.sleep(0.01)  # something was being written there
     os._exit(1)
 
 

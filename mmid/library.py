@@ -113,9 +113,15 @@ def _find(folder: Path, suffixes: Sequence[str]) -> list[Path]:
 
 
 def files_below(folder: Path, suffixes: Sequence[str]) -> Iterator[Path]:
-    """Find the files below a folder, by their suffixes in small letters; in no order."""
-    for root, _, names in os.walk(folder):
+    """Find the files below a folder, by their suffixes in small letters; in no order.
+
+    Links to folders are not followed. A folder that cannot be read is given in the place of its
+    files, so that they are not taken for gone.
+    """
+    closed: list[Path] = []
+    for root, _, names in os.walk(folder, onerror=lambda e: closed.append(Path(e.filename))):
         yield from (Path(root, name) for name in names if Path(name).suffix.lower() in suffixes)
+    yield from closed
 
 
 def guess_kind(folders: Sequence[Path]) -> Kind:

@@ -53,7 +53,7 @@ class MidiLimits:
     bytes: int = 16 * 2**20
     seconds: float = 6 * 3600.0
     ticks: int = 100_000_000
-    notes: int = 1_000_000
+    notes: int = 300_000
     tracks: int = 1_000
     tempos: int = 100_000
 
@@ -96,7 +96,8 @@ def read_bytes(path: str | os.PathLike[str], limit: int) -> bytes:
     try:
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):
-            raise MidiError("not a regular file")
+            folder = stat.S_ISDIR(status.st_mode)
+            raise MidiError("a folder, not a MIDI file" if folder else "not a regular file")
         with open(path, "rb") as file:
             data = file.read(min(status.st_size, limit) + 1)
     except OSError as error:

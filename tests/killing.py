@@ -165,13 +165,13 @@ class Training:
 
     def _run(self, folder: Path):
         experiment = Experiment(
-            epochs=8, epoch_pairs=64, batch=16, validation_pairs=40, augment=(), neighbours=4
+            epochs=4, epoch_pairs=48, batch=16, validation_pairs=40, augment=(), neighbours=4
         )
         task = make_task(experiment, torch.device("cpu"))
         return train.Trainer(folder, task, experiment, {}).run(*self._sources)
 
     def prepare(self, rng: np.random.Generator) -> None:
-        if self.state() == "epoch 8":
+        if self.state() == "epoch 4":
             shutil.rmtree(self._folder)
 
     def work(self) -> None:
@@ -220,7 +220,7 @@ class Queries:
         self._takes = folder / "takes"
         self._takes.mkdir()
         mmid.page.prepare_exhibit = lambda *_: Exhibit()  # drawing would take most of the time
-        for number in range(6):
+        for number in range(3):
             write_midi(tune(rng), self._takes / f"{number}.mid")
         self.work()
         self._whole = self._written()
@@ -297,7 +297,7 @@ def kills(rounds: int, folder: Path, seed: int = 0) -> Counter[str]:
         seen[state if state.startswith("fault") else f"{kind}: {state}"] += 1
         if state.startswith("fault"):
             print(f"{kind} {number}: {state}")
-    for kind, ended in {"update": "new", "train": "epoch 8", "query": "all"}.items():
+    for kind, ended in {"update": "new", "train": "epoch 4", "query": "all"}.items():
         works[kind].work()
         seen[f"fault: {kind} does not go on"] += works[kind].state() != ended
     return seen
