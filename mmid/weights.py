@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +20,7 @@ from typing import Any, Literal
 
 from mmid.defaults import cache_folder
 from mmid.errors import ModelError, label
-from mmid.hub import SCHEME, HubError, HubFile, download, hub_address, hub_hash
+from mmid.hub import DEADLINE, SCHEME, HubError, HubFile, download, hub_address, hub_hash
 from mmid.library import file_digest
 from mmid.regular import read_json
 from mmid.whole import UNFINISHED, written_whole
@@ -259,10 +261,13 @@ def _fetch(file: HubFile, target: Path, sha256: str | None = None) -> None:
 
 
 def _room() -> TemporaryDirectory[str]:
-    """Return a folder in the cache for a file that is on its way."""
+    """Return a folder in the cache for a file that is on its way; those long left go."""
     prefix, suffix = UNFINISHED.split("*")
     parent = cache_folder() / "models"
     parent.mkdir(parents=True, exist_ok=True)
+    for old in parent.glob(UNFINISHED):
+        if time.time() - old.stat().st_mtime > 2 * DEADLINE:
+            shutil.rmtree(old, ignore_errors=True)
     return TemporaryDirectory(suffix, prefix, parent, ignore_cleanup_errors=True)
 
 
