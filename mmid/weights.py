@@ -13,6 +13,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -266,8 +267,9 @@ def _room() -> TemporaryDirectory[str]:
     parent = cache_folder() / "models"
     parent.mkdir(parents=True, exist_ok=True)
     for old in parent.glob(UNFINISHED):
-        if time.time() - old.stat().st_mtime > 2 * DEADLINE:
-            shutil.rmtree(old, ignore_errors=True)
+        with suppress(OSError):
+            if time.time() - old.stat().st_mtime > 2 * DEADLINE:
+                shutil.rmtree(old)
     return TemporaryDirectory(suffix, prefix, parent, ignore_cleanup_errors=True)
 
 

@@ -293,12 +293,8 @@ def kills(rounds: int, folder: Path, seed: int = 0) -> Counter[str]:
         seen[state if state.startswith("fault") else f"{kind}: {state}"] += 1
         if state.startswith("fault"):
             print(f"{kind} {number}: {state}")
-    for kind, ended in {
-        "update": "new",
-        "train": "epoch 4",
-        "query": "all",
-        "download": "there",
-    }.items():
+    ends = {"update": "new", "train": "epoch 4", "query": "all", "download": "there"}
+    for kind, ended in ends.items():
         works[kind].work()
         seen[f"fault: {kind} does not go on"] += works[kind].state() != ended
     return seen
