@@ -79,6 +79,14 @@ class Manifest(TypedDict):
     files: dict[str, str]
 
 
+SHAPES: dict[type, tuple[str, ...]] = {
+    str: ("mmid", "made", "model", "root", "data"),
+    dict: ("features", "recipe", "files"),
+    list: ("folders",),
+    int: ("rows",),
+}
+
+
 def read_manifest(folder: Path) -> Manifest:
     """Read and check the manifest of an index.
 
@@ -98,9 +106,12 @@ def read_manifest(folder: Path) -> Manifest:
                 " mmid build-index again"
             )
         shapes = Manifest.__annotations__
-        for name, kind in (("files", dict), ("recipe", dict), ("folders", list), ("rows", int)):
-            if not isinstance(manifest[name], kind):
-                raise ValueError(name)
+        for kind, names in SHAPES.items():
+            if not all(isinstance(manifest[name], kind) for name in names):
+                raise ValueError
+        texts = (*manifest["folders"], *manifest["files"], *manifest["files"].values())
+        if not all(isinstance(text, str) for text in texts):
+            raise ValueError
         if not DATA_NAME.fullmatch(manifest["data"]) or manifest["kind"] not in get_args(Kind):
             raise ValueError
         return Manifest(**{name: manifest[name] for name in shapes})  # type: ignore[typeddict-item,no-any-return]

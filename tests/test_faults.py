@@ -1,0 +1,382 @@
+"""Failing disks, dying workers, devices out of memory, clocks that jump, impatient people."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from hashlib import pbkdf2_hmac
+from multiprocessing import active_children
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from killing import Training
+from typer.testing import CliRunner
+
+import mmid.cli_shell
+import mmid.index
+from mmid import whole, writer
+from mmid.batch import answer_files
+from mmid.build import update_index
+from mmid.checkpoint import save_checkpoint
+from mmid.cli import app
+from mmid.encoders import embed_frames, pick_device
+from mmid.errors import LibraryIndexError, MmidError
+from mmid.identify import Identifier
+from mmid.index import LibraryIndex
+from mmid.midi import write_midi
+from mmid.query import embed_query, open_query
+from mmid.train import BEST_NAME, STATE_NAME
+from mmid.upkeep import verify_index
+from mmid.workers import parallel
+
+runner = CliRunner()
+
+
+@pytest.fixture
+def built(tmp_path, midi_folder, tiny_model) -> Path:
+    update_index(tmp_path / "index", [midi_folder], tiny_model, jobs=1)
+    return tmp_path / "index"
+
+
+@pytest.fixture
+def options(tmp_path, tiny_model) -> list[str]:
+    save_checkpoint(tmp_path / "tiny.safetensors", tiny_model.encoders, {})
+    return ["--index", str(tmp_path / "index"), "--model", str(tmp_path / "tiny.safetensors")]
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+# ---- full and read-only disks
+
+
+@contextmanager
+def files_up_to(size: int) -> Iterator[None]:
+    """Let no file grow beyond a size, as a full disk does not."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_at_any_place_leaves_the_old_index(
+    built, midi_folder, tiny_model, draw_notes, monkeypatch
+):
+    write_midi(draw_notes(10), midi_folder / "new.mid")
+    before = snapshot(built)
+    sizes = sorted({len(data) for data in before.values() if data})
+    failed = 0
+    for size in [100, *(size - 1 for size in sizes), *(size // 2 for size in sizes)]:
+        with files_up_to(size):
+            try:
+                update_index(built, [midi_folder], tiny_model, jobs=1)
+            except (OSError, MmidError) as error:
+                failed += 1
+                assert "\n" not in str(error)
+        shutil.rmtree(next(built.glob("pending-*"), built / "none"), ignore_errors=True)
+        if len(LibraryIndex(built, tiny_model)) == 7:
+            break
+        assert snapshot(built) == before, size
+    assert failed > 5
+    update_index(built, [midi_folder], tiny_model, jobs=1)
+    assert len(LibraryIndex(built, tiny_model)) == 7 and not verify_index(built).faults
+
+
+def test_a_full_disk_is_one_line(built, midi_folder, options, draw_notes, monkeypatch, capfd):
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/somewhere/a b")
+
+    write_midi(draw_notes(10), midi_folder / "new.mid")
+    monkeypatch.setattr(writer, "write_pieces", full)
+    monkeypatch.setattr(sys, "argv", ["mmid", "-q", "build-index", str(midi_folder), *options])
+    monkeypatch.setattr(mmid.cli_shell, "_listen_for_stops", lambda: None)
+    with pytest.raises(SystemExit) as end:
+        mmid.cli_shell.run(app)
+    assert end.value.code == 1
+    assert capfd.readouterr().err == "mmid: /somewhere/a b: No space left on device\n"
+
+
+def test_a_checkpoint_that_does_not_fit_leaves_the_old_one(tmp_path, tiny_model):
+    path = tmp_path / "m.safetensors"
+    save_checkpoint(path, tiny_model.encoders, {})
+    before = path.read_bytes()
+    with files_up_to(len(before) // 2), pytest.raises(OSError, match=r"m\.safetensors"):
+        save_checkpoint(path, tiny_model.encoders, {"more": 1})
+    assert path.read_bytes() == before and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_read_only_index_answers(built, tiny_model, recording, monkeypatch):
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(mmid.index, "SETTLED_NS", -(10**15))  # as if long ago
+    monkeypatch.setattr(Path, "write_text", refuse)
+    [answered] = answer_files(Identifier(tiny_model, LibraryIndex(built, tiny_model)), [recording])
+    assert answered.answer.error is None and not (built / "checked.json").exists()
+
+
+# ---- others at the same index
+
+
+def test_a_second_writer_is_turned_away_and_readers_go_on(built, midi_folder, tiny_model):
+    with writer.writing(built):
+        with pytest.raises(LibraryIndexError, match="another mmid is writing"):
+            update_index(built, [midi_folder], tiny_model, jobs=1)
+        assert len(LibraryIndex(built, tiny_model)) == 6
+
+
+@pytest.mark.parametrize("search", ["exact", "hnsw"])
+def test_an_index_deleted_during_a_query_still_answers(built, tiny_model, recording, search):
+    index = LibraryIndex(built, tiny_model)
+    index.search(np.ones((1, index.vectors.shape[1]), np.float32), 3, search)
+    before = Identifier(tiny_model, index, search=search).identify_file(recording)
+    shutil.rmtree(built)
+    after = Identifier(tiny_model, index, search=search).identify_file(recording)
+    assert after == before
+    with pytest.raises(LibraryIndexError, match="no index there"):
+        LibraryIndex(built, tiny_model)
+
+
+@pytest.mark.parametrize("years", [-30, 30])
+def test_a_clock_that_jumps_hides_no_damage(built, midi_folder, tiny_model, monkeypatch, years):
+    jump = years * 365 * 86_400 * 10**9
+    real = time.time_ns
+    monkeypatch.setattr(time, "time_ns", lambda: real() + jump)
+    LibraryIndex(built, tiny_model)
+    data = next(built.glob("data-*")) / "places.npy"
+    content = bytearray(data.read_bytes())
+    content[-1] ^= 1
+    data.write_bytes(content)
+    with pytest.raises(LibraryIndexError, match="damaged"):
+        LibraryIndex(built, tiny_model)
+    report = update_index(built, [midi_folder], tiny_model, jobs=1)
+    assert report.items == 6 and not verify_index(built).faults
+
+
+# ---- workers and memory
+
+
+def test_a_worker_that_dies_is_one_line_and_leaves_no_process():
+    with pytest.raises(MmidError, match=r"a worker process died.*fewer --jobs"):
+        list(parallel(os._exit, range(1, 9), jobs=2, batch=1, least=1))
+    assert not active_children()
+
+
+class Greedy:
+    """Knows no file, for want of memory."""
+
+    def open(self, path: Path, start: float, duration: float | None) -> None:
+        raise MemoryError if "numpy" in path.name else torch.OutOfMemoryError("CUDA")
+
+
+def test_a_file_that_takes_too_much_memory_does_not_stop_the_rest():
+    answers = list(answer_files(Greedy(), [Path("numpy.wav"), Path("cuda.wav")]))
+    for answered in answers:
+        assert "takes more memory than there is" in answered.answer.error
+
+
+@contextmanager
+def small_device(most: int) -> Iterator[list[int]]:
+    """Let convolutions fail on more than so many values, as a small GPU does."""
+    convolve, done = torch.nn.Conv2d.forward, []
+
+    def forward(self, x):
+        done.append(x.numel())
+        if x.numel() > most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return convolve(self, x)
+
+    torch.nn.Conv2d.forward = forward
+    try:
+        yield done
+    finally:
+        torch.nn.Conv2d.forward = convolve
+
+
+def test_a_device_out_of_memory_takes_smaller_batches(recording, listening_model, midi_folder):
+    params = listening_model.encoders.config.features
+    asked = [open_query(path, params) for path in (recording, midi_folder / "piece 2.mid")]
+
+    def embed() -> list[tuple[np.ndarray, np.ndarray]]:
+        heard = [query.listened(listening_model.encoders) for query in asked]
+        return [embed_query(query, listening_model) for query in heard]
+
+    with small_device(10**9) as needed:
+        wanted = embed()
+    with small_device(int(0.6 * max(needed))) as tried:
+        found = embed()
+    assert len(tried) > len(needed)
+    for (vectors, places), (others, same) in zip(wanted, found, strict=True):
+        np.testing.assert_array_equal(places, same)
+        np.testing.assert_allclose(vectors, others, atol=1e-5)
+
+
+def test_a_library_is_embedded_in_smaller_batches(tiny_model):
+    encoders, params = tiny_model.encoders, tiny_model.encoders.config.features
+    whole_roll = torch.rand(params.roll_channels, 128, 800)
+
+    def embed() -> torch.Tensor:
+        draw = lambda first, count: whole_roll[..., first : first + count]  # noqa: E731
+        return torch.cat(list(embed_frames(encoders.roll, encoders.config.roll, params, 800, draw)))
+
+    wanted = embed()
+    with small_device(50_000) as done:
+        found = embed()
+    assert max(done) > 50_000
+    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
+    with small_device(10), pytest.raises(MmidError, match="out of memory; try --device cpu"):
+        embed()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_cuda_asked_for_and_absent_is_one_line(built, recording, options):
+    with pytest.raises(MmidError, match="device 'cuda' is not available here; try --device auto"):
+        pick_device("cuda")
+    result = runner.invoke(app, ["query", str(recording), *options, "--device", "cuda"])
+    assert isinstance(result.exception, MmidError) and "\n" not in str(result.exception)
+
+
+# ---- stopped
+
+
+def start(work: Callable[[], None], said: Path) -> int:
+    """Do something in a process of its own, with what it says in a file; return its id."""
+    child = os.fork()
+    if child:
+        return child
+    os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    file = said.open("w", buffering=1)
+    os.dup2(file.fileno(), 2)
+    sys.stdout = sys.stderr = file
+    status = 70
+    try:
+        work()
+        status = 0
+    except SystemExit as end:
+        status = int(end.code or 0)
+    finally:
+        os._exit(status)
+
+
+def stop(child: int, number: int) -> tuple[int, float]:
+    """Stop a process; return its exit status and how long it took, seconds."""
+    began = time.monotonic()
+    os.kill(child, number)
+    while not (ended := os.waitpid(child, os.WNOHANG))[0]:
+        assert time.monotonic() - began < 20
+        time.sleep(0.01)
+    return os.waitstatus_to_exitcode(ended[1]), time.monotonic() - began
+
+
+def wait_for(something: Callable[[], bool]) -> None:
+    until = time.monotonic() + 30
+    while not something():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+STOPS = [(signal.SIGINT, 130, "stopped"), (signal.SIGTERM, 143, "terminated")]
+
+
+def command(*arguments: object) -> Callable[[], None]:
+    def work() -> None:
+        sys.argv = ["mmid", *map(str, arguments)]
+        mmid.cli_shell.run(app)
+
+    return work
+
+
+@pytest.mark.parametrize(("number", "status", "word"), STOPS)
+def test_a_build_in_this_process_stops_in_time_and_goes_on(
+    number, status, word, tmp_path, tiny_model, draw_notes, options
+):
+    library = tmp_path / "many"
+    library.mkdir()
+    for seed in range(15):
+        write_midi(draw_notes(seed, 300, 300.0), library / f"{seed}.mid")
+    said = tmp_path / "said"
+    child = start(command("build-index", library, *options, "--jobs", "1"), said)
+    wait_for(lambda: (tmp_path / "index" / "writing.lock").exists())
+    time.sleep(0.3)
+    ended, took = stop(child, number)
+    assert ended == status and took < 2
+    assert said.read_text() == f"mmid: {word}; run it again to go on\n"
+    assert not list((tmp_path / "index").glob("data-*")), "no half an index"
+    kept = list((tmp_path / "index").glob("pending-*/*.npz"))
+    assert kept and not list(tmp_path.rglob("*.part"))
+    report = update_index(tmp_path / "index", [library], tiny_model, jobs=1)
+    assert report.items == 15 and not list((tmp_path / "index").glob("pending-*"))
+
+
+@pytest.mark.parametrize(("number", "status", "word"), STOPS)
+def test_a_batch_stops_in_time_and_keeps_what_is_done(
+    number, status, word, tmp_path, built, recording, options
+):
+    takes = tmp_path / "takes"
+    takes.mkdir()
+    for name in range(300):
+        shutil.copy(recording, takes / f"{name:03}.wav")
+    said, page = tmp_path / "said", tmp_path / "a.m3u8"
+    outputs = ["--json", "--sidecar", "--playlist", page, "--min-confidence", 0]
+    child = start(command("query", takes, *options, *outputs), said)
+    wait_for(lambda: said.exists() and "{" in said.read_text())
+    ended, took = stop(child, number)
+    assert ended == status and took < 2
+    *answers, last = said.read_text().splitlines()
+    assert last == f"mmid: stopped, {300 - len(answers)} of 300 files left"
+    assert len(list(takes.glob("*.json"))) == len(answers)
+    assert len(page.read_text().splitlines()) == 1 + 2 * len(answers)
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_what_does_not_hear_is_ended_in_time_and_leaves_nothing(
+    tmp_path, recording, options, monkeypatch
+):
+    begun = tmp_path / "mmid.0.part"
+
+    def deaf(*_: object) -> None:
+        with whole.unfinished(begun):
+            begun.touch()
+            pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)  # an hour in a library's code
+
+    monkeypatch.setattr("mmid.pretrained.load_model", deaf)
+    said = tmp_path / "said"
+    child = start(command("query", recording, *options), said)
+    wait_for(begun.exists)
+    time.sleep(0.1)
+    ended, took = stop(child, signal.SIGTERM)
+    assert ended == 143 and 1 < took < 2
+    assert said.read_text() == "mmid: terminated\n" and not begun.exists()
+
+
+def test_training_stops_in_time_and_goes_on(tmp_path):
+    from mmid.experiment import Experiment
+
+    before = Experiment.__dict__["model"]
+    try:
+        training = Training(tmp_path / "t", np.random.default_rng(0))
+        run = tmp_path / "t" / "run"
+        child = start(training.work, tmp_path / "said")
+        wait_for((run / STATE_NAME).exists)
+        os.kill(child, signal.SIGINT)
+        os.waitpid(child, 0)
+        assert (run / BEST_NAME).exists() and not list(run.rglob("*.part"))
+        assert training.state() in ("epoch 1", "epoch 2", "epoch 3", "epoch 4")
+        training.work()
+        assert training.state() == "epoch 4"
+    finally:
+        Experiment.model = before
