@@ -102,6 +102,7 @@ class Updates:
         if rng.random() < 0.1:
             shutil.rmtree(self._index, ignore_errors=True)
         else:
+            update_index(self._index, [self._library], self._model, jobs=1)
             change(self._library, rng)
         self._old = contents(self._index) if (self._index / "manifest.json").exists() else None
         shutil.rmtree(self._wanted, ignore_errors=True)
