@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from multiprocessing import parent_process
 from pathlib import Path
 
@@ -119,7 +120,12 @@ def files_below(folder: Path, suffixes: Sequence[str]) -> Iterator[Path]:
     files, so that they are not taken for gone.
     """
     closed: list[Path] = []
-    for root, _, names in os.walk(folder, onerror=lambda e: closed.append(Path(e.filename))):
+
+    def note(error: OSError) -> None:
+        if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
+            closed.append(Path(error.filename))
+
+    for root, _, names in os.walk(folder, onerror=note):
         yield from (Path(root, name) for name in names if Path(name).suffix.lower() in suffixes)
     yield from closed
 
@@ -128,8 +134,9 @@ def guess_kind(folders: Sequence[Path]) -> Kind:
     """Tell what folders hold: recordings where there are any but no MIDI file, else MIDI files."""
 
     def hold(suffixes: Sequence[str]) -> bool:
-        files = (path for path in folders if path.is_file() and path.suffix.lower() in suffixes)
-        return any(files) or any(path for f in folders for path in files_below(f, suffixes))
+        files = (path for path in folders if path.is_file())
+        found = (path for folder in folders for path in files_below(folder, suffixes))
+        return any(path.suffix.lower() in suffixes for path in chain(files, found))
 
     return "recordings" if hold(AUDIO_SUFFIXES) and not hold(MIDI_SUFFIXES) else "midi"
 
