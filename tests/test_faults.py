@@ -208,7 +208,8 @@ def small_device(most: int) -> Iterator[list[int]]:
 
 def test_a_device_out_of_memory_takes_smaller_batches(recording, listening_model, midi_folder):
     params = listening_model.encoders.config.features
-    asked = [open_query(path, params) for path in (recording, midi_folder / "piece 2.mid")]
+    files = (recording, midi_folder / "piece 2.mid")
+    asked = [open_query(path, params, 0.0, 8.0) for path in files]
 
     def embed() -> list[tuple[np.ndarray, np.ndarray]]:
         heard = [query.listened(listening_model.encoders) for query in asked]
@@ -341,6 +342,19 @@ def test_a_batch_stops_in_time_and_keeps_what_is_done(
     assert len(list(takes.glob("*.json"))) == len(answers)
     assert len(page.read_text().splitlines()) == 1 + 2 * len(answers)
     assert not list(tmp_path.rglob("*.part"))
+
+
+@pytest.mark.parametrize(("number", "status", "word"), STOPS)
+def test_an_evaluation_stops_in_time(number, status, word, tmp_path, built, recording, options):
+    rows = [f"{i},{recording},{tmp_path}/library/piece 2.mid" for i in range(300)]
+    (tmp_path / "pairs.csv").write_text("\n".join(["id,audio,midi", *rows]))
+    said = tmp_path / "said"
+    child = start(command("eval", "pieces", tmp_path, *options, "--out", tmp_path / "o.json"), said)
+    wait_for(said.exists)
+    time.sleep(1.5)
+    ended, took = stop(child, number)
+    assert ended == status and took < 2
+    assert said.read_text() == f"mmid: {word}\n" and not (tmp_path / "o.json").exists()
 
 
 def test_what_does_not_hear_is_ended_in_time_and_leaves_nothing(
