@@ -19,7 +19,7 @@ from mmid.midi import NOTE_DTYPE
 from mmid.pieces import Entry
 from mmid.regular import open_regular
 
-AT_ONCE = 1 << 20
+AT_ONCE = 1 << 18
 """Rows looked through at once."""
 
 MOST_SECONDS = 1e6
@@ -59,6 +59,8 @@ def _header(facts: dict[str, Any], shape: tuple[int, ...]) -> str:
 
 
 MAGIC = b"\x93NUMPY\x01\x00"
+"""What an .npy file of NumPy's first format begins with; the header's length follows."""
+
 NUMBER = re.compile(r"\d{1,15}")
 
 

@@ -39,8 +39,8 @@ HEADER = np.dtype(
 CHECKED = 1 << 16
 """Vectors checked at once."""
 
-LIST_BYTES = 4 * (LINKS + 1)
-"""Of a list of links above the lowest level."""
+MOST_LINKS = 64
+"""Of a vector above the lowest level; there it has twice as many."""
 
 
 def _empty(dimensions: int) -> Any:
@@ -122,10 +122,11 @@ def check_graph(path: Path, rows: int) -> None:
     upper = HEADER.itemsize + count * stride
     if size < upper + 4 * count or size % 4:
         raise ValueError("is cut short")
-    levels = _check_upper(np.memmap(path, "<u4", "r", upper), count)
+    levels = _check_upper(np.memmap(path, "<u4", "r", upper), count, header["M"])
     if levels[header["entry"]] != header["top"] or levels.max() != header["top"]:
         raise ValueError("begins on another level")
-    nodes = np.memmap(path, _node(header["dimensions"]), "r", HEADER.itemsize, (count,))
+    node = _node(header["dimensions"], header["M"])
+    nodes = np.memmap(path, node, "r", HEADER.itemsize, (count,))
     for first in range(0, count, CHECKED):
         _check_nodes(nodes[first : first + CHECKED], count, rows)
 
@@ -137,59 +138,64 @@ def _read_header(path: Path) -> dict[str, Any]:
     if not len(head):
         raise ValueError("is cut short")
     header = {name: head[name][0].item() for name in HEADER.names or ()}
-    header["dimensions"], rest = divmod(header["label"] - _VECTOR, 4)
-    like = {"level0": 0, "vector": _VECTOR, "links": LINKS, "links0": 2 * LINKS, "M": LINKS}
+    links = header["M"]
+    vector = 4 + 4 * 2 * links
+    header["dimensions"], rest = divmod(header["label"] - vector, 4)
+    like = {"level0": 0, "vector": vector, "links": links, "links0": 2 * links}
     like["stride"] = header["label"] + 8
-    if rest or not 0 < header["dimensions"] < 2**16 or any(header[n] != like[n] for n in like):
+    if (
+        rest
+        or not 0 < links <= MOST_LINKS
+        or not 0 < header["dimensions"] < 2**16
+        or any(header[n] != like[n] for n in like)
+    ):
         raise ValueError("has another layout")
     return header
 
 
-_VECTOR = 4 + 4 * 2 * LINKS
-"""Where a vector begins among what is kept of it: after its number of links, and them."""
-
-
-def _node(dimensions: int) -> np.dtype:
+def _node(dimensions: int, links: int) -> np.dtype:
     """Return what is kept of a vector on the lowest level."""
-    links = [("used", "<u2"), ("deleted", "<u2"), ("to", "<u4", 2 * LINKS)]
-    return np.dtype([*links, ("vector", "<f4", dimensions), ("label", "<u8")])
+    linked = [("used", "<u2"), ("deleted", "<u2"), ("to", "<u4", 2 * links)]
+    return np.dtype([*linked, ("vector", "<f4", dimensions), ("label", "<u8")])
 
 
 def _check_nodes(nodes: np.ndarray, count: int, rows: int) -> None:
-    used = np.arange(2 * LINKS) < nodes["used"][:, None]
-    if (nodes["used"] > 2 * LINKS).any() or (nodes["to"][used] >= count).any():
+    most = nodes["to"].shape[1]
+    used = np.arange(most) < nodes["used"][:, None]
+    if (nodes["used"] > most).any() or (nodes["to"][used] >= count).any():
         raise ValueError("links to what is not there")
     if (nodes["label"] >= rows).any() or not np.isfinite(nodes["vector"]).all():
         raise ValueError("holds other vectors")
 
 
-def _check_upper(words: np.ndarray, count: int) -> np.ndarray:
+def _check_upper(words: np.ndarray, count: int, links: int) -> np.ndarray:
     """Check the lists of links above the lowest level; return each vector's level.
 
     They follow one another: bytes of a vector's lists, then a list a level, each its length and
-    room for ``LINKS``. Most vectors have none.
+    room for links. Most vectors have none.
     """
     levels = np.zeros(count, np.int64)
-    high, begins = _find_lists(words, count)
-    levels[high] = words[begins] // LIST_BYTES
+    size = links + 1
+    high, begins = _find_lists(words, count, 4 * size)
+    levels[high] = words[begins] // (4 * size)
     for level in range(1, int(levels.max()) + 1):
-        reaching = begins[levels[high] >= level] + 1 + (level - 1) * (LINKS + 1)
-        lists = words[reaching[:, None] + np.arange(LINKS + 1)]
-        to = lists[:, 1:][np.arange(LINKS) < lists[:, :1]]
-        if (lists[:, 0] > LINKS).any() or (to >= count).any() or (levels[to] < level).any():
+        reaching = begins[levels[high] >= level] + 1 + (level - 1) * size
+        lists = words[reaching[:, None] + np.arange(size)]
+        to = lists[:, 1:][np.arange(links) < lists[:, :1]]
+        if (lists[:, 0] > links).any() or (to >= count).any() or (levels[to] < level).any():
             raise ValueError("links to what is not there")
     return levels
 
 
-def _find_lists(words: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return which vectors have lists, and where the word with their bytes is."""
+def _find_lists(words: np.ndarray, count: int, length: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return which vectors have lists, of so many bytes each, and where the word before them is."""
     filled = np.flatnonzero(words)
     found, node, place = [], 0, 0
     while (after := int(np.searchsorted(filled, place))) < len(filled):
         first = int(filled[after])
         node, size = node + first - place, int(words[first])
         place = first + 1 + size // 4
-        if size % LIST_BYTES or node >= count or place > len(words):
+        if size % length or node >= count or place > len(words):
             raise ValueError("is cut short")
         found.append((node, first))
         node += 1

@@ -85,6 +85,7 @@ SHAPES: dict[type, tuple[str, ...]] = {
     list: ("folders",),
     int: ("rows",),
 }
+"""What kinds of values a manifest holds."""
 
 
 def read_manifest(folder: Path) -> Manifest:
