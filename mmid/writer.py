@@ -26,6 +26,7 @@ from mmid.errors import LibraryIndexError
 from mmid.graph import build_graph, extend_graph
 from mmid.index import (
     DATA_NAME,
+    FENCES,
     FORMAT,
     GRAPH,
     MANIFEST,
@@ -39,6 +40,7 @@ from mmid.index import (
 )
 from mmid.library import file_digest
 from mmid.midi import NOTE_DTYPE
+from mmid.paged import fences_of
 from mmid.pending import Embedded
 from mmid.pieces import Entry, write_pieces
 from mmid.triples import extended, library_tokens
@@ -188,7 +190,9 @@ def write_index(
         vectors = _store(data / VECTORS, rows, sources.arrays("vectors"))
         _store(data / PLACES, rows, sources.arrays("places"))
         notes = _store(data / NOTES, sum(e.notes for e in entries), sources.notes(), NOTE_DTYPE)
-        np.save(data / TRIPLES, _triples(None if anew else old, len(kept), notes, entries))
+        triples = _triples(None if anew else old, len(kept), notes, entries)
+        np.save(data / TRIPLES, triples)
+        np.save(data / FENCES, fences_of(triples))
         write_pieces(data / PIECES, entries)
         graph = _graph(old if extend else None, vectors, entries, base, progress)
         graph.save_index(str(data / GRAPH))
