@@ -120,6 +120,11 @@ class _Found:
     track: Track
     match: Match
 
+    def is_like(self, other: _Found) -> bool:
+        """Tell whether both are the same music in the same key."""
+        names = [{one.match.piece, *one.match.also} for one in (self, other)]
+        return self.match.transpose == other.match.transpose and not names[0].isdisjoint(names[1])
+
 
 def follow(
     identifier: Identifier,
@@ -261,7 +266,7 @@ class _Follower:
     def _add(self, found: list[_Found], new: _Found) -> None:
         """Put a piece after those found before; what two claim is shared out."""
         while found:
-            earlier, later = part(found[-1].track, new.track)
+            earlier, later = part(found[-1].track, new.track, same=found[-1].is_like(new))
             if len(earlier.gained) >= self._least:
                 found[-1] = replace(found[-1], track=earlier)
                 new = replace(new, track=later)
@@ -274,9 +279,9 @@ class _Follower:
 def _preferred(matches: Sequence[Match], before: Match | None) -> Match:
     """Return the best match, or that of the piece before where it is nearly as good."""
     best = matches[0]
-    for match in matches[1:] if before else ():
-        almost = (match.explained or 0.0) >= ALMOST * (best.explained or 0.0)
-        if before and match.piece == before.piece and almost:
+    enough = ALMOST * (best.explained or 0.0)
+    for match in matches:
+        if before and match.piece == before.piece and (match.explained or 0.0) >= enough:
             return match
     return best
 
@@ -294,8 +299,7 @@ def _joined(found: Sequence[_Found], every: float, frame_rate: float) -> list[li
 
 def _goes_on(performance: Sequence[_Found], later: _Found, every: float, frame_rate: float) -> bool:
     first, last = performance[0], performance[-1]
-    names = [{one.match.piece, *one.match.also} for one in (last, later)]
-    if names[0].isdisjoint(names[1]) or last.match.transpose != later.match.transpose:
+    if not last.is_like(later):
         return False
     pause = (later.track.first - last.track.end) / frame_rate
     anew = later.track.places[0] <= first.track.places[0] + ANEW_SECONDS

@@ -131,6 +131,13 @@ def test_a_track_that_another_explains_as_well_is_dropped():
     assert (first.first, first.end, second.first) == (20, 70, 70)
 
 
+def test_of_the_same_music_a_track_keeps_what_lies_before_another():
+    earlier, later = track(0, [1.0] * 200), track(50, [0.9] * 300)
+    assert len(part(earlier, later)[0].gained) == 0
+    kept, follows = part(earlier, later, same=True)
+    assert (kept.first, kept.end) == (0, 50) and follows is later
+
+
 def test_a_track_tells_its_share_and_its_tempo():
     one = Track(5, 5, np.arange(1, 201) * 0.5, np.arange(1.0, 201.0), np.arange(200) * 1.25 / RATE)
     assert one.share == pytest.approx(0.5)
