@@ -132,7 +132,7 @@ def test_a_track_that_another_explains_as_well_is_dropped():
 
 
 def test_of_the_same_music_a_track_keeps_what_lies_before_another():
-    earlier, later = track(0, [1.0] * 200), track(50, [0.9] * 300)
+    earlier, later = track(0, [1.0] * 200), track(50, [1.1] * 300)
     assert len(part(earlier, later)[0].gained) == 0
     kept, follows = part(earlier, later, same=True)
     assert (kept.first, kept.end) == (0, 50) and follows is later
