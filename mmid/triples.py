@@ -315,7 +315,7 @@ def search_triples(
         bins = np.floor(place / BIN + shift).astype(np.int64)
         for inside, votes in _fullest(piece, bins, which, len(triples), top):
             ratio = float(np.median(tempo_ratio[inside]))
-            start = float(np.median(place[inside])) - middle * ratio
+            start = float(np.median(place[inside]) - middle * ratio)
             agreed = Agreement(int(piece[inside[0]]), votes / len(triples), ratio, start)
             if agreed.piece not in best or agreed.share > best[agreed.piece].share:
                 best[agreed.piece] = agreed
