@@ -41,6 +41,8 @@ ORDER = [
     *("bootstrap", "chroma", "basicpitch", "fingerprints", "baselines"),
     *(
         "rough",
+        "reference",
+        "pairs",
         "sources",
         "medley",
         "recital",
