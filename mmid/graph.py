@@ -36,7 +36,7 @@ HEADER = np.dtype(
 )
 """What a graph's file begins with, as hnswlib writes it."""
 
-CHECKED = 1 << 16
+CHECKED = 1 << 14
 """Vectors checked at once."""
 
 MOST_LINKS = 64
@@ -126,9 +126,9 @@ def check_graph(path: Path, rows: int) -> None:
     if levels[header["entry"]] != header["top"] or levels.max() != header["top"]:
         raise ValueError("begins on another level")
     node = _node(header["dimensions"], header["M"])
-    nodes = np.memmap(path, node, "r", HEADER.itemsize, (count,))
-    for first in range(0, count, CHECKED):
-        _check_nodes(nodes[first : first + CHECKED], count, rows)
+    for first in range(0, count, CHECKED):  # each mapped for itself, as a map stays in memory
+        some, begin = min(CHECKED, count - first), HEADER.itemsize + first * stride
+        _check_nodes(np.memmap(path, node, "r", begin, (some,)), count, rows)
 
 
 def _read_header(path: Path) -> dict[str, Any]:

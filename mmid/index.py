@@ -23,33 +23,35 @@ from typing import Any, TypedDict, get_args
 import numpy as np
 import torch
 
+from mmid.arrays import map_array
 from mmid.checkpoint import Checkpoint
 from mmid.choices import Kind, Search
 from mmid.console import LOG, stage
 from mmid.contents import (
     check_notes,
     check_places,
+    check_sorted,
     check_table,
-    check_triples,
     check_vectors,
-    map_array,
 )
 from mmid.errors import LibraryIndexError
 from mmid.graph import SEARCH_BREADTH, check_graph, load_graph
 from mmid.library import file_digest
 from mmid.midi import NOTE_DTYPE
+from mmid.paged import SortedFile
 from mmid.pending import Embedded
 from mmid.pieces import Entry, read_pieces
 from mmid.regular import read_json
 from mmid.triples import Agreement, search_triples
 from mmid.whole import written_whole
 
-FORMAT = "mmid-index-5"
+FORMAT = "mmid-index-6"
 
 DATA_NAME = re.compile(r"data-[0-9a-f]{12}")
 MANIFEST, CHECKED = "manifest.json", "checked.json"
 VECTORS, PLACES, NOTES = "vectors.npy", "places.npy", "notes.npy"
-PIECES, GRAPH, TRIPLES = "pieces.sqlite", "graph.bin", "triples.npy"
+PIECES, GRAPH = "pieces.sqlite", "graph.bin"
+TRIPLES, FENCES = "triples.npy", "fences.npy"
 
 EXACT_BELOW = 20_000
 """``auto`` searches exactly up to so many snippets: fast enough there, and never wrong."""
@@ -171,7 +173,8 @@ class Checks:
             VECTORS: check_vectors,
             PLACES: check_places,
             NOTES: check_notes,
-            TRIPLES: check_triples,
+            TRIPLES: check_sorted,
+            FENCES: check_sorted,
             GRAPH: partial(check_graph, rows=rows),
         }
         try:
@@ -189,7 +192,7 @@ class Checks:
             If it is missing or damaged.
         """
         path = self._data / name
-        cache = name in (GRAPH, TRIPLES)
+        cache = name in (GRAPH, TRIPLES, FENCES)
         mend = "run mmid index rebuild" if cache else "run mmid build-index again"
         try:
             signature = Signature.of(path)
@@ -259,7 +262,7 @@ class LibraryIndex:
     def _open(self) -> None:
         manifest = self.manifest
         self._graph: Any = None
-        self._triples: np.ndarray | None = None
+        self._triples: SortedFile | None = None
         self._exact: Any = None
         self.kind: Kind = manifest["kind"]
         data = self.folder / manifest["data"]
@@ -350,9 +353,9 @@ class LibraryIndex:
             return self._search_exact(queries, k)
         return labels.astype(np.int64), 1 - distance
 
-    def _load_triples(self) -> np.ndarray:
+    def _load_triples(self) -> SortedFile:
         try:
-            return map_array(self.checks.check(TRIPLES), np.uint64)
+            return SortedFile(self.checks.check(TRIPLES), self.checks.check(FENCES))
         except (ValueError, OSError) as error:
             raise LibraryIndexError(f"{self.folder}: {error}; run mmid index rebuild") from error
 

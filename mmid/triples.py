@@ -19,6 +19,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mmid.paged import SortedFile
+
 APART = 0.05
 """Notes closer than this sound together."""
 
@@ -147,6 +149,27 @@ def look_up(
     return np.concatenate(whose), Triples(token >> shift, note, seconds)
 
 
+def tokens_near(tokens: SortedFile, triples: Triples, common: int) -> np.ndarray:
+    """Read what `look_up` needs of a library's tokens for a query's triples.
+
+    Parameters
+    ----------
+    tokens : SortedFile
+    triples : Triples
+        The query's.
+    common : int
+        As `look_up` is told.
+
+    Returns
+    -------
+    np.ndarray [n] uint64
+        Sorted; others are among them.
+    """
+    shift = np.uint64(NOTE_BITS + SPAN_BITS)
+    asked = np.concatenate([fingerprint for _, fingerprint in _neighbours(triples)])
+    return tokens.near(asked << shift, (asked + np.uint64(1)) << shift, common)
+
+
 def _neighbours(triples: Triples) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield which triples have a fingerprint one ratio bin lower, the same and higher, and it."""
     ratio = triples.fingerprint.astype(np.int64) % RATIO_BINS
@@ -247,7 +270,7 @@ def extended(tokens: np.ndarray, more: np.ndarray) -> np.ndarray:
 
 
 def search_triples(
-    tokens: np.ndarray, library: np.ndarray, firsts: np.ndarray, notes: np.ndarray, top: int
+    tokens: SortedFile, library: np.ndarray, firsts: np.ndarray, notes: np.ndarray, top: int
 ) -> list[Agreement]:
     """Find the places of a library that most triples of a query agree on.
 
@@ -257,7 +280,7 @@ def search_triples(
 
     Parameters
     ----------
-    tokens : np.ndarray [n] uint64
+    tokens : SortedFile
         From `library_tokens`.
     library : np.ndarray of mmid.midi.NOTE_DTYPE
         What they are of.
@@ -280,7 +303,7 @@ def search_triples(
     near = np.abs(onset - middle) <= SPREAD / 2
     triples = _kept(find_triples(onset[near], notes["pitch"][near])).thin(MOST_TRIPLES)
     common = max(COMMON, int(COMMON_SHARE * len(tokens)))
-    which, found = look_up(tokens, triples, common)
+    which, found = look_up(tokens_near(tokens, triples, common), triples, common)
     tempo_ratio = found.span / triples.span[which]
     fits = (tempo_ratio >= SLOWEST) & (tempo_ratio <= FASTEST)
     fits &= found.note < len(library)  # which tokens of a strange index may not be
@@ -293,7 +316,7 @@ def search_triples(
         bins = np.floor(place / BIN + shift).astype(np.int64)
         for inside, votes in _fullest(piece, bins, which, len(triples), top):
             ratio = float(np.median(tempo_ratio[inside]))
-            start = float(np.median(place[inside])) - middle * ratio
+            start = float(np.median(place[inside]) - middle * ratio)
             agreed = Agreement(int(piece[inside[0]]), votes / len(triples), ratio, start)
             if agreed.piece not in best or agreed.share > best[agreed.piece].share:
                 best[agreed.piece] = agreed

@@ -13,7 +13,16 @@ import numpy as np
 
 from mmid.console import Tell, quiet
 from mmid.errors import LibraryIndexError
-from mmid.index import GRAPH, NOTES, PIECES, PLACES, TRIPLES, VECTORS, LibraryIndex
+from mmid.index import (
+    FENCES,
+    GRAPH,
+    NOTES,
+    PIECES,
+    PLACES,
+    TRIPLES,
+    VECTORS,
+    LibraryIndex,
+)
 from mmid.pieces import Entry
 from mmid.writer import Origin, write_index, writing
 
@@ -102,7 +111,7 @@ def verify_index(folder: Path, seed: int = 0) -> Verification:
     """
     index = LibraryIndex(folder, None)
     faults = []
-    for name in (PIECES, VECTORS, PLACES, NOTES, TRIPLES, GRAPH):
+    for name in (PIECES, VECTORS, PLACES, NOTES, TRIPLES, FENCES, GRAPH):
         try:
             index.checks.check(name, again=True)
         except LibraryIndexError as error:

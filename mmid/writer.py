@@ -23,13 +23,14 @@ from filelock import FileLock, Timeout
 from numpy.lib.format import dtype_to_descr, write_array_header_1_0
 
 from mmid import __version__
+from mmid.arrays import map_array
 from mmid.choices import Kind
 from mmid.console import Tell, quiet
-from mmid.contents import map_array
 from mmid.errors import LibraryIndexError
 from mmid.graph import build_graph, check_graph, extend_graph
 from mmid.index import (
     DATA_NAME,
+    FENCES,
     FORMAT,
     GRAPH,
     MANIFEST,
@@ -43,6 +44,7 @@ from mmid.index import (
 )
 from mmid.library import file_digest
 from mmid.midi import NOTE_DTYPE
+from mmid.paged import fences_of
 from mmid.pending import Embedded
 from mmid.pieces import Entry, write_pieces
 from mmid.regular import read_regular
@@ -193,7 +195,9 @@ def write_index(
             vectors = _store(data / VECTORS, rows, sources.arrays("vectors"))
             _store(data / PLACES, rows, sources.arrays("places"))
             notes = _store(data / NOTES, sum(e.notes for e in entries), sources.notes(), NOTE_DTYPE)
-            np.save(data / TRIPLES, _triples(None if anew else old, len(kept), notes, entries))
+            triples = _triples(None if anew else old, len(kept), notes, entries)
+            np.save(data / TRIPLES, triples)
+            np.save(data / FENCES, fences_of(triples))
             write_pieces(data / PIECES, entries)
             graph = _graph(old if extend else None, vectors, entries, base, progress)
             _save_graph(graph, data / GRAPH, rows)

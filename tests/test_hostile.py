@@ -23,6 +23,7 @@ from mmid.identify import Identifier
 from mmid.index import LibraryIndex
 from mmid.midi import write_midi
 from mmid.page import Page
+from mmid.pairs import read_pairs
 from mmid.params import FeatureParams
 from mmid.playlist import Playlist
 from mmid.report import (
@@ -35,7 +36,6 @@ from mmid.report import (
 )
 from mmid.sidecar import Origin, Sidecars
 from mmid.sinks import CsvRows, JsonLines
-from mmid.sources import read_pairs
 from mmid.timeline import Timeline
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "security.md"

@@ -17,8 +17,8 @@ MODULES = sorted(FOLDER.glob("*.py"))
 # The line from a file to an answer, then the side branch that trains, then what uses both.
 ORDER = [
     *("__init__", "errors", "choices", "params", "defaults"),
-    *("console", "tables", "regular", "whole", "workers"),
-    *("_torchaudio", "audio", "smf", "midi", "triples", "tune", "abc"),
+    *("console", "tables", "regular", "arrays", "whole", "workers"),
+    *("_torchaudio", "audio", "smf", "midi", "paged", "triples", "tune", "abc"),
     *("memory", "features", "transcriber", "pathways", "encoders", "confidence", "checkpoint"),
     *("library", "hub", "weights", "pretrained"),
     *(
@@ -42,6 +42,8 @@ ORDER = [
     *("bootstrap", "chroma", "basicpitch", "fingerprints", "baselines"),
     *(
         "rough",
+        "reference",
+        "pairs",
         "sources",
         "medley",
         "recital",

@@ -29,9 +29,9 @@ from mmid.errors import MmidError
 from mmid.identify import Identifier
 from mmid.index import LibraryIndex
 from mmid.midi import read_midi
+from mmid.pairs import read_pairs
 from mmid.pretrained import describe_model
 from mmid.sidecar import Origin, Sidecars
-from mmid.sources import read_pairs
 from mmid.upkeep import verify_index
 from mmid.weights import list_models
 
@@ -147,7 +147,8 @@ def index_case(corpus: Corpus, folder: Path, rng: Rng) -> str:
     if rng.random() < 0.3:
         manifest.write_bytes(mutate_text(manifest.read_text(), rng))
     else:
-        chosen = sorted(data.iterdir())[rng.integers(6)]
+        files = sorted(data.iterdir())
+        chosen = files[rng.integers(len(files))]
         harm_data(chosen, rng)
         if rng.random() < 0.85:
             told = json.loads(manifest.read_text())
