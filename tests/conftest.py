@@ -12,32 +12,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from tiny import EAR, TINY, shaken
 
 from mmid.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from mmid.encoders import Encoders, ModelConfig
 from mmid.library import Piece, read_library
 from mmid.midi import NOTE_DTYPE, write_midi
 from mmid.params import DEFAULT
-from mmid.pathways import EncoderConfig
-from mmid.transcriber import TranscriberConfig
 
 torch.set_num_threads(1)  # tiny models gain nothing from more, and lose much on a busy machine
 
 DrawNotes = Callable[..., np.ndarray]
-
-TINY = EncoderConfig(
-    widths=(4, 8),
-    times=(4, 4),
-    strides=(2, 2),
-    rows=(5, 3),
-    row_strides=(4, 4),
-    collapsed=16,
-    embedding=16,
-)
-EAR = TranscriberConfig(
-    widths=(4, 4), rows=(5, 3), times=(3, 3), row_strides=(4, 4), mixed=16, dilation=1
-)
 
 
 def _notes(seed: int, count: int = 40, seconds: float = 20.0) -> np.ndarray:
@@ -86,21 +71,10 @@ def listening_config(tiny_config: ModelConfig) -> ModelConfig:
     return replace(tiny_config, transcriber=EAR)
 
 
-def _shake(encoders: Encoders, seed: int = 0) -> Encoders:
-    generator = torch.Generator().manual_seed(seed)
-    for layer in encoders.modules():
-        if isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d)):
-            for tensor in (layer.running_mean, layer.bias.data):
-                tensor.copy_(torch.randn(tensor.shape, generator=generator) * 0.3)
-            for tensor, least in ((layer.running_var, 0.02), (layer.weight.data, 0.5)):
-                tensor.copy_(torch.rand(tensor.shape, generator=generator) * 2 * least + least)
-    return encoders.eval()
-
-
 @pytest.fixture(scope="session")
 def shake() -> Callable[..., Encoders]:
     """Return a function that fills the batch norms with random statistics, for evaluation."""
-    return _shake
+    return shaken
 
 
 @pytest.fixture(scope="session")
@@ -112,7 +86,7 @@ def make_model(
     def make(seed: int, config: ModelConfig = tiny_config) -> Checkpoint:
         torch.manual_seed(seed)
         path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
-        save_checkpoint(path, _shake(Encoders(config), seed), {"seed": seed})
+        save_checkpoint(path, shaken(Encoders(config), seed), {"seed": seed})
         return load_checkpoint(path)
 
     return make

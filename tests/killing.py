@@ -11,17 +11,17 @@ import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Protocol
+from unittest.mock import patch
 
 import numpy as np
 import torch
-from conftest import EAR, TINY
-from conftest import _shake as shaken
 from loopback_hub import REPOSITORY, LoopbackHub
 from safetensors.numpy import save_file
+from tiny import EAR, TINY, shaken
 
 import mmid.page
 import mmid.pending
@@ -109,8 +109,8 @@ class Updates:
         update_index(self._wanted, [self._library], self._model, jobs=1)
 
     def work(self) -> None:
-        mmid.pending.SHARD_SECONDS = 0.02
-        update_index(self._index, [self._library], self._model, jobs=1)
+        with patch.object(mmid.pending, "SHARD_SECONDS", 0.02):
+            update_index(self._index, [self._library], self._model, jobs=1)
 
     def state(self) -> str:
         try:
@@ -158,17 +158,15 @@ class Training:
         paths = [_rendering(folder / f"{i}.safetensors", tune(rng)) for i in range(12)]
         self._sources = tuple(PairSource(side, DEFAULT, None) for side in (paths[:8], paths[8:]))
         self._folder, alone = folder / "run", folder / "alone"
-        self._epochs = []
-        Experiment.model = ModelConfig(DEFAULT, TINY, TINY)  # type: ignore[assignment,misc]
-        for _ in self._run(alone):
-            self._epochs.append(_digest(alone / train.STATE_NAME))
+        self._epochs = [_digest(alone / train.STATE_NAME) for _ in self._run(alone)]
 
-    def _run(self, folder: Path):
+    def _run(self, folder: Path) -> Iterator[train.Epoch]:
         experiment = Experiment(
             epochs=4, epoch_pairs=48, batch=16, validation_pairs=40, augment=(), neighbours=4
         )
-        task = make_task(experiment, torch.device("cpu"))
-        return train.Trainer(folder, task, experiment, {}).run(*self._sources)
+        with patch.object(Experiment, "model", ModelConfig(DEFAULT, TINY, TINY)):
+            task = make_task(experiment, torch.device("cpu"))
+            yield from train.Trainer(folder, task, experiment, {}).run(*self._sources)
 
     def prepare(self, rng: np.random.Generator) -> None:
         if self.state() == "epoch 4":
@@ -219,7 +217,6 @@ class Queries:
         self._identifier = Identifier(model, LibraryIndex(folder / "index", model))
         self._takes = folder / "takes"
         self._takes.mkdir()
-        mmid.page.prepare_exhibit = lambda *_: Exhibit()  # drawing would take most of the time
         for number in range(3):
             write_midi(tune(rng), self._takes / f"{number}.mid")
         self.work()
@@ -237,7 +234,8 @@ class Queries:
         files = sorted(self._takes.glob("*.mid"))
         page = mmid.page.Page(self._takes / "page.html", self._identifier)
         sinks = [Sidecars(Origin("a", "b")), Playlist(self._takes / "a.m3u8"), page]
-        hand_out(answer_files(self._identifier, files), sinks, print)
+        with patch.object(mmid.page, "prepare_exhibit", lambda *_: Exhibit()):  # no time to draw
+            hand_out(answer_files(self._identifier, files), sinks, print)
 
     def state(self) -> str:
         written = self._written()
@@ -255,13 +253,14 @@ class Downloads:
         self._content = (folder / "m.safetensors").read_bytes()
         self._cache, self._hub = folder / "cache", LoopbackHub(self._content)
         own = {"HF_ENDPOINT": self._hub.address, "MMID_CACHE": str(self._cache)}
-        os.environ.update(own | {"HF_HOME": str(folder / "home"), "NO_PROXY": "127.0.0.1"})
+        self._environment = own | {"HF_HOME": str(folder / "home"), "NO_PROXY": "127.0.0.1"}
 
     def prepare(self, rng: np.random.Generator) -> None:
         shutil.rmtree(self._cache, ignore_errors=True)
 
     def work(self) -> None:
-        find_weights(f"hf://{REPOSITORY}")
+        with patch.dict(os.environ, self._environment):
+            find_weights(f"hf://{REPOSITORY}")
 
     def state(self) -> str:
         found = [path.read_bytes() for path in self._cache.glob("models/hub/**/*.safetensors")]

@@ -1,0 +1,35 @@
+"""Models that run in no time: their sizes, and weights that are not all alike."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from mmid.encoders import Encoders
+from mmid.pathways import EncoderConfig
+from mmid.transcriber import TranscriberConfig
+
+TINY = EncoderConfig(
+    widths=(4, 8),
+    times=(4, 4),
+    strides=(2, 2),
+    rows=(5, 3),
+    row_strides=(4, 4),
+    collapsed=16,
+    embedding=16,
+)
+EAR = TranscriberConfig(
+    widths=(4, 4), rows=(5, 3), times=(3, 3), row_strides=(4, 4), mixed=16, dilation=1
+)
+
+
+def shaken(encoders: Encoders, seed: int = 0) -> Encoders:
+    """Fill the batch norms with random statistics, for evaluation."""
+    generator = torch.Generator().manual_seed(seed)
+    for layer in encoders.modules():
+        if isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d)):
+            for tensor in (layer.running_mean, layer.bias.data):
+                tensor.copy_(torch.randn(tensor.shape, generator=generator) * 0.3)
+            for tensor, least in ((layer.running_var, 0.02), (layer.weight.data, 0.5)):
+                tensor.copy_(torch.rand(tensor.shape, generator=generator) * 2 * least + least)
+    return encoders.eval()
