@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,7 @@ from mmid.index import (
 from mmid.library import BadFile, Recording, read_recording
 from mmid.params import DEFAULT
 from mmid.query import Sound, as_query
-from mmid.upkeep import rebuild_graph
+from mmid.upkeep import rebuild_graph, verify_index
 
 
 @pytest.fixture
@@ -365,15 +366,22 @@ def test_a_damaged_graph_is_never_read(built, tiny_model):
         index.search(queries, 3, "hnsw")
 
 
-def test_damaged_triples_are_told_and_mended(built, tiny_model):
-    flip(data_folder(built) / TRIPLES, 200)
-    with pytest.raises(LibraryIndexError, match=r"triples\.npy: damaged; run mmid index rebuild"):
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-8])
+
+
+@pytest.mark.parametrize("harm", [partial(flip, place=-8), partial(flip, place=0), cut])
+@pytest.mark.parametrize("name", [TRIPLES, FENCES])
+def test_damaged_triples_are_told_and_mended(built, tiny_model, name, harm):
+    harm(data_folder(built) / name)
+    with pytest.raises(LibraryIndexError, match=rf"{name}: damaged; run mmid index rebuild"):
         LibraryIndex(built, tiny_model)
+    assert any(name in fault for fault in verify_index(built).faults)
     rebuild_graph(built)
     LibraryIndex(built, tiny_model)
 
 
-@pytest.mark.parametrize("name", [PIECES, VECTORS, PLACES, NOTES, TRIPLES])
+@pytest.mark.parametrize("name", [PIECES, VECTORS, PLACES, NOTES, TRIPLES, FENCES])
 def test_a_missing_file_is_refused_by_name(built, tiny_model, name):
     (data_folder(built) / name).unlink()
     with pytest.raises(LibraryIndexError, match=f"{name}: No such file"):
