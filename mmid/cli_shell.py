@@ -32,7 +32,7 @@ class Terminated(KeyboardInterrupt):
 
 
 class LeftAtWork(SystemExit):
-    """The end of a command with threads in the midst of files, which are not to be waited for."""
+    """The end of a stopped command: no thread is waited for, nor what Python and PyTorch tidy up."""
 
 
 class Commands(TyperGroup):
@@ -49,7 +49,7 @@ class Commands(TyperGroup):
         """Run the command that was asked for."""
         status = self._attempt(ctx)
         if status:
-            raise typer.Exit(status)  # here, where what was stopped has let go of its workers
+            raise LeftAtWork(status)  # here, where what was stopped has let go of its workers
 
     def _attempt(self, ctx: Any) -> int:
         try:
