@@ -121,6 +121,8 @@ def run(app: typer.Typer) -> None:
     _listen_for_stops()
     try:
         app(prog_name="mmid")
+    except KeyboardInterrupt as stop:  # before there is a command
+        raise SystemExit(_say_stopped(stop)) from None
     except MmidError as error:
         note(f"mmid: {error}")
         raise SystemExit(1) from None
