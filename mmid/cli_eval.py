@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 from rich.table import Table
@@ -28,8 +28,11 @@ from mmid.cli_options import (
     open_identifier,
     parse_sizes,
 )
-from mmid.console import progress, remark, stdout
-from mmid.errors import MmidError
+from mmid.console import note, progress, remark, stdout
+from mmid.errors import MmidError, label
+
+if TYPE_CHECKING:
+    from mmid.evaluate import ClipScores
 
 evaluation = typer.Typer(no_args_is_help=True, help="Measure how good the answers are.")
 
@@ -167,6 +170,11 @@ def eval_pieces(
             done.append(name)
             tell("Identifying", len(done), count)
 
+        def keep(scores: list[ClipScores]) -> None:
+            if out:
+                _write([score.to_dict() for score in scores], out)
+                note(f"mmid: {label(out)}: holds the {len(done)} of {count} that are done")
+
         results = evaluate_pieces(
             sources,
             identifier,
@@ -177,6 +185,7 @@ def eval_pieces(
             baselines=baselines,
             seed=seed,
             progress=progressed,
+            keep=keep,
         )
     tables = [clip_table(results)] + ([recording_table(results)] if soundfont is None else [])
     _deliver([result.to_dict() for result in results], tables, json_lines, out)
@@ -288,10 +297,14 @@ def _deliver(data: object, tables: list[Table], json_lines: bool, out: Path | No
         for table in tables:
             stdout.print(table)
     if out:
-        from mmid.targets import written_target
+        _write(data, out)
 
-        with written_target(out) as part:
-            part.write_text(json.dumps(data, indent=1))
+
+def _write(data: object, out: Path) -> None:
+    from mmid.targets import written_target
+
+    with written_target(out) as part:
+        part.write_text(json.dumps(data, indent=1))
 
 
 def _gate(name: str, reached: float, wanted: float | None) -> None:

@@ -32,7 +32,7 @@ class Terminated(KeyboardInterrupt):
 
 
 class LeftAtWork(SystemExit):
-    """The end of a stopped command: no thread is waited for, nor what Python and PyTorch tidy up."""
+    """The end of a stopped command, without waiting for threads or what PyTorch tidies up."""
 
 
 class Commands(TyperGroup):

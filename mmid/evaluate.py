@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias
 from zlib import crc32
 
 import numpy as np
@@ -138,6 +138,7 @@ def evaluate_pieces(
     baselines: Sequence[Baseline] = (),
     seed: int = 0,
     progress: Callable[[str], None] = lambda name: None,
+    keep: Callable[[list[ClipScores]], None] = lambda scores: None,
 ) -> list[ClipScores]:
     """Identify clips of recordings or scores whose matches are known (benchmarks B2 to B4).
 
@@ -160,6 +161,8 @@ def evaluate_pieces(
     seed : int
     progress : callable
         Told each source's name once it is done.
+    keep : callable
+        Told the scores of the sources that are done if it is stopped, by Ctrl-C for instance.
 
     Returns
     -------
@@ -171,43 +174,82 @@ def evaluate_pieces(
     MmidError
         If baselines are asked about scores.
     """
-    params = identifier.params
-    found: list[list[ClipResult]] = [[] for _ in lengths]
-    peers: list[list[list[ClipResult]]] = [[[] for _ in lengths] for _ in baselines]
-    for source in sources:
-        rng = np.random.default_rng([seed, crc32(source.name.encode())])
-        right = frozenset(i for i, digest in enumerate(digests) if digest in source.right)
-        names = {identifier.names[i] for i in right}
-        for column, (results, length) in enumerate(zip(found, lengths, strict=True)):
+    trial = _Trial(identifier, digests, lengths, clips, absent, baselines, seed)
+    done: list[_Answers] = []
+    try:
+        for source in sources:
+            done.append(trial.ask(source))
+            progress(source.name)
+    except KeyboardInterrupt:
+        if done:
+            keep(trial.sum_up(done))
+        raise
+    return trial.sum_up(done)
+
+
+_Answers: TypeAlias = list[list[list[ClipResult]]]
+"""About a source: of mmid and then each baseline, of each length, each clip's."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Trial:
+    """What `evaluate_pieces` asks about every source."""
+
+    identifier: Identifier
+    digests: Sequence[str]
+    lengths: Sequence[float | None]
+    clips: int
+    absent: bool
+    baselines: Sequence[Baseline]
+    seed: int
+
+    def ask(self, source: Source) -> _Answers:
+        """Ask about clips of a source."""
+        params = self.identifier.params
+        rng = np.random.default_rng([self.seed, crc32(source.name.encode())])
+        right = frozenset(i for i, digest in enumerate(self.digests) if digest in source.right)
+        answers: _Answers = [[[] for _ in self.lengths] for _ in (MMID, *self.baselines)]
+        for column, length in enumerate(self.lengths):
             whole = source.size(params)
             size = whole if length is None else int(length * params.sample_rate)
-            for first in _places(whole - size, clips, rng):
-                query = source.clip(first, size, params)
-                asked = identifier.ask(query, NEIGHBOURS if absent else 0)
-                answer, snippets = identifier.decide(asked), identifier.snippets
-                result = _judge(source, first / params.sample_rate, answer, names, identifier)
-                if absent:
-                    other = identifier.decide(asked, without=right)
-                    result = replace(
-                        result,
-                        absent_confidence=_first(other).confidence,
-                        absent_evidence=_evidence(other, snippets),
-                    )
-                result = replace(result, piece=min(source.right, default=source.name))
-                results.append(result)
-                for baseline, of in zip(baselines, peers, strict=True):
+            for first in _places(whole - size, self.clips, rng):
+                result = self._ask_mmid(source, first, size, right)
+                answers[0][column].append(result)
+                for baseline, of in zip(self.baselines, answers[1:], strict=True):
                     sound = source.sound(first, size)
-                    of[column].append(_ask(baseline, sound, result, right, identifier.names))
-        progress(source.name)
-    sure = identifier.min_confidence
-    scores = [
-        _sum_up(length, results, sure) for length, results in zip(lengths, found, strict=True)
-    ]
-    return scores + [
-        _compare(_sum_up(mmid.seconds, results, math.inf), mmid, baseline.name)
-        for baseline, of in zip(baselines, peers, strict=True)
-        for mmid, results in zip(scores, of, strict=True)
-    ]
+                    names = self.identifier.names
+                    of[column].append(_ask(baseline, sound, result, right, names))
+        return answers
+
+    def _ask_mmid(self, source: Source, first: int, size: int, right: frozenset[int]) -> ClipResult:
+        identifier, params = self.identifier, self.identifier.params
+        names = {identifier.names[i] for i in right}
+        asked = identifier.ask(source.clip(first, size, params), NEIGHBOURS if self.absent else 0)
+        result = _judge(
+            source, first / params.sample_rate, identifier.decide(asked), names, identifier
+        )
+        if self.absent:
+            other = identifier.decide(asked, without=right)
+            result = replace(
+                result,
+                absent_confidence=_first(other).confidence,
+                absent_evidence=_evidence(other, identifier.snippets),
+            )
+        return replace(result, piece=min(source.right, default=source.name))
+
+    def sum_up(self, done: Sequence[_Answers]) -> list[ClipScores]:
+        """Return mmid's scores of each length, then each baseline's."""
+
+        def clips(system: int, column: int) -> list[ClipResult]:
+            return [clip for answers in done for clip in answers[system][column]]
+
+        sure = self.identifier.min_confidence
+        scores = [_sum_up(length, clips(0, n), sure) for n, length in enumerate(self.lengths)]
+        return scores + [
+            _compare(_sum_up(mmid.seconds, clips(system, n), math.inf), mmid, baseline.name)
+            for system, baseline in enumerate(self.baselines, 1)
+            for n, mmid in enumerate(scores)
+        ]
 
 
 def _ask(

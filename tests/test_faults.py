@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import resource
 import shutil
@@ -344,16 +345,31 @@ def test_a_batch_stops_in_time_and_keeps_what_is_done(
 
 
 @pytest.mark.parametrize(("number", "status", "word"), STOPS)
-def test_an_evaluation_stops_in_time(number, status, word, tmp_path, built, recording, options):
+def test_an_evaluation_stops_in_time_and_keeps_what_is_done(
+    number, status, word, tmp_path, built, recording, options, monkeypatch
+):
+    begun, asked = tmp_path / "begun", Identifier.ask
+
+    def ask(self, *arguments):
+        if len(begun.read_text()) == 8:
+            time.sleep(60)
+        begun.write_text(begun.read_text() + "x")
+        return asked(self, *arguments)
+
+    begun.touch()
+    monkeypatch.setattr(Identifier, "ask", ask)
     rows = [f"{i},{recording},{tmp_path}/library/piece 2.mid" for i in range(300)]
     (tmp_path / "pairs.csv").write_text("\n".join(["id,audio,midi", *rows]))
-    said = tmp_path / "said"
-    child = start(command("eval", "pieces", tmp_path, *options, "--out", tmp_path / "o.json"), said)
-    wait_for(said.exists)
-    time.sleep(1.5)
+    said, out = tmp_path / "said", tmp_path / "o.json"
+    asked_for = ["--clips", "1", "--per-recording", 3, "--out", out]
+    child = start(command("eval", "pieces", tmp_path, *options, *asked_for), said)
+    wait_for(lambda: len(begun.read_text()) == 8)
     ended, took = stop(child, number)
     assert ended == status and took < 2
-    assert said.read_text() == f"mmid: {word}\n" and not (tmp_path / "o.json").exists()
+    *_, kept, last = said.read_text().splitlines()
+    assert kept.endswith("o.json: holds the 2 of 300 that are done") and last == f"mmid: {word}"
+    [scores] = json.loads(out.read_text())
+    assert [clip["source"] for clip in scores["results"]] == ["0"] * 3 + ["1"] * 3
 
 
 def test_what_does_not_hear_is_ended_in_time_and_leaves_nothing(
