@@ -29,7 +29,6 @@ from mmid.cli_query import query
 from mmid.cli_shell import Commands, run
 from mmid.cli_train import train
 from mmid.console import note, progress, remark, set_loudness, stdout
-from mmid.defaults import default_index
 
 if TYPE_CHECKING:
     from mmid.build import BuildReport
@@ -170,13 +169,13 @@ def build_index(
     from mmid.build import update_index
     from mmid.copies import copy_library, embed_copies
     from mmid.encoders import pick_device
-    from mmid.index import library_of
     from mmid.library import scan_library
     from mmid.pretrained import load_model
     from mmid.render import pick_soundfonts
+    from mmid.store import library_of, store_at
 
-    folder = index or default_index()
-    library = library or library_of(folder)
+    place = store_at(index)
+    library = library or library_of(place)
     loaded = load_model(model, pick_device(device))
     with progress() as tell:
         if copies:
@@ -185,7 +184,7 @@ def build_index(
             items = copy_library(list(items), pick_soundfonts(soundfont), copies, grid, jobs)
             embed = partial(embed_copies, collapse=collapse)
             report = build(
-                folder,
+                place,
                 items,
                 loaded,
                 lambda n: tell("Indexing", n, count),
@@ -194,7 +193,7 @@ def build_index(
             )
         else:
             report = update_index(
-                folder,
+                place,
                 library,
                 loaded,
                 kind,
@@ -203,10 +202,10 @@ def build_index(
                 every=every,
                 progress=tell,
             )
-    _say_what_was_built(report, folder)
+    _say_what_was_built(report, place.where)
 
 
-def _say_what_was_built(report: BuildReport, folder: Path) -> None:
+def _say_what_was_built(report: BuildReport, where: str) -> None:
     for bad in report.bad:
         note(f"left out: {bad.reason}")
     what = [(n, getattr(report, n)) for n in ("added", "changed", "moved", "unchanged", "gone")]
@@ -214,7 +213,7 @@ def _say_what_was_built(report: BuildReport, folder: Path) -> None:
     remark(
         f"{report.items} {'pieces' if report.kind == 'midi' else 'recordings'},"
         f" {report.seconds_of_music / 3600:.1f} hours of music,"
-        f" {report.snippets} snippets in {folder}"
+        f" {report.snippets} snippets in {where}"
     )
     if report.bad:
         files = report.items + len(report.bad)
@@ -247,8 +246,9 @@ def _run_demo(folder: Path) -> None:
 
     library, recording = prepare_demo(folder)
     remark(f"wrote a library of {len(list(library.iterdir()))} public-domain tunes")
-    build_index([library], index=folder / "index")
-    identifier, _ = open_identifier(folder / "index")
+    index = str(folder / "index")
+    build_index([library], index=index)
+    identifier, _ = open_identifier(index)
     from mmid.report import answer_table
 
     stdout.print(answer_table(identifier.identify_file(recording)))

@@ -29,6 +29,9 @@ ORDER = [
         "index",
         "embed",
         "writer",
+        "milvus",
+        "served",
+        "store",
         "build",
         "upkeep",
     ),
@@ -105,7 +108,7 @@ def test_every_module_says_what_it_is(path):
     assert text.count("\n") <= MOST_LINES
 
 
-HEAVY = ("torch", "torchaudio", "av", "hnswlib", "pretty_midi")
+HEAVY = ("torch", "torchaudio", "av", "hnswlib", "pretty_midi", "pymilvus", "ray")
 
 
 def loaded_by(code: str) -> list[str]:
