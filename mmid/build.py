@@ -33,6 +33,7 @@ from mmid.library import (
 from mmid.pending import Embedded, Pending
 from mmid.pieces import Entry
 from mmid.store import Library, Place, Store, store_at
+from mmid.workers import Engine, parallel
 from mmid.writer import Origin
 
 
@@ -148,6 +149,7 @@ def update_index(
     keep_missing: bool = False,
     anew: bool = False,
     every: int | None = None,
+    engine: Engine = parallel,
     progress: Tell = quiet,
 ) -> BuildReport:
     """Bring an index up to its library; the first time, build it.
@@ -172,6 +174,8 @@ def update_index(
         Embed every file again.
     every : int, optional
         As of `mmid.embed.embed_whole`; by default as the index that is there, if any.
+    engine : Engine
+        What embeds, if not the processes of this machine; it does so on CPUs.
     progress : callable
         Told ``(what, done, total)``.
 
@@ -193,10 +197,9 @@ def update_index(
         if anew:
             pending.clear()
         update = _Update(old, pending, {item_name(path, root): path for path in files})
+        embed = partial(embed_item, every=every)
         try:
-            for done, _ in enumerate(
-                update.embed(root, model, what, partial(embed_item, every=every), jobs), 1
-            ):
+            for done, _ in enumerate(update.embed(root, model, what, embed, jobs, engine), 1):
                 progress("Indexing", done, len(files))
         finally:
             pending.flush()
@@ -258,7 +261,13 @@ class _Update:
         self.bad: list[BadFile] = []
 
     def embed(
-        self, root: Path, model: Checkpoint, kind: Kind, embed: Embed, jobs: int | None
+        self,
+        root: Path,
+        model: Checkpoint,
+        kind: Kind,
+        embed: Embed,
+        jobs: int | None,
+        engine: Engine,
     ) -> Iterator[str]:
         """Embed what is not known; yields the name of each file that is done."""
         unknown = []
@@ -271,7 +280,7 @@ class _Update:
                 yield name
         paths = [self._files[name] for name in unknown]
         for name, item in zip(
-            unknown, embed_files(paths, root, kind, model, embed, jobs), strict=True
+            unknown, embed_files(paths, root, kind, model, embed, jobs, engine), strict=True
         ):
             if isinstance(item, BadFile):
                 self.bad.append(item)

@@ -156,6 +156,14 @@ def build_index(
     keep_missing: Annotated[
         bool, typer.Option(help="Keep what the library folders do not hold any more.")
     ] = False,
+    engine: Annotated[
+        str,
+        typer.Option(
+            metavar="[local|ray|ray://HOST:PORT]",
+            help="Embed in processes of this machine, or on the CPUs of a Ray cluster.",
+            rich_help_panel="Machine",
+        ),
+    ] = "local",
     model: Model = None,
     device: Device = "auto",
     jobs: Jobs = None,
@@ -167,15 +175,22 @@ def build_index(
     """
     from mmid.build import build_index as build
     from mmid.build import update_index
+    from mmid.cluster import engine_named
     from mmid.copies import copy_library, embed_copies
     from mmid.encoders import pick_device
     from mmid.library import scan_library
     from mmid.pretrained import load_model
     from mmid.render import pick_soundfonts
     from mmid.store import library_of, store_at
+    from mmid.workers import parallel
 
     place = store_at(index)
     library = library or library_of(place)
+    cluster = engine_named(engine)
+    if cluster:
+        if copies or device not in ("auto", "cpu"):
+            raise typer.BadParameter("a cluster embeds on CPUs, and makes no --copies")
+        library, device = [path.absolute() for path in library], "cpu"
     loaded = load_model(model, pick_device(device))
     with progress() as tell:
         if copies:
@@ -200,6 +215,7 @@ def build_index(
                 jobs=jobs,
                 keep_missing=keep_missing,
                 every=every,
+                engine=cluster or parallel,
                 progress=tell,
             )
     _say_what_was_built(report, place.where)

@@ -17,7 +17,7 @@ MODULES = sorted(FOLDER.glob("*.py"))
 # The line from a file to an answer, then the side branch that trains, then what uses both.
 ORDER = [
     *("__init__", "errors", "choices", "params", "defaults"),
-    *("console", "tables", "whole", "workers"),
+    *("console", "tables", "whole", "workers", "cluster"),
     *("_torchaudio", "audio", "smf", "midi", "triples", "tune", "abc"),
     *("features", "transcriber", "pathways", "encoders", "checkpoint"),
     *("library", "hub", "weights", "pretrained"),
