@@ -143,7 +143,7 @@ def test_results_come_in_order(cluster):
 
 
 def test_what_kills_every_worker_is_given_up(cluster):
-    with pytest.raises(MmidError, match="gave a task up: .*died"):
+    with pytest.raises(MmidError, match=r"gave a task up: .*died"):
         list(RayCluster(retries=0)(die, [1]))
 
 

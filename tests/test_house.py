@@ -40,7 +40,7 @@ ORDER = [
     *("inputs", "batch", "targets", "playlist", "sidecar", "aligned"),
     *("api", "listen"),
     *("losses", "metrics", "render", "renderings", "augment", "corpus", "data", "cca"),
-    *("copies", "figures", "autoencoders", "experiment", "tasks", "train"),
+    *("copies", "figures", "autoencoders", "experiment", "ranks", "tasks", "train"),
     *("bootstrap", "chroma", "basicpitch", "fingerprints", "baselines"),
     *(
         "rough",
