@@ -65,6 +65,7 @@ ORDER = [
         "sinks",
         "demo",
         "ablation",
+        "simulate",
     ),
     *("cli_shell", "cli_options", "cli_doctor", "cli_eval", "cli_figures", "cli_index"),
     *("cli_listen", "cli_model", "cli_query", "cli_train", "cli", "__main__"),
