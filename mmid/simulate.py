@@ -140,7 +140,7 @@ def quantised(vectors: Tensor, bits: int) -> Tensor:
         return vectors
     steps = (2**bits - 1) / (2 * RANGE)
     whole: Tensor = ((vectors.clamp(-RANGE, RANGE) + RANGE) * steps).round()
-    return whole / steps - RANGE
+    return whole / steps - RANGE  # type: ignore[no-any-return]
 
 
 def moved(vectors: Tensor, closeness: float, seed: Sequence[int]) -> Tensor:
@@ -149,7 +149,7 @@ def moved(vectors: Tensor, closeness: float, seed: Sequence[int]) -> Tensor:
     noise = torch.randn((len(vectors) + 1, vectors.shape[1]), generator=generator)
     size = np.sqrt((1 / closeness**2 - 1) / (2 * vectors.shape[1]))
     noisy: Tensor = vectors + size * (noise[1:] + noise[:-1])
-    return noisy / noisy.norm(dim=1, keepdim=True)
+    return noisy / noisy.norm(dim=1, keepdim=True)  # type: ignore[no-any-return]
 
 
 class _Nearest:
