@@ -19,8 +19,7 @@ from mmid.identify import Identifier, Trace
 from mmid.midi import write_midi
 from mmid.params import FeatureParams
 from mmid.query import Score
-from mmid.targets import target_paths
-from mmid.whole import written_whole
+from mmid.targets import target_paths, written_target
 
 SUFFIXES = (".mid", ".midi")
 ENDING = ".aligned.mid"
@@ -112,7 +111,7 @@ class AlignedMidi:
         notes = warp_notes(score.transposed(found.candidate.transpose).notes, path)
         for side in ("onset", "offset"):
             notes[side] += self._start
-        with written_whole(target) as part:
+        with written_target(target) as part:
             write_midi(notes, part)
 
     def close(self) -> None:

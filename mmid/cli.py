@@ -226,9 +226,11 @@ def _say_what_was_built(report: BuildReport, where: str) -> None:
         note(f"left out: {bad.reason}")
     what = [(n, getattr(report, n)) for n in ("added", "changed", "moved", "unchanged", "gone")]
     remark(", ".join(f"{count} {name}" for name, count in what if count))
+    held = "piece" if report.kind == "midi" else "recording"
+    minutes = report.seconds_of_music / 60
+    length = f"{minutes / 60:.1f} hours" if minutes >= 60 else f"{minutes:.1f} minutes"
     remark(
-        f"{report.items} {'pieces' if report.kind == 'midi' else 'recordings'},"
-        f" {report.seconds_of_music / 3600:.1f} hours of music,"
+        f"{report.items} {held}{'s' * (report.items != 1)}, {length} of music,"
         f" {report.snippets} snippets in {where}"
     )
     if report.bad:

@@ -288,7 +288,10 @@ def _deliver(data: object, tables: list[Table], json_lines: bool, out: Path | No
         for table in tables:
             stdout.print(table)
     if out:
-        out.write_text(json.dumps(data, indent=1))
+        from mmid.targets import written_target
+
+        with written_target(out) as part:
+            part.write_text(json.dumps(data, indent=1))
 
 
 def _gate(name: str, reached: float, wanted: float | None) -> None:

@@ -14,6 +14,7 @@ from mmid.cli_eval import evaluation
 from mmid.cli_options import Device, Index, JsonFlag, Model, parse_sizes
 from mmid.console import progress, remark, stdout
 from mmid.report import clock
+from mmid.tables import FittingTable
 
 if TYPE_CHECKING:
     from mmid.figures import LossCurves
@@ -148,7 +149,7 @@ def _show(data: object, table: Table, json_lines: bool) -> None:
 
 def curve_table(curves: LossCurves, name: str) -> Table:
     """Return a run's first, best and last epoch."""
-    table = Table("", "epoch", "training loss", "validation loss", title=escape(name))
+    table = FittingTable("", "epoch", "training loss", "validation loss", title=escape(name))
     for what, place in (("first", 0), ("best", curves.best), ("last", -1)):
         losses = (f"{values[place]:.4f}" for values in (curves.train, curves.valid))
         table.add_row(what, str(curves.epochs[place]), *losses)
@@ -157,7 +158,9 @@ def curve_table(curves: LossCurves, name: str) -> Table:
 
 def space_table(report: SpaceReport) -> Table:
     """Return what was measured of the shared space."""
-    table = Table("measure", "value", title=f"{report.pairs} matching snippets", show_header=False)
+    table = FittingTable(
+        "measure", "value", title=f"{report.pairs} matching snippets", show_header=False
+    )
     table.add_row("modality gap", f"{report.gap:.3f}")
     table.add_row("mean cosine, matching", f"{report.matching:.3f}")
     table.add_row("mean cosine, random", f"{report.random:.3f}")
@@ -170,7 +173,7 @@ def length_table(report: LengthReport) -> Table:
     """Return every roll frame rate's differences in length and lags, in frames."""
     seconds = [song.seconds for song in report.songs]
     span = f"{clock(min(seconds))} to {clock(max(seconds))}"
-    table = Table(title=f"{len(seconds)} songs of {span}, in frames")
+    table = FittingTable(title=f"{len(seconds)} songs of {span}, in frames")
     for name in ("roll frame rate", "length: least", "most", "mean |d|"):
         table.add_column(name, justify="left" if name == "roll frame rate" else "right")
     for name in ("lag at the end: least", "most", "median |lag|"):
@@ -187,7 +190,7 @@ def search_table(report: SearchReport) -> Table:
     title = f"{report.queries} queries on one thread, each alone / all in batches"
     if report.jitter:
         title += f"; sizes over {report.available:,} hold copies with noise of {report.jitter:g}"
-    table = Table(title=title)
+    table = FittingTable(title=title)
     heads = ("brute force, ms a query", "HNSW, ms a query", "times faster", "build, s", "graph, MB")
     for head in ("vectors", *heads, "error@1", f"error@{report.neighbours}"):
         table.add_column(head, justify="right")

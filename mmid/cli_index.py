@@ -9,6 +9,7 @@ import typer
 
 from mmid.cli_options import Device, Index, Jobs, JsonFlag, Model
 from mmid.console import note, progress, remark, stdout
+from mmid.errors import label
 
 index_app = typer.Typer(help="Look at an index, and look after it.", no_args_is_help=True)
 
@@ -58,7 +59,7 @@ def remove(
     with progress() as tell:
         removed = remove_pieces(store_at(index), pieces, tell)
     for name in removed:
-        remark(f"removed: {name}")
+        remark(f"removed: {label(name)}")
 
 
 @index_app.command(epilog="Example: mmid index verify")
@@ -83,7 +84,8 @@ def verify(index: Index = None, as_json: JsonFlag = False) -> None:
             stdout.print(f"recall of the graph against exact search: {found.recall:.1%}")
         for what, names in (("gone", found.missing), ("changed", found.changed)):
             if names:
-                stdout.print(f"{len(names)} files {what}, {names[0]} the first", markup=False)
+                first = label(names[0])
+                stdout.print(f"{len(names)} files {what}, {first} the first", markup=False)
     if found.faults:
         raise typer.Exit(1)
     if not as_json:

@@ -13,6 +13,7 @@ import typer
 from mmid.cli_options import Device, Index, Model, TransposeOption
 from mmid.cli_shell import Terminated
 from mmid.console import remark, remarks_shown, stderr, stdout
+from mmid.errors import label
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,7 +65,7 @@ def listen(
     played = listening.file_source(from_file, fast=fast) if from_file else None
     source = nullcontext(played) if played else listening.microphone(device_name)
     with source as sound, _shown(json_lines) as show:
-        remark(f"listening to {sound.name}")
+        remark(f"listening to {label(sound.name)}")
         guesses = listening.listen(
             opened, sound, seconds, transpose=key, top=top, min_confidence=min_confidence
         )
@@ -102,8 +103,6 @@ def _shown(json_lines: bool) -> Iterator[Show]:
 
 
 def _describe(guess: Guess) -> str:
-    from mmid.errors import label
-
     heard = f"{guess.heard:4.0f} s"
     if guess.silent:
         return f"{heard}  silence; is the microphone on, and may the terminal use it?"

@@ -216,10 +216,10 @@ def _model_and_index(index: str | os.PathLike[str] | None, model: str | None) ->
 def _find_model(model: str | None) -> tuple[str, str]:
     """Return a model's name, and where it is; ``hub`` where it was not fetched yet."""
     from mmid.hub import SCHEME, HubFile
-    from mmid.weights import list_models
+    from mmid.weights import list_models, read_registry
 
     listed = {known.name: known.where for known in list_models()}
-    name = model or next(known.name for known in list_models() if known.default)
+    name = model or read_registry().default
     if name.startswith(SCHEME):
         name = str(HubFile.parse(name))
         return name, listed.get(name, "hub")

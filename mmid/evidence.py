@@ -7,10 +7,14 @@ piece time upwards where the two are set against each other, so a tempo ratio is
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
+from io import BytesIO
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -18,12 +22,20 @@ from mmid.answer import Identification, Match
 from mmid.batch import Answered
 from mmid.errors import label
 from mmid.features import band_centres
-from mmid.figures import COLOURS, DOTS_PER_INCH, STYLE, SUFFIXES, check_target, save_whole
+from mmid.figures import (
+    COLOURS,
+    DOTS_PER_INCH,
+    STYLE,
+    SUFFIXES,
+    check_drawing,
+    check_target,
+    save_whole,
+)
 from mmid.identify import NEIGHBOURS, Asked, Identifier, Trace
 from mmid.params import FeatureParams
 from mmid.query import Heard, Query, Score, Sound
 from mmid.report import clock
-from mmid.targets import target_paths
+from mmid.targets import target_paths, written_target
 from mmid.transcriber import LOWEST, PITCHES
 from mmid.vote import Candidate, nearest
 
@@ -114,6 +126,14 @@ class Picture:
     others: Points
     passage: Passage | None
 
+    @cached_property
+    def png(self) -> bytes:
+        """Return it drawn, as a PNG file holds it; drawn once, however many show it."""
+        file = BytesIO()
+        with _drawn(self) as figure:
+            figure.savefig(file, format="png")
+        return file.getvalue()
+
 
 def picture_paths(plot: Path, queries: Sequence[Path]) -> list[Path]:
     """Say where the pictures of queries go, as `mmid.targets.target_paths` does.
@@ -123,12 +143,22 @@ def picture_paths(plot: Path, queries: Sequence[Path]) -> list[Path]:
     MmidError
         If matplotlib is missing, or as `mmid.targets.target_paths` does.
     """
-    check_target(Path(f"picture{SUFFIXES[0]}"))
+    check_drawing()
     return target_paths(plot, queries, SUFFIXES, SUFFIXES[0])
 
 
+_gathered: WeakKeyDictionary[Answered, Picture | None] = WeakKeyDictionary()
+"""What was collected for answers that are not let go yet."""
+
+
 def gather_evidence(identifier: Identifier, answered: Answered) -> Picture | None:
-    """Collect what speaks for the first match of an answer; None where the file failed."""
+    """Collect what speaks for the first match of an answer, once; None where the file failed."""
+    if answered not in _gathered:
+        _gathered[answered] = _gather(identifier, answered)
+    return _gathered[answered]
+
+
+def _gather(identifier: Identifier, answered: Answered) -> Picture | None:
     answer, query, asked = answered.answer, answered.query, answered.asked
     if query is None or asked is None:
         return None
@@ -196,6 +226,18 @@ def draw_evidence(picture: Picture, path: Path) -> None:
         If matplotlib is missing or the file cannot be written.
     """
     check_target(path)
+    if path.suffix.lower() == ".png":
+        with written_target(path) as part:
+            part.write_bytes(picture.png)
+    else:
+        with _drawn(picture) as figure:
+            save_whole(figure, path)
+
+
+@contextmanager
+def _drawn(picture: Picture) -> Iterator[Any]:
+    """Draw it as a matplotlib figure, to be saved in the same style."""
+    check_drawing()
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -208,7 +250,7 @@ def draw_evidence(picture: Picture, path: Path) -> None:
         _draw_passage(found, picture)
         _draw_points(votes, picture)
         _draw_scores(scores, picture.answer.matches)
-        save_whole(figure, path)
+        yield figure
 
 
 def _title(answer: Identification) -> str:

@@ -5,13 +5,11 @@ from __future__ import annotations
 from base64 import b64encode
 from dataclasses import dataclass
 from io import BytesIO
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from mmid.batch import Answered
 from mmid.clip import MEDIA_TYPE, encode_clip
 from mmid.errors import MmidError
-from mmid.evidence import Picture, draw_evidence, gather_evidence
+from mmid.evidence import Picture, gather_evidence
 from mmid.identify import Identifier
 from mmid.report import clock
 from mmid.roll import Roll, draw_roll
@@ -89,21 +87,18 @@ def _sound(evidence: Picture, start: float, seconds: float, remarks: list[str]) 
 
 def _picture(evidence: Picture, remarks: list[str]) -> str | None:
     try:
-        with TemporaryDirectory() as folder:
-            path = Path(folder, "evidence.png")
-            draw_evidence(evidence, path)
-            return _address("image/png", _smaller(path))
+        return _address("image/png", _smaller(evidence.png))
     except MmidError as error:
         remarks.append(f"No picture: {error}")
         return None
 
 
-def _smaller(path: Path) -> bytes:
+def _smaller(picture: bytes) -> bytes:
     """Return a picture with fewer colours."""
     from PIL import Image
 
     file = BytesIO()
-    with Image.open(path) as image:
+    with Image.open(BytesIO(picture)) as image:
         plain = image.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
         plain.save(file, "PNG", optimize=True)
     return file.getvalue()

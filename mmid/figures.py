@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mmid.errors import MmidError
-from mmid.whole import written_whole
+from mmid.targets import check_file, written_target
 
 SUFFIXES = (".png", ".svg")
 PANEL_INCHES = (5.2, 4.4)
@@ -123,13 +123,20 @@ def check_target(path: Path) -> Path:
     MmidError
         If the suffix is not .png or .svg, the folder is missing, or matplotlib is.
     """
-    if path.suffix.lower() not in SUFFIXES:
-        raise MmidError(f"{path}: a figure is a {' or '.join(SUFFIXES)} file; give such a name")
-    if not path.parent.is_dir():
-        raise MmidError(f"{path}: no folder {path.parent}; make it first")
+    check_drawing()
+    return check_file(path, SUFFIXES)
+
+
+def check_drawing() -> None:
+    """Make sure, before work begins, that figures can be drawn.
+
+    Raises
+    ------
+    MmidError
+        If matplotlib is missing.
+    """
     with train_extra("drawing"):
         import matplotlib  # noqa: F401
-    return path
 
 
 def save_figure(panels: Sequence[Panel], path: Path) -> None:
@@ -207,11 +214,8 @@ def save_whole(figure: Any, path: Path) -> None:
         If the file cannot be written.
     """
     kind = path.suffix.lower().removeprefix(".")
-    try:
-        with written_whole(path) as part:
-            figure.savefig(part, format=kind, metadata={"Date": None} if kind == "svg" else None)
-    except OSError as error:
-        raise MmidError(f"{path}: cannot be written ({error.strerror})") from error
+    with written_target(path) as part:
+        figure.savefig(part, format=kind, metadata={"Date": None} if kind == "svg" else None)
 
 
 @dataclass(frozen=True)

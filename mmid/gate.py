@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 
 from mmid.errors import label
 from mmid.report import length_name
-from mmid.whole import written_whole
+from mmid.targets import written_target
 
 if TYPE_CHECKING:
     from mmid.evaluate import ClipResult, ClipScores
@@ -74,8 +74,14 @@ def _where_right(clip: ClipResult) -> str:
 
 
 def write_junit(results: Sequence[ClipScores], path: Path) -> None:
-    """Write `junit_report` to a file, whole or not at all."""
-    with written_whole(path) as part:
+    """Write `junit_report` to a file, whole or not at all.
+
+    Raises
+    ------
+    MmidError
+        If it cannot be written.
+    """
+    with written_target(path) as part:
         junit_report(results).write(part, encoding="utf-8", xml_declaration=True)
 
 

@@ -29,17 +29,19 @@ from mmid.errors import LibraryIndexError
 from mmid.graph import SEARCH_BREADTH, load_graph
 from mmid.library import file_digest
 from mmid.midi import NOTE_DTYPE
+from mmid.paged import SortedFile
 from mmid.pending import Embedded
 from mmid.pieces import Entry, read_pieces
-from mmid.triples import Agreement, search_triples
+from mmid.triples import Agreement, Passage, search_triples
 from mmid.whole import written_whole
 
-FORMAT = "mmid-index-5"
+FORMAT = "mmid-index-6"
 
 DATA_NAME = re.compile(r"data-[0-9a-f]{12}")
 MANIFEST, CHECKED = "manifest.json", "checked.json"
 VECTORS, PLACES, NOTES = "vectors.npy", "places.npy", "notes.npy"
-PIECES, GRAPH, TRIPLES = "pieces.sqlite", "graph.bin", "triples.npy"
+PIECES, GRAPH = "pieces.sqlite", "graph.bin"
+TRIPLES, FENCES = "triples.npy", "fences.npy"
 
 EXACT_BELOW = 20_000
 """``auto`` searches exactly up to so many snippets: fast enough there, and never wrong."""
@@ -144,7 +146,7 @@ class Checks:
             If it is missing or damaged.
         """
         path = self._data / name
-        cache = name in (GRAPH, TRIPLES)
+        cache = name in (GRAPH, TRIPLES, FENCES)
         mend = "run mmid index rebuild" if cache else "run mmid build-index again"
         try:
             signature = Signature.of(path)
@@ -210,7 +212,7 @@ class LibraryIndex:
     def _open(self) -> None:
         manifest = self.manifest
         self._graph: Any = None
-        self._triples: np.ndarray | None = None
+        self._triples: SortedFile | None = None
         self._exact: Any = None
         self.kind: Kind = manifest["kind"]
         self.checks = Checks(self.folder, self.folder / manifest["data"], manifest["files"])
@@ -318,26 +320,26 @@ class LibraryIndex:
             return self._search_exact(queries, k)
         return labels.astype(np.int64), 1 - distance
 
-    def _load_triples(self) -> np.ndarray:
+    def _load_triples(self) -> SortedFile:
         try:
-            return np.load(self.checks.check(TRIPLES), mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
+            fences = np.load(self.checks.check(FENCES), allow_pickle=False)
+            return SortedFile(self.checks.check(TRIPLES), fences)
         except ValueError as error:
             raise LibraryIndexError(f"{self.folder}: {error}; run mmid index rebuild") from error
 
-    def search_triples(self, notes: np.ndarray, top: int) -> list[Agreement]:
+    def search_triples(self, query: Passage, top: int) -> list[Agreement]:
         """Find the places that note triples of a query agree on, as `mmid.triples` does.
 
         Parameters
         ----------
-        notes : np.ndarray of mmid.midi.NOTE_DTYPE
-            The query's, sorted by onset.
+        query : Passage
         top : int
             Places to return, one a piece.
         """
         if self._triples is None:
             self._triples = self._load_triples()
         firsts = np.array([entry.first_note for entry in self.entries])
-        return search_triples(self._triples, self._notes, firsts, notes, top)
+        return search_triples(self._triples, self._notes, firsts, query, top)
 
     def notes(self, piece: int) -> np.ndarray:
         """Return the notes of a MIDI file, as `mmid.midi.read_midi` read them."""
@@ -350,7 +352,7 @@ class LibraryIndex:
     def faults(self) -> list[str]:
         """Hash every file again and tell what is damaged."""
         found = []
-        for name in (PIECES, VECTORS, PLACES, NOTES, TRIPLES, GRAPH):
+        for name in (PIECES, VECTORS, PLACES, NOTES, TRIPLES, FENCES, GRAPH):
             try:
                 self.checks.check(name, again=True)
             except LibraryIndexError as error:

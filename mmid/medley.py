@@ -21,6 +21,7 @@ from mmid.audio import read_audio, sound_seconds
 from mmid.errors import MmidError, label
 from mmid.library import AUDIO_SUFFIXES
 from mmid.sources import PAIRS_NAME, read_pairs_list
+from mmid.targets import check_file
 from mmid.whole import written_whole
 
 BETWEEN = "|"
@@ -131,8 +132,9 @@ def make_medley(
     Raises
     ------
     MmidError
-        If there are too few recordings, or one cannot be read.
+        If there are too few recordings, one cannot be read, or the medley has no place.
     """
+    check_file(target, (".flac",))
     rng = np.random.default_rng(seed)
     gaps = [applause(rng) for _ in range(pieces - 1)]
     music = 60 * minutes - sum(map(len, gaps)) / SAMPLE_RATE

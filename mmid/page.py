@@ -21,11 +21,11 @@ from markupsafe import Markup
 import mmid
 from mmid.answer import Identification
 from mmid.batch import Answered
-from mmid.errors import MmidError, label
+from mmid.errors import label
 from mmid.exhibit import CLIP_SECONDS, Exhibit, prepare_exhibit
 from mmid.identify import Identifier
 from mmid.report import clock
-from mmid.whole import written_whole
+from mmid.targets import check_file, written_target
 
 SUFFIXES = (".html", ".htm")
 
@@ -66,7 +66,7 @@ class Page:
     """
 
     def __init__(self, path: Path, identifier: Identifier, start: float = 0.0) -> None:
-        self._path = check_page(path)
+        self._path = check_file(path, SUFFIXES)
         self._identifier, self._start = identifier, start
         self._templates = _templates()
         self._parts = TemporaryFile(dir=path.parent)  # noqa: SIM115, `close` closes it
@@ -106,44 +106,13 @@ class Page:
             parts=self._read(),
             full=self._size >= MOST_BYTES,
         )
-        try:
-            with written_whole(self._path) as part:
-                stream.dump(str(part), "utf-8")
-        except OSError as error:
-            raise _unwritable(self._path, error) from error
+        with written_target(self._path) as part:
+            stream.dump(str(part), "utf-8")
 
     def _read(self) -> Iterator[Markup]:
         self._parts.truncate(self._written)  # what an interrupt cut short goes
         self._parts.seek(0)
         return (Markup(line.decode()) for line in self._parts)
-
-
-def check_page(path: Path) -> Path:
-    """Make sure, before work begins, that a page has a place.
-
-    Returns
-    -------
-    Path
-        The path given.
-
-    Raises
-    ------
-    MmidError
-        If it is no .html file, or cannot be written.
-    """
-    if path.suffix.lower() not in SUFFIXES:
-        raise MmidError(f"{label(path)}: a report is an .html file; give such a name")
-    if path.is_dir():
-        raise MmidError(f"{label(path)}: cannot be written (it is a folder)")
-    try:
-        TemporaryFile(dir=path.parent).close()
-    except OSError as error:
-        raise _unwritable(path, error) from error
-    return path
-
-
-def _unwritable(path: Path, error: OSError) -> MmidError:
-    return MmidError(f"{label(path)}: cannot be written ({error.strerror})")
 
 
 def verdict(answer: Identification) -> str:

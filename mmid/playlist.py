@@ -12,8 +12,7 @@ from pathlib import Path
 from mmid.answer import Identification
 from mmid.batch import Answered
 from mmid.errors import MmidError, label
-from mmid.targets import check_file
-from mmid.whole import written_whole
+from mmid.targets import check_file, written_target
 
 SUFFIXES = (".m3u8",)
 UNKNOWN = -1
@@ -73,8 +72,5 @@ class Playlist:
             If it cannot be written.
         """
         text = "".join(f"{line}\n" for line in self._lines)
-        try:
-            with written_whole(self._path) as part:
-                part.write_bytes(text.encode("utf-8", "surrogateescape"))
-        except OSError as error:
-            raise MmidError(f"{label(self._path)}: cannot be written ({error.strerror})") from error
+        with written_target(self._path) as part:
+            part.write_bytes(text.encode("utf-8", "surrogateescape"))

@@ -42,10 +42,13 @@ def clock(seconds: float | None) -> str:
 
     Examples
     --------
-    >>> clock(75.25)
-    '1:15.2'
+    >>> clock(75.25), clock(59.97)
+    ('1:15.2', '1:00.0')
     """
-    return "" if seconds is None else f"{int(seconds // 60)}:{seconds % 60:04.1f}"
+    if seconds is None:
+        return ""
+    minutes, tenths = divmod(round(10 * seconds), 600)
+    return f"{minutes}:{tenths / 10:04.1f}"
 
 
 def length_name(seconds: float | None) -> str:
@@ -62,20 +65,25 @@ def length_name(seconds: float | None) -> str:
 def answer_table(answer: Identification) -> Table:
     """Return the matches of a recording or a MIDI file, best first."""
     verdict = "" if answer.matched else "  [yellow]not in this library, or not sure[/]"
-    table = FittingTable(
-        title=f"{escape(label(answer.query))}  ({clock(answer.seconds)}){verdict}",
-        title_justify="left",
-    )
-    for name in ("", "piece", "confidence", "votes", "notes", "position", "tempo", "key"):
-        table.add_column(name, justify="left" if name == "piece" else "right")
+    title = f"{escape(label(answer.query))}  ({clock(answer.seconds)}){verdict}"
+    table = FittingTable("", title=title)
+    table.add_name_column("piece")
+    keys = _keys(answer.matches)
+    for name in ("confidence", "votes", "notes", "position", "tempo", *keys):
+        table.add_column(name, justify="right")
     for rank, match in enumerate(answer.matches, 1):
         style = "bold green" if rank == 1 and answer.matched else ""
-        table.add_row(str(rank), *_cells(match), style=style)
+        table.add_row(str(rank), *_cells(match)[: 6 + len(keys)], style=style)
     return table
 
 
+def _keys(matches: Sequence[Match]) -> tuple[str, ...]:
+    """Return the heading of the column of keys, where any is not the piece's own."""
+    return ("key",) if any(match.transpose for match in matches) else ()
+
+
 def _cells(match: Match) -> tuple[str, ...]:
-    place = f"{clock(match.start)} - {clock(match.end)}" if match.start is not None else "?"
+    place = f"{clock(match.start)}-{clock(match.end)}" if match.start is not None else "?"
     return (
         "\n".join(escape(label(name)) for name in (match.piece, *(f"= {n}" for n in match.also))),
         f"{match.confidence:.0%}",
@@ -89,16 +97,19 @@ def _cells(match: Match) -> tuple[str, ...]:
 
 def timeline_table(timeline: Timeline) -> Table:
     """Return what was played from when to when, and the gaps between."""
-    title = f"{escape(timeline.query)}  ({clock(timeline.seconds)})"
-    table = Table(title=title, title_justify="left")
-    for name in ("from", "to", "piece", "position", "tempo", "key", "confidence"):
-        table.add_column(name, justify="left" if name == "piece" else "right")
+    table = FittingTable(title=f"{escape(label(timeline.query))}  ({clock(timeline.seconds)})")
+    table.add_column("from", justify="right")
+    table.add_column("to", justify="right")
+    table.add_name_column("piece")
+    keys = _keys([one.match for one in timeline.played])
+    for name in ("confidence", "position", "tempo", *keys):
+        table.add_column(name, justify="right")
     rows: list[tuple[float, float, tuple[str, ...], str]] = [
         (start, end, ("-",), "dim") for start, end in timeline.gaps
     ]
     for one in timeline.played:
-        name, confidence, _, _, place, tempo, key = _cells(one.match)
-        rows.append((one.start, one.end, (name, place, tempo, key, confidence), ""))
+        name, confidence, _, _, *place = _cells(one.match)
+        rows.append((one.start, one.end, (name, confidence, *place[: 2 + len(keys)]), ""))
     for start, end, cells, style in sorted(rows):
         table.add_row(clock(start), clock(end), *cells, style=style)
     return table
@@ -111,19 +122,23 @@ def told_table(scores: TimelineScores) -> Table:
     figures = scores.to_dict()
     errors = [_error(figures[f"median_{side}_error"]) for side in ("start", "end")]
     title = (
-        f"{escape(scores.query)}: {scores.right} of {len(scores.results)} pieces right in order,"
-        f" {scores.told} told\n"
+        f"{escape(label(scores.query))}: {scores.right} of {len(scores.results)}"
+        f" pieces right in order, {scores.told} told\n"
         f"starts within {NEAR_SECONDS:g} s: {figures['starts_near']}, median error {errors[0]}\n"
         f"ends within {NEAR_SECONDS:g} s: {figures['ends_near']}, median error {errors[1]}\n"
         f"took {figures['share_of_real_time']:.1%} of the time it lasts"
     )
-    table = Table(title=title, title_justify="left")
-    for name in ("from", "to", "played", "told as", "start", "end"):
-        table.add_column(name, justify="left" if name in ("played", "told as") else "right")
+    table = FittingTable(title=title)
+    for name in ("from", "to"):
+        table.add_column(name, justify="right")
+    for name in ("played", "told as"):
+        table.add_name_column(name)
+    for name in ("start", "end"):
+        table.add_column(name, justify="right")
     for one in scores.results:
         off = _error(one.start_error, "+"), _error(one.end_error, "+")
-        named = "" if one.piece is None else escape(one.piece)
-        table.add_row(clock(one.start), clock(one.end), escape(one.id), named, *off)
+        named = escape(label(one.piece or ""))
+        table.add_row(clock(one.start), clock(one.end), escape(label(one.id)), named, *off)
     return table
 
 
@@ -193,12 +208,16 @@ def flat_answer(answer: Identification) -> dict[str, Any]:
 
 def pieces_table(entries: Sequence[Entry]) -> Table:
     """Return the items of an index as a table."""
-    table = FittingTable(title=f"{len(entries)} in the index", title_justify="left")
-    for name in ("name", "title", "length", "snippets"):
-        table.add_column(name, justify="left" if name in ("name", "title") else "right")
+    table = FittingTable(title=f"{len(entries)} in the index")
+    titled = any(entry.title for entry in entries)
+    for name in ("name", *["title"] * titled):
+        table.add_name_column(name)
+    for name in ("length", "snippets"):
+        table.add_column(name, justify="right")
     for entry in entries:
-        title = escape(entry.title or "")
-        table.add_row(escape(entry.name), title, clock(entry.seconds), str(entry.count))
+        names = (entry.name, *[entry.title or ""] * titled)
+        shown = (escape(label(name)) for name in names)
+        table.add_row(*shown, clock(entry.seconds), str(entry.count))
     return table
 
 
@@ -214,7 +233,9 @@ def info_table(facts: dict[str, Any]) -> Table:
             value = f"{value:.2f}"
         elif isinstance(value, (tuple, list)):
             apart = "\n" if any(isinstance(part, str) for part in value) else ", "
-            value = apart.join(map(str, value))
+            value = apart.join(label(str(part)) for part in value)
+        else:
+            value = label(str(value))
         table.add_row(name, escape(str(value)))
     return table
 
@@ -229,11 +250,13 @@ def _flat(facts: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
 
 def models_table(models: Sequence[Listed]) -> Table:
     """Return models, one a row, the default one starred."""
-    table = FittingTable("", "model", "where")
+    table = FittingTable("")
+    table.add_name_column("model")
+    table.add_column("where")
     table.add_column("size", justify="right")
     for model in models:
         size = "" if model.bytes is None else f"{model.bytes / 1e6:.1f} MB"
-        table.add_row("*" if model.default else "", escape(model.name), model.where, size)
+        table.add_row("*" if model.default else "", escape(label(model.name)), model.where, size)
     return table
 
 
@@ -242,7 +265,8 @@ STATE_STYLES = {"ok": "green", "absent": "yellow", "broken": "bold red"}
 
 def findings_table(findings: Sequence[Finding]) -> Table:
     """Return what a look at the installation found, with the way out of what is wrong."""
-    table = FittingTable("", "", "found", box=None, padding=(0, 2, 0, 0))
+    table = FittingTable("", "")
+    table.add_name_column("found")
     for finding in findings:
         state = f"[{STATE_STYLES[finding.state]}]{finding.state}[/]"
         lines = [finding.said, f"-> {finding.mend}"] if finding.mend else [finding.said]
@@ -292,7 +316,7 @@ def clip_table(results: list[ClipScores]) -> Table:
     compared = any(row.lead is not None for row in results)
     asked_absent = any(row.auroc is not None for row in results)
     title = "within: 95 % bootstrap interval over pieces, in percent"
-    table = FittingTable(title=title, title_justify="left", padding=(0, 1, 0, 0))
+    table = FittingTable(title=title)
     columns = ["system"] * compared
     columns += ["clip", "clips", "top-1", "within", "top-5", "MRR", "matched", "start error"]
     columns += ["AUROC, absent", "matched, absent", "accepted at 95 %"] * asked_absent
@@ -329,11 +353,14 @@ def recording_table(results: list[ClipScores]) -> Table:
     results = [row for row in results if row.lead is None]
     names = list(dict.fromkeys(clip.source for row in results for clip in row.results))
     lengths = [length_name(row.seconds) for row in results]
-    table = FittingTable("asked about", *lengths, title="right first answers")
+    table = FittingTable(title="right first answers")
+    table.add_name_column("asked about")
+    for length in lengths:
+        table.add_column(length, justify="right")
     for name in names:
         cells = []
         for row in results:
             clips = [clip for clip in row.results if clip.source == name]
             cells.append(f"{sum(clip.rank == 1 for clip in clips)}/{len(clips)}")
-        table.add_row(escape(name), *cells)
+        table.add_row(escape(label(name)), *cells)
     return table

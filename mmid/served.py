@@ -28,12 +28,13 @@ from mmid.choices import Kind, Search
 from mmid.console import Tell, quiet, stage
 from mmid.defaults import cache_folder
 from mmid.errors import LibraryIndexError
-from mmid.index import FORMAT, NOTES, PIECES, TRIPLES, Manifest
+from mmid.index import FENCES, FORMAT, NOTES, PIECES, TRIPLES, Manifest
 from mmid.midi import NOTE_DTYPE
 from mmid.milvus import Address, Milvus, Range
+from mmid.paged import SortedFile, fences_of
 from mmid.pending import Embedded
 from mmid.pieces import Entry, read_pieces, write_pieces
-from mmid.triples import Agreement, library_tokens, search_triples
+from mmid.triples import Agreement, Passage, library_tokens, search_triples
 from mmid.writer import Origin, store_array, writing
 
 PLACE_BITS = 24
@@ -91,8 +92,9 @@ class _Copy:
     def notes(self) -> np.ndarray:
         return np.load(self.folder / NOTES, mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
 
-    def triples(self) -> np.ndarray:
-        return np.load(self.folder / TRIPLES, mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
+    def triples(self) -> SortedFile:
+        fences = np.load(self.folder / FENCES, allow_pickle=False)
+        return SortedFile(self.folder / TRIPLES, fences)
 
 
 class ServedIndex:
@@ -159,10 +161,10 @@ class ServedIndex:
         pieces = np.searchsorted(self._firsts, rows, side="right") - 1
         return pieces, rows - self._firsts[pieces]
 
-    def search_triples(self, notes: np.ndarray, top: int) -> list[Agreement]:
+    def search_triples(self, query: Passage, top: int) -> list[Agreement]:
         """Find the places that note triples of a query agree on, as `mmid.triples` does."""
         firsts = np.array([entry.first_note for entry in self.entries])
-        return search_triples(self._triples, self._notes, firsts, notes, top)
+        return search_triples(self._triples, self._notes, firsts, query, top)
 
     def notes(self, piece: int) -> np.ndarray:
         """Return the notes of a MIDI file, as `mmid.midi.read_midi` read them."""
@@ -307,7 +309,9 @@ class MilvusStore:
             replace(e, first_note=int(first))
             for e, first in zip(entries, first_note[:-1], strict=True)
         ]
-        np.save(folder / TRIPLES, library_tokens(notes, first_note[:-1].tolist()))
+        triples = library_tokens(notes, first_note[:-1].tolist())
+        np.save(folder / TRIPLES, triples)
+        np.save(folder / FENCES, fences_of(triples))
         write_pieces(folder / PIECES, entries)
         (folder / "header.json").write_text(json.dumps(asdict(header)))
 

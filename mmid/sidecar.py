@@ -16,7 +16,7 @@ from typing import Any
 from mmid import __version__
 from mmid.batch import Answered
 from mmid.errors import MmidError, label
-from mmid.whole import written_whole
+from mmid.targets import written_target
 
 SUFFIX = ".mmid.json"
 KEYS = {"mmid", "model", "index", "answer"}
@@ -75,13 +75,10 @@ class Sidecars:
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:
-    try:
+    with written_target(path) as part:
         if os.path.lexists(path) and not _is_own(path):
             raise MmidError(f"{label(path)}: not written by mmid, and left as it is")
-        with written_whole(path) as part:
-            part.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
-    except OSError as error:
-        raise MmidError(f"{label(path)}: cannot be written ({error.strerror})") from error
+        part.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
 def _is_own(path: Path) -> bool:

@@ -3,26 +3,59 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console, ConsoleOptions, RenderResult
-from rich.measure import Measurement
+from rich.measure import Measurement, measure_renderables
 from rich.table import Table
 from rich.text import Text
 
 WIDEST = 10_000
 """Columns; no table needs more."""
 
+NARROWEST = 20
+"""Columns of a name that is folded; narrower ones cannot be read."""
+
+PLAIN: dict[str, Any] = {
+    "box": SIMPLE_HEAD,
+    "padding": (0, 1, 0, 0),
+    "pad_edge": False,
+    "show_edge": False,
+    "title_justify": "left",
+}
+"""How tables look: a rule below the heading, and two spaces between columns."""
+
 
 class FittingTable(Table):
-    """A table that gives each cell a line where the console is too narrow for its columns."""
+    """A plain table that gives each cell a line where the console is too narrow for its columns.
+
+    Names, in columns that overflow by folding, go on in a new line before it comes to that.
+    """
+
+    def __init__(self, *headers: str, **options: Any) -> None:
+        super().__init__(*headers, **{**PLAIN, **options})
+
+    def add_name_column(self, header: str = "") -> None:
+        """Add a column of names, which may be folded."""
+        self.add_column(header, overflow="fold")
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Render it: as a table where no word has to be cut, else cell by cell."""
-        needed = super().__rich_measure__(console, options.update(width=WIDEST)).minimum
-        if needed <= options.max_width or not self.show_header:
+        """Render it: as a table where no word but names has to be cut, else cell by cell."""
+        if self._needed(console, options) <= options.max_width or not self.show_header:
             yield from super().__rich_console__(console, options)
         else:
             yield from self._lines(console)
+
+    def _needed(self, console: Console, options: ConsoleOptions) -> int:
+        """Return how narrow it can be."""
+        wide = options.update(width=WIDEST)
+        needed = super().__rich_measure__(console, wide).minimum
+        for column in self.columns:
+            if column.overflow == "fold":
+                longest = measure_renderables(console, wide, [column.header, *column.cells]).minimum
+                needed -= max(0, longest - NARROWEST)
+        return needed
 
     def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
         """Take no more room than there is."""

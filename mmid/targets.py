@@ -5,11 +5,13 @@ Conventions: places are checked before the work begins, so that no answer is wai
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryFile
 
 from mmid.errors import MmidError, label
+from mmid.whole import written_whole
 
 IS_FOLDER = "cannot be written (it is a folder)"
 
@@ -44,10 +46,29 @@ def check_file(path: Path, suffixes: Sequence[str]) -> Path:
 
 
 def _try_to_write(path: Path) -> None:
-    try:
+    with _told(path):
         TemporaryFile(dir=path.parent).close()
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise MmidError(f"{label(path)}: cannot be written ({error.strerror})") from error
+
+
+@contextmanager
+def written_target(path: Path) -> Iterator[Path]:
+    """Give a place to write a file to, as `mmid.whole.written_whole` does.
+
+    Raises
+    ------
+    MmidError
+        If it cannot be written.
+    """
+    with _told(path), written_whole(path) as part:
+        yield part
 
 
 def target_paths(

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from mmid.answer import Match
+from mmid.answer import Identification, Match
 from mmid.console import Tell, quiet
 from mmid.errors import MmidError
 from mmid.hearing import Source, Tape, hear_stretches, length_of
@@ -43,6 +43,9 @@ TOLL = 0.25
 
 ALMOST = 0.9
 """A piece is still itself, not another version, if it explains so much of what that one does."""
+
+GOING_ON = 0.1
+"""Confidence from which the piece just played is taken to go on: no other is as likely."""
 
 SLOWEST = 0.5
 """Of the tempo voted for: a window that holds an end of a piece may tell its tempo as near 0."""
@@ -154,16 +157,20 @@ def follow(
     MmidError
         If the file cannot be read, or this index and model cannot follow.
     """
-    if not every >= LEAST_EVERY:
-        raise MmidError(f"windows of {every:g} s tell too little: at least {LEAST_EVERY:g} s")
-    if identifier.kind != "midi":
-        raise MmidError("an index of recordings names no pieces to follow: ask one of MIDI files")
+    _check(identifier, every)
     rate, total = identifier.params.frame_rate, length_of(source, start, duration)
     tape = Tape(hear_stretches(identifier, source, start, duration))
     follower = _Follower(identifier, every, lambda frame: progress("Following", frame, total))
     performances = _joined(follower.found(tape), every, rate)
     name = os.fspath(source) if isinstance(source, (str, os.PathLike)) else ""
     return Timeline(name, tape.end / rate, tuple(_played(parts, rate) for parts in performances))
+
+
+def _check(identifier: Identifier, every: float) -> None:
+    if not every >= LEAST_EVERY:
+        raise MmidError(f"windows of {every:g} s tell too little: at least {LEAST_EVERY:g} s")
+    if identifier.kind != "midi":
+        raise MmidError("an index of recordings names no pieces to follow: ask one of MIDI files")
 
 
 def follow_files(
@@ -174,7 +181,14 @@ def follow_files(
     duration: float | None = None,
     progress: Tell = quiet,
 ) -> Iterator[Timeline]:
-    """Follow recordings one by one, as `follow` does; one that fails says so in its timeline."""
+    """Follow recordings one by one, as `follow` does; one that fails says so in its timeline.
+
+    Raises
+    ------
+    MmidError
+        If this index and model cannot follow any.
+    """
+    _check(identifier, every)
     for file in files:
         if isinstance(file, BadFile):
             yield Timeline(os.fspath(file.path), 0.0, error=file.reason)
@@ -200,8 +214,8 @@ class _Follower:
     def __init__(self, identifier: Identifier, every: float, passed: Callable[[int], None]) -> None:
         self._identifier, self._passed, self._reached = identifier, passed, 0
         self._rate = identifier.params.frame_rate
-        self._window, self._least, self._breath = (
-            round(seconds * self._rate) for seconds in (every, LEAST_SECONDS, BREATH_SECONDS)
+        self._window, self._least = (
+            round(seconds * self._rate) for seconds in (every, LEAST_SECONDS)
         )
 
     def found(self, tape: Tape) -> list[_Found]:
@@ -214,8 +228,8 @@ class _Follower:
             if end - frame < self._least:
                 return found
             self._pass(tape, frame)
-            going_on = found and frame - found[-1].track.end <= self._breath
-            here = self._look_up(tape, frame, end, found[-1].match if going_on else None)
+            recent = found and frame - found[-1].track.end <= self._window
+            here = self._look_up(tape, frame, end, found[-1].match if recent else None)
             if here is None:
                 since, frame = frame, frame + self._window // 2
                 continue
@@ -235,9 +249,9 @@ class _Follower:
         params = identifier.params
         asked = identifier.ask(Heard(tape.between(first, last), params))
         answer = identifier.decide(asked)
-        if not answer.matched:
+        match = _chosen(answer, before)
+        if match is None:
             return None
-        match = _preferred(answer.matches, before)
         voted = identifier.trace(asked, match).candidate
         sloped = max(match.tempo_ratio, SLOWEST * voted.tempo_ratio)
         track = track_piece(
@@ -261,7 +275,8 @@ class _Follower:
     def _add(self, found: list[_Found], new: _Found) -> None:
         """Put a piece after those found before; what two claim is shared out."""
         while found:
-            earlier, later = part(found[-1].track, new.track)
+            same = _alike(found[-1].match, new.match)
+            earlier, later = part(found[-1].track, new.track, same=same)
             if len(earlier.gained) >= self._least:
                 found[-1] = replace(found[-1], track=earlier)
                 new = replace(new, track=later)
@@ -271,14 +286,22 @@ class _Follower:
             found.append(new)
 
 
-def _preferred(matches: Sequence[Match], before: Match | None) -> Match:
-    """Return the best match, or that of the piece before where it is nearly as good."""
-    best = matches[0]
-    for match in matches[1:] if before else ():
-        almost = (match.explained or 0.0) >= ALMOST * (best.explained or 0.0)
-        if before and match.piece == before.piece and almost:
-            return match
-    return best
+def _chosen(answer: Identification, before: Match | None) -> Match | None:
+    """Return what a window is named after, if anything; rather the piece before than another."""
+    best = answer.matches[0] if answer.matches else None
+    if best is None or before is None:
+        return best if answer.matched else None
+    if not answer.matched and not (best.confidence >= GOING_ON and _alike(before, best)):
+        return None
+    enough = ALMOST * (best.explained or 0.0)
+    same = [match for match in answer.matches if match.piece == before.piece]
+    return next((match for match in same if (match.explained or 0.0) >= enough), best)
+
+
+def _alike(one: Match, other: Match) -> bool:
+    """Tell whether both are the same music in the same key."""
+    names = [{match.piece, *match.also} for match in (one, other)]
+    return one.transpose == other.transpose and not names[0].isdisjoint(names[1])
 
 
 def _joined(found: Sequence[_Found], every: float, frame_rate: float) -> list[list[_Found]]:
@@ -294,8 +317,7 @@ def _joined(found: Sequence[_Found], every: float, frame_rate: float) -> list[li
 
 def _goes_on(performance: Sequence[_Found], later: _Found, every: float, frame_rate: float) -> bool:
     first, last = performance[0], performance[-1]
-    names = [{one.match.piece, *one.match.also} for one in (last, later)]
-    if names[0].isdisjoint(names[1]) or last.match.transpose != later.match.transpose:
+    if not _alike(last.match, later.match):
         return False
     pause = (later.track.first - last.track.end) / frame_rate
     anew = later.track.places[0] <= first.track.places[0] + ANEW_SECONDS

@@ -38,7 +38,6 @@ AFTER = 22
 SLOPE_SECONDS = 4.0
 """A tempo is read off stretches of this length."""
 
-
 ALIKE = 0.7
 """What explains so much of another track, against that, takes its place."""
 
@@ -137,10 +136,11 @@ class Track:
         return float(np.median(slopes)) or 1.0
 
 
-def part(earlier: Track, later: Track) -> tuple[Track, Track]:
+def part(earlier: Track, later: Track, *, same: bool = False) -> tuple[Track, Track]:
     """Share out what two tracks both claim, where that leaves them most gain together.
 
-    The earlier one is left nothing if the later one explains nearly as much of all of it.
+    If the later one explains nearly as much of all of the earlier one, that one is left nothing; of
+    the same music, it keeps what lies before the later one.
     """
     low, high = max(earlier.first, later.first), min(earlier.end, later.end)
     if low >= high:
@@ -148,7 +148,7 @@ def part(earlier: Track, later: Track) -> tuple[Track, Track]:
     total, before = earlier.gained_before(earlier.end), earlier.gained_before(low)
     instead = later.gained_before(earlier.end) - later.gained_before(earlier.first)
     if instead >= ALIKE * total and before <= (1 - ALIKE) * total:
-        return earlier.cut(low, low), later
+        return earlier.cut(earlier.first, low if same else earlier.first), later
     cuts = range(low, high + 1)
     whole = later.gained_before(later.end)
     together = [earlier.gained_before(at) + whole - later.gained_before(at) for at in cuts]

@@ -15,9 +15,11 @@ References
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+
+from mmid.paged import SortedFile
 
 APART = 0.05
 """Notes closer than this sound together."""
@@ -40,6 +42,9 @@ SLOWEST, FASTEST = 0.25, 4.0
 
 BIN = 1.0
 """Tokens agree if they place the query's middle within so many seconds of the piece."""
+
+SAME_TEMPO = 0.25
+"""Octaves between tempi that count as one."""
 
 TOGETHER = 500_000
 """Notes whose triples are listed at once, which bounds the memory that takes."""
@@ -147,12 +152,69 @@ def look_up(
     return np.concatenate(whose), Triples(token >> shift, note, seconds)
 
 
+def tokens_near(tokens: SortedFile, triples: Triples, common: int) -> np.ndarray:
+    """Read what `look_up` needs of a library's tokens for a query's triples.
+
+    Parameters
+    ----------
+    tokens : SortedFile
+    triples : Triples
+        The query's.
+    common : int
+        As `look_up` is told.
+
+    Returns
+    -------
+    np.ndarray [n] uint64
+        Sorted; others are among them.
+    """
+    shift = np.uint64(NOTE_BITS + SPAN_BITS)
+    asked = np.concatenate([fingerprint for _, fingerprint in _neighbours(triples)])
+    return tokens.near(asked << shift, (asked + np.uint64(1)) << shift, common)
+
+
 def _neighbours(triples: Triples) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield which triples have a fingerprint one ratio bin lower, the same and higher, and it."""
     ratio = triples.fingerprint.astype(np.int64) % RATIO_BINS
     for shift in (-1, 0, 1):
         (kept,) = np.nonzero((ratio + shift >= 0) & (ratio + shift < RATIO_BINS))
         yield kept, (triples.fingerprint[kept].astype(np.int64) + shift).astype(np.uint64)
+
+
+SPREAD = 60.0
+"""So much of the middle of a query is looked up: the tempo of longer ones wanders too far."""
+
+
+@dataclass(frozen=True, eq=False)
+class Passage:
+    """The triples of a query, or of the middle of a long one.
+
+    Parameters
+    ----------
+    triples : Triples
+    onset : np.ndarray [notes] float64
+        When its notes begin, from the middle, seconds.
+    middle : float
+        Seconds of the query.
+    """
+
+    triples: Triples
+    onset: np.ndarray
+    middle: float
+
+    @property
+    def when(self) -> np.ndarray:
+        """When each triple begins, from the middle, seconds."""
+        return np.asarray(self.onset[self.triples.note])
+
+
+def passage_of(notes: np.ndarray) -> Passage:
+    """Return the triples of a query's notes, which are of mmid.midi.NOTE_DTYPE."""
+    onset = notes["onset"].astype(np.float64)
+    middle = float(onset[0] + onset[-1]) / 2 if len(onset) else 0.0
+    near = np.abs(onset - middle) <= SPREAD / 2
+    triples = find_triples(onset[near], notes["pitch"][near])
+    return Passage(triples, onset[near] - middle, middle)
 
 
 # ---- of a library
@@ -167,9 +229,6 @@ MOST_TRIPLES = 1_500
 COMMON, COMMON_SHARE = 300, 1 / 200_000
 """A fingerprint with more tokens than this, or than this share of a large library's, says little
 for what it costs to count: leaving it out is five times as fast and finds more."""
-
-SPREAD = 60.0
-"""So much of the middle of a query is looked up: the tempo of longer ones wanders too far."""
 
 
 @dataclass(frozen=True)
@@ -195,9 +254,9 @@ class Agreement:
 
 
 def _kept(triples: Triples) -> Triples:
-    """Keep half of them, by their pitches and so whatever the ratio of the gaps."""
+    """Keep a quarter of them, by their pitches and so whatever the ratio of the gaps."""
     pitches = triples.fingerprint // np.uint64(RATIO_BINS)
-    return triples.take(((pitches * SCATTER) >> np.uint64(63)) == 0)
+    return triples.take(((pitches * SCATTER) >> np.uint64(62)) == 0)
 
 
 def library_tokens(notes: np.ndarray, firsts: Sequence[int], start: int = 0) -> np.ndarray:
@@ -247,7 +306,7 @@ def extended(tokens: np.ndarray, more: np.ndarray) -> np.ndarray:
 
 
 def search_triples(
-    tokens: np.ndarray, library: np.ndarray, firsts: np.ndarray, notes: np.ndarray, top: int
+    tokens: SortedFile, library: np.ndarray, firsts: np.ndarray, query: Passage, top: int
 ) -> list[Agreement]:
     """Find the places of a library that most triples of a query agree on.
 
@@ -257,14 +316,13 @@ def search_triples(
 
     Parameters
     ----------
-    tokens : np.ndarray [n] uint64
+    tokens : SortedFile
         From `library_tokens`.
     library : np.ndarray of mmid.midi.NOTE_DTYPE
         What they are of.
     firsts : np.ndarray [pieces] int64
         Where each piece begins in it.
-    notes : np.ndarray of mmid.midi.NOTE_DTYPE
-        The query's.
+    query : Passage
     top : int
         Places to return, one a piece.
 
@@ -273,30 +331,70 @@ def search_triples(
     list of Agreement
         Best first.
     """
-    onset = notes["onset"].astype(np.float64)
-    if len(onset) < 3:
-        return []
-    middle = (onset[0] + onset[-1]) / 2
-    near = np.abs(onset - middle) <= SPREAD / 2
-    triples = _kept(find_triples(onset[near], notes["pitch"][near])).thin(MOST_TRIPLES)
+    query = replace(query, triples=_kept(query.triples).thin(MOST_TRIPLES))
+    triples = query.triples
     common = max(COMMON, int(COMMON_SHARE * len(tokens)))
-    which, found = look_up(tokens, triples, common)
+    which, found = look_up(tokens_near(tokens, triples, common), triples, common)
     tempo_ratio = found.span / triples.span[which]
     fits = (tempo_ratio >= SLOWEST) & (tempo_ratio <= FASTEST)
     which, note, tempo_ratio = which[fits], found.note[fits], tempo_ratio[fits]
     piece = np.searchsorted(firsts, note, side="right") - 1
-    when = onset[near][triples.note[which]] - middle
-    place = np.asarray(library["onset"][note], np.float64) - when * tempo_ratio
+    place = np.asarray(library["onset"][note], np.float64) - query.when[which] * tempo_ratio
     best: dict[int, Agreement] = {}
+    for inside, votes in _agreeing(piece, place, which, len(triples), top):
+        ratio = float(np.median(tempo_ratio[inside]))
+        start = float(np.median(place[inside])) - query.middle * ratio
+        agreed = Agreement(int(piece[inside[0]]), votes / len(triples), ratio, start)
+        if agreed.piece not in best or agreed.share > best[agreed.piece].share:
+            best[agreed.piece] = agreed
+    return sorted(best.values(), key=lambda a: -a.share)[:top]
+
+
+def share_held(
+    query: Passage, notes: np.ndarray, start: float, tempo_ratio: float, transpose: int = 0
+) -> float:
+    """Return the share of a query's triples that a piece holds where the query is said to lie.
+
+    Unlike `search_triples` it leaves none out.
+
+    Parameters
+    ----------
+    query : Passage
+    notes : np.ndarray of mmid.midi.NOTE_DTYPE
+        The piece's.
+    start : float
+        Where in the piece the query begins, seconds.
+    tempo_ratio : float
+        The query's speed against the piece.
+    transpose : int
+        Semitones that take the piece to the query's key.
+    """
+    middle = start + query.middle * tempo_ratio
+    reach = np.abs(query.when).max(initial=0) * tempo_ratio * 2**SAME_TEMPO + LONGEST
+    first, last = np.searchsorted(notes["onset"], (middle - reach, middle + reach))
+    near = notes[first:last]
+    onset, pitch = near["onset"].astype(np.float64), near["pitch"].astype(np.int64) + transpose
+    inside = (pitch >= 0) & (pitch < 128)
+    onset = onset[inside]
+    tokens = find_triples(onset, pitch[inside]).tokens()
+    tokens.sort()
+    which, found = look_up(tokens, query.triples)
+    ratio = found.span / query.triples.span[which]
+    fits = np.abs(np.log2(ratio / tempo_ratio)) <= SAME_TEMPO
+    which = which[fits]
+    place = onset[found.note[fits]] - query.when[which] * ratio[fits]
+    here = np.zeros(len(which), np.int64)
+    votes = [n for _, n in _agreeing(here, place, which, len(query.triples), 1)]
+    return max(votes, default=0) / max(1, len(query.triples))
+
+
+def _agreeing(
+    piece: np.ndarray, place: np.ndarray, which: np.ndarray, triples: int, top: int
+) -> Iterator[tuple[np.ndarray, int]]:
+    """Yield what agrees on a place of a piece, on two grids half a bin apart, fullest first."""
     for shift in (0.0, 0.5):
         bins = np.floor(place / BIN + shift).astype(np.int64)
-        for inside, votes in _fullest(piece, bins, which, len(triples), top):
-            ratio = float(np.median(tempo_ratio[inside]))
-            start = float(np.median(place[inside])) - middle * ratio
-            agreed = Agreement(int(piece[inside[0]]), votes / len(triples), ratio, start)
-            if agreed.piece not in best or agreed.share > best[agreed.piece].share:
-                best[agreed.piece] = agreed
-    return sorted(best.values(), key=lambda a: -a.share)[:top]
+        yield from _fullest(piece, bins, which, triples, top)
 
 
 def _fullest(

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mmid.choices import Vote
+from mmid.triples import SAME_TEMPO
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,10 +197,6 @@ def elect(hits: Sequence[Hits], how: Vote, top: int, each: int = 1) -> list[Cand
             seen[candidate.piece] += 1
             elected.append(candidate)
     return elected
-
-
-SAME_TEMPO = 0.25
-"""Octaves between tempi that count as one."""
 
 
 def joined(

@@ -26,6 +26,7 @@ from mmid.errors import LibraryIndexError
 from mmid.graph import build_graph, extend_graph
 from mmid.index import (
     DATA_NAME,
+    FENCES,
     FORMAT,
     GRAPH,
     MANIFEST,
@@ -39,6 +40,7 @@ from mmid.index import (
 )
 from mmid.library import file_digest
 from mmid.midi import NOTE_DTYPE
+from mmid.paged import fences_of
 from mmid.pending import Embedded
 from mmid.pieces import Entry, write_pieces
 from mmid.triples import extended, library_tokens
@@ -187,10 +189,11 @@ def write_index(
         sources = _Sources(old, [before for before, _ in kept], len(fresh), load, whole=extend)
         vectors = store_array(data / VECTORS, rows, sources.arrays("vectors"))
         store_array(data / PLACES, rows, sources.arrays("places"))
-        notes = store_array(
-            data / NOTES, sum(e.notes for e in entries), sources.notes(), NOTE_DTYPE
-        )
-        np.save(data / TRIPLES, _triples(None if anew else old, len(kept), notes, entries))
+        count = sum(entry.notes for entry in entries)
+        notes = store_array(data / NOTES, count, sources.notes(), NOTE_DTYPE)
+        triples = _triples(None if anew else old, len(kept), notes, entries)
+        np.save(data / TRIPLES, triples)
+        np.save(data / FENCES, fences_of(triples))
         write_pieces(data / PIECES, entries)
         graph = _graph(old if extend else None, vectors, entries, base, progress)
         graph.save_index(str(data / GRAPH))

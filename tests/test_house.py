@@ -18,7 +18,7 @@ MODULES = sorted(FOLDER.glob("*.py"))
 ORDER = [
     *("__init__", "errors", "choices", "params", "defaults"),
     *("console", "tables", "whole", "workers", "cluster"),
-    *("_torchaudio", "audio", "smf", "midi", "triples", "tune", "abc"),
+    *("_torchaudio", "audio", "smf", "midi", "paged", "triples", "tune", "abc"),
     *("features", "transcriber", "pathways", "encoders", "checkpoint"),
     *("library", "hub", "weights", "pretrained"),
     *(

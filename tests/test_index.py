@@ -18,6 +18,7 @@ from mmid.embed import embed_whole
 from mmid.errors import LibraryIndexError
 from mmid.features import frame_count, piano_roll, spectrogram
 from mmid.index import (
+    FENCES,
     GRAPH,
     NOTES,
     PIECES,
@@ -287,7 +288,7 @@ def test_scores_and_recordings_do_not_share_an_index(tmp_path, pieces, recorded,
 
 def test_an_index_of_an_older_format_is_replaced(built, pieces, tiny_model):
     path = built / "manifest.json"
-    path.write_text(path.read_text().replace("mmid-index-5", "mmid-index-1"))
+    path.write_text(path.read_text().replace("mmid-index-6", "mmid-index-1"))
     shutil.rmtree(data_folder(built))
     build_index(built, pieces[:2], tiny_model)
     assert len(LibraryIndex(built, tiny_model)) == 2
@@ -317,7 +318,7 @@ def test_another_format_is_refused(built, tiny_model):
     (built / "manifest.json").write_text(json.dumps(manifest | {"format": "mmid-index-9"}))
     with pytest.raises(
         LibraryIndexError,
-        match="'mmid-index-9', this mmid reads mmid-index-5; run mmid build-index",
+        match="'mmid-index-9', this mmid reads mmid-index-6; run mmid build-index",
     ):
         LibraryIndex(built, tiny_model)
 
@@ -341,7 +342,7 @@ def test_files_are_hashed_once_a_change(built, tiny_model, monkeypatch):
     monkeypatch.setattr(reader, "file_digest", spy)
     for _ in range(2):
         LibraryIndex(built, tiny_model)
-    assert len(hashed) == 2 * len({PIECES, VECTORS, PLACES, NOTES, TRIPLES}), (
+    assert len(hashed) == 2 * len({PIECES, VECTORS, PLACES, NOTES, TRIPLES, FENCES}), (
         "files so new may change unseen"
     )
     monkeypatch.setattr(reader, "SETTLED_NS", -(10**12))
@@ -413,7 +414,7 @@ def test_a_manifest_of_the_wrong_kind(built, tiny_model, change):
         LibraryIndex(built, tiny_model)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "7", '{"format": "mmid-index-5"}', "\x00"])
+@pytest.mark.parametrize("text", ["", "[]", "7", '{"format": "mmid-index-6"}', "\x00"])
 def test_a_manifest_that_is_none(built, tiny_model, text):
     (built / "manifest.json").write_text(text)
     with pytest.raises(LibraryIndexError, match=r"manifest\.json: damaged"):

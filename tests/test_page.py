@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from mmid import evidence
 from mmid.answer import Identification, Match
 from mmid.audio import read_audio
 from mmid.batch import Answered, answer_files
@@ -29,6 +30,7 @@ from mmid.index import LibraryIndex
 from mmid.library import read_library
 from mmid.midi import write_midi
 from mmid.page import Page
+from mmid.sinks import Pictures
 
 HOSTILE = "<img src=x onerror=alert(1)> \"'\n\u202e&amp;"
 CLOSING = "</script><script>alert(2)</script></tbody><svg onload=alert(3)>"
@@ -249,7 +251,7 @@ def test_a_thousand_answers_make_a_small_page_in_little_memory(tmp_path, identif
 
 
 def test_without_matplotlib_the_picture_is_missed(tmp_path, identifier, answers, no_matplotlib):
-    page = Parsed(write_page(tmp_path / "page.html", identifier, answers[:1]))
+    page = Parsed(write_page(tmp_path / "page.html", identifier, [replace(answers[0])]))
     assert "No picture: drawing needs matplotlib: pip install 'mmid[train]'" in page.text
     assert page.all("audio") and not page.all("img")
 
@@ -276,13 +278,25 @@ def test_a_recording_that_went_away_is_told(
 
 @pytest.mark.parametrize(
     ("name", "told"),
-    [("page.txt", "an .html file"), ("taken.html", "a folder"), ("no/page.html", "No such file")],
+    [("page.txt", "not named .html"), ("taken.html", "a folder"), ("no/page.html", "no folder")],
 )
 def test_a_place_that_cannot_be_is_told_before_work_begins(tmp_path, identifier, name, told):
     (tmp_path / "taken.html").mkdir()
     with pytest.raises(MmidError, match=told):
         Page(tmp_path / name, identifier)
     assert [path.name for path in tmp_path.iterdir()] == ["taken.html"]
+
+
+def test_a_picture_is_drawn_once_for_a_file_and_the_page(
+    tmp_path, identifier, answers, monkeypatch
+):
+    drawn = []
+    monkeypatch.setattr(evidence, "_draw_query", lambda *_: drawn.append(1))
+    new = replace(answers[0])
+    Pictures(identifier, tmp_path / "why.png", [Path(new.answer.query)]).take(new)
+    page = write_page(tmp_path / "page.html", identifier, [new])
+    assert len(drawn) == 1 and (tmp_path / "why.png").read_bytes()[:4] == b"\x89PNG"
+    assert "data:image/png" in page
 
 
 def test_no_answer_leaves_what_is_there(tmp_path, identifier):

@@ -24,8 +24,10 @@ from mmid.answer import Identification, Match
 from mmid.checkpoint import save_checkpoint
 from mmid.cli import app
 from mmid.cli_shell import GO_ON, Terminated
-from mmid.report import answer_table
+from mmid.pieces import Entry
+from mmid.report import answer_table, pieces_table, timeline_table
 from mmid.tables import FittingTable
+from mmid.timeline import Timeline
 
 runner = CliRunner()
 COMMAND = [sys.executable, "-m", "mmid"]
@@ -96,17 +98,33 @@ def shown(table: object, width: int) -> str:
     return captured.get()
 
 
-@pytest.mark.parametrize("width", [20, 40, 60])
+@pytest.mark.parametrize("width", [24, 40, 60])
 def test_a_table_too_wide_gives_each_cell_a_line(width):
     text = shown(answer_table(answer("swallowtail.mid")), width)
     assert max(map(len, text.splitlines())) <= width
     assert "confidence: 90%\n" in text and "position: 0:03.0" in text and "key: +2" in text
-    assert "piece: " in text and "swallowtail.mid" in text and "\u2502" not in text
+    assert "piece: " in text and "swallowtail.mid" in text and "\u2500" not in text
 
 
 def test_a_table_that_fits_is_a_table():
     text = shown(answer_table(answer("swallowtail.mid")), 100)
-    assert "\u2502" in text and "confidence:" not in text
+    assert "\u2500" in text and "confidence:" not in text
+
+
+def test_a_long_name_is_folded_in_eighty_columns():
+    name = f"{'folder/' * 12}swallowtail.mid"
+    lines = shown(answer_table(answer(name)), 80).splitlines()
+    assert max(map(len, lines)) <= 80 and "confidence" in lines[1]
+    shown_name = "".join(line[3:27].strip() for line in lines[3:])
+    assert shown_name.startswith(name), lines
+
+
+def test_names_cannot_steer_the_terminal():
+    entry = Entry("a\x1b[2Jb.mid", "c\x1b[2Jd", 12.0, "", 0, 3, 0, 0)
+    text = shown(pieces_table([entry]), 100)
+    assert "\x1b" not in text and "a\\x1b[2Jb.mid" in text and "c\\x1b[2Jd" in text
+    played = Timeline("a\x1b[2Jb.wav", 60.0)
+    assert "\x1b" not in shown(timeline_table(played), 100)
 
 
 def test_markup_and_styles_of_cells_are_kept():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 import subprocess
 import sys
@@ -71,6 +72,14 @@ def test_the_reference_has_the_docstrings(site):
         "params.FeatureParams",
     ):
         assert f'id="mmid.{name}"' in page, name
+
+
+def test_the_scripts_of_the_site_import_what_there_is():
+    for path in (DOCS / "site").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("mmid"):
+                module = importlib.import_module(node.module)
+                assert [a.name for a in node.names if not hasattr(module, a.name)] == [], path
 
 
 @cache

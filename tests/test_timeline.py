@@ -11,7 +11,7 @@ import torch
 from synth import SOUNDFONT, needs_fluidsynth
 from typer.testing import CliRunner
 
-from mmid.answer import Match
+from mmid.answer import Identification, Match
 from mmid.audio import read_audio
 from mmid.build import build_index
 from mmid.cli import app
@@ -28,7 +28,7 @@ from mmid.pretrained import load_model
 from mmid.query import Score
 from mmid.recital import score_timeline
 from mmid.render import Synthesizer
-from mmid.timeline import Played, Timeline, follow, follow_files
+from mmid.timeline import Played, Timeline, _chosen, follow, follow_files
 from mmid.tracking import Track, part, track_piece
 from mmid.transcriber import PITCHES
 from mmid.vote import Candidate
@@ -129,6 +129,32 @@ def test_a_track_that_another_explains_as_well_is_dropped():
     assert (left.first, left.end) == (0, 100), "most of its gain is elsewhere"
     first, second = part(track(20, [3.0] * 50), whole)
     assert (first.first, first.end, second.first) == (20, 70, 70)
+
+
+def test_of_the_same_music_a_track_keeps_what_lies_before_another():
+    earlier, later = track(0, [1.0] * 200), track(50, [1.1] * 300)
+    assert len(part(earlier, later)[0].gained) == 0
+    kept, follows = part(earlier, later, same=True)
+    assert (kept.first, kept.end) == (0, 50) and follows is later
+
+
+def answer_of(*said: tuple[str, float, float]) -> Identification:
+    matches = tuple(
+        Match(piece, sure, 0.5, share, 0.0, 0.0, 0.0, 9.0, 1.0, 0) for piece, sure, share in said
+    )
+    return Identification("", 9.0, bool(said) and said[0][1] >= 0.5, matches)
+
+
+def test_the_piece_before_goes_on_where_it_is_likeliest():
+    before = answer_of(("a", 0.9, 0.5)).matches[0]
+    assert _chosen(answer_of(), before) is None
+    faint = answer_of(("a", 0.2, 0.4), ("b", 0.1, 0.3))
+    assert _chosen(faint, None) is None and _chosen(faint, before) is faint.matches[0]
+    assert _chosen(answer_of(("a", 0.05, 0.4)), before) is None
+    assert _chosen(answer_of(("b", 0.2, 0.4), ("a", 0.0, 0.4)), before) is None
+    for share, piece in ((0.39, "a"), (0.3, "b")):
+        chosen = _chosen(answer_of(("b", 0.8, 0.4), ("a", 0.0, share)), before)
+        assert chosen is not None and chosen.piece == piece
 
 
 def test_a_track_tells_its_share_and_its_tempo():
@@ -380,6 +406,12 @@ def test_applause_is_loud_between_hushes_and_seeded():
     quiet = SAMPLE_RATE // 4
     assert not sound[:quiet].any() and not sound[-quiet:].any()
     assert 0.04 < np.std(sound) < 0.08
+
+
+def test_a_medley_without_a_place_is_refused_before_it_is_made(tmp_path):
+    for name, why in (("a.wav", "not named .flac"), ("gone/a.flac", "no folder")):
+        with pytest.raises(MmidError, match=why):
+            make_medley(tmp_path, tmp_path / name)
 
 
 def test_too_few_recordings_are_refused(tmp_path, capsys, write_wav):

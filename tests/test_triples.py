@@ -7,8 +7,18 @@ import pytest
 import torch
 
 from mmid.midi import NOTE_DTYPE
+from mmid.paged import SortedFile, fences_of
 from mmid.transcriber import LOWEST, PITCHES, SURE, heard_notes
-from mmid.triples import extended, library_tokens, search_triples
+from mmid.triples import (
+    extended,
+    find_triples,
+    library_tokens,
+    look_up,
+    passage_of,
+    search_triples,
+    share_held,
+    tokens_near,
+)
 
 
 @pytest.fixture
@@ -20,6 +30,17 @@ def library(draw_notes):
     return np.concatenate(pieces), firsts, pieces
 
 
+@pytest.fixture
+def stored(tmp_path):
+    """Return what puts tokens into a file."""
+
+    def store(tokens: np.ndarray) -> SortedFile:
+        np.save(tmp_path / "tokens.npy", tokens)
+        return SortedFile(tmp_path / "tokens.npy", fences_of(tokens))
+
+    return store
+
+
 def passage(notes: np.ndarray, start: float, end: float, ratio: float) -> np.ndarray:
     """Return what is played from one time to another, so many times as fast."""
     inside = notes[(notes["onset"] >= start) & (notes["onset"] < end)].copy()
@@ -29,21 +50,21 @@ def passage(notes: np.ndarray, start: float, end: float, ratio: float) -> np.nda
 
 
 @pytest.mark.parametrize("ratio", [0.3, 0.7, 1.0, 1.6, 3.5])
-def test_a_passage_is_found_at_its_tempo_and_place(library, ratio):
+def test_a_passage_is_found_at_its_tempo_and_place(library, stored, ratio):
     notes, firsts, pieces = library
-    tokens = library_tokens(notes, firsts)
+    tokens = stored(library_tokens(notes, firsts))
     for piece in (0, 2, 4, 39):
         query = passage(pieces[piece], 20.0, 32.0, ratio)
-        first, *others = search_triples(tokens, notes, firsts, query, 10)
+        first, *others = search_triples(tokens, notes, firsts, passage_of(query), 10)
         assert first.piece == piece and first.share > 0.8
         assert first.tempo_ratio == pytest.approx(ratio, rel=0.05)
         assert first.start == pytest.approx(20.0, abs=0.5)
         assert all(other.share < first.share / 2 for other in others)
 
 
-def test_wrong_and_missing_notes_are_borne(library):
+def test_wrong_and_missing_notes_are_borne(library, stored):
     notes, firsts, pieces = library
-    tokens = library_tokens(notes, firsts)
+    tokens = stored(library_tokens(notes, firsts))
     rng = np.random.default_rng(0)
     query = passage(pieces[7], 10.0, 25.0, 1.1)
     query["onset"] += rng.normal(0, 0.015, len(query))
@@ -51,25 +72,25 @@ def test_wrong_and_missing_notes_are_borne(library):
     wrong = rng.random(len(query)) < 0.1
     query["pitch"][wrong] += 1
     query = np.sort(query[kept], order="onset")
-    assert search_triples(tokens, notes, firsts, query, 5)[0].piece == 7
+    assert search_triples(tokens, notes, firsts, passage_of(query), 5)[0].piece == 7
 
 
-def test_of_few_notes_nothing_is_said(library):
+def test_of_few_notes_nothing_is_said(library, stored):
     notes, firsts, pieces = library
-    tokens = library_tokens(notes, firsts)
+    tokens = stored(library_tokens(notes, firsts))
     for count in (0, 1, 2):
-        assert search_triples(tokens, notes, firsts, pieces[0][:count], 5) == []
+        assert search_triples(tokens, notes, firsts, passage_of(pieces[0][:count]), 5) == []
     nothing = np.zeros(0, NOTE_DTYPE)
-    none = library_tokens(nothing, [0, 0])
+    none = stored(library_tokens(nothing, [0, 0]))
     assert len(none) == 0
-    assert search_triples(none, nothing, np.array([0, 0]), pieces[0], 5) == []
+    assert search_triples(none, nothing, np.array([0, 0]), passage_of(pieces[0]), 5) == []
 
 
-def test_the_middle_of_a_long_query_is_looked_up(library):
+def test_the_middle_of_a_long_query_is_looked_up(library, stored):
     notes, firsts, pieces = library
-    tokens = library_tokens(notes, firsts)
+    tokens = stored(library_tokens(notes, firsts))
     long = passage(pieces[5], 0.0, 60.0, 0.25)  # four minutes
-    assert search_triples(tokens, notes, firsts, long, 1)[0].piece == 5
+    assert search_triples(tokens, notes, firsts, passage_of(long), 1)[0].piece == 5
 
 
 def test_tokens_are_the_same_at_once_and_bit_by_bit(library, monkeypatch):
@@ -94,3 +115,37 @@ def test_heard_notes_lie_between_frames():
     notes = heard_notes(log_odds, frame_rate=20.0)
     assert notes["pitch"].tolist() == [60, 64, 67]
     assert notes["onset"] == pytest.approx([0.5, 1.0125, 1.525], abs=0.002)
+
+
+@pytest.mark.parametrize("common", [0, 3, 40])
+def test_the_pages_read_answer_as_the_whole(library, stored, monkeypatch, common):
+    monkeypatch.setattr("mmid.paged.PAGE", 16)
+    notes, firsts, pieces = library
+    whole = library_tokens(notes, firsts)
+    triples = find_triples(pieces[9]["onset"].astype(float), pieces[9]["pitch"])
+    part = tokens_near(stored(whole), triples, common)
+    assert len(part) < len(whole)
+    expected, found = look_up(whole, triples, common), look_up(part, triples, common)
+    assert np.array_equal(found[0], expected[0])
+    assert np.array_equal(found[1].tokens(), expected[1].tokens())
+
+
+@pytest.mark.parametrize("transpose", [0, -5])
+def test_a_place_holds_the_triples_of_what_is_played_there(library, transpose):
+    _, _, pieces = library
+    query = passage(pieces[8], 20.0, 30.0, 0.8)
+    query["pitch"] = query["pitch"].astype(int) + transpose
+    heard = passage_of(query)
+    assert share_held(heard, pieces[8], 20.0, 0.8, transpose) > 0.95
+    assert share_held(heard, pieces[8], 20.4, 0.85, transpose) > 0.95, "about there"
+    assert share_held(heard, pieces[8], 35.0, 0.8, transpose) < 0.2, "elsewhere"
+    assert share_held(heard, pieces[8], 20.0, 0.5, transpose) < 0.2, "at another tempo"
+    assert share_held(heard, pieces[8], 20.0, 0.8, transpose + 1) < 0.2, "in another key"
+    assert share_held(heard, pieces[9], 20.0, 0.8, transpose) < 0.2, "another piece"
+
+
+def test_nothing_holds_nothing(library):
+    _, _, pieces = library
+    none = np.zeros(0, NOTE_DTYPE)
+    assert share_held(passage_of(none), pieces[8], 0.0, 1.0) == 0
+    assert share_held(passage_of(pieces[8]), none, 0.0, 1.0) == 0

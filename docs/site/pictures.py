@@ -53,7 +53,7 @@ def draw_votes(folder: Path, target: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    from mmid.align import _draw, note_gains
+    from mmid.align import draw_spans, note_gains
     from mmid.identify import Identifier
     from mmid.index import LibraryIndex
     from mmid.pretrained import load_model
@@ -87,7 +87,7 @@ def draw_votes(folder: Path, target: Path) -> None:
     step = trace.candidate.tempo_ratio * heard.step
     frames = int(trace.seconds * rate / step) + 2
     whole = [(trace.candidate, 0.0, step)]
-    roll = _draw(whole, frames, index.notes, identifier.params)[0]
+    roll = draw_spans(whole, frames, index.notes, identifier.params)[0]
     gains = (heard.values.T @ roll).numpy()
     extent = (0, trace.seconds, 0, asked.query.seconds)
     limit = float(np.abs(gains).max())
