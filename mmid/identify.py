@@ -178,11 +178,6 @@ class Identifier:
         self._top, self.min_confidence = top, min_confidence
 
     @property
-    def model(self) -> Checkpoint:
-        """The model."""
-        return self._model
-
-    @property
     def names(self) -> list[str]:
         """What the index holds, by position."""
         return [entry.name for entry in self._index.entries]

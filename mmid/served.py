@@ -9,13 +9,11 @@ goes. The pieces' rows, notes and triples are kept in a folder here and follow t
 
 from __future__ import annotations
 
-import base64
 import json
-import shutil
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from hashlib import sha256
 from pathlib import Path
@@ -26,75 +24,18 @@ from mmid import __version__
 from mmid.checkpoint import Checkpoint
 from mmid.choices import Kind, Search
 from mmid.console import Tell, quiet, stage
+from mmid.copied import PART_BITS, PLACE_BITS, TOGETHER, Copies, Copy, Header, note_parts, read_rows
 from mmid.defaults import cache_folder
 from mmid.errors import LibraryIndexError
-from mmid.index import FENCES, FORMAT, NOTES, PIECES, TRIPLES, Manifest
-from mmid.midi import NOTE_DTYPE
+from mmid.index import FORMAT, Manifest
 from mmid.milvus import Address, Milvus, Range
-from mmid.paged import SortedFile, fences_of
 from mmid.pending import Embedded
-from mmid.pieces import Entry, read_pieces, write_pieces
-from mmid.triples import Agreement, Passage, library_tokens, search_triples
-from mmid.writer import Origin, store_array, writing
-
-PLACE_BITS = 24
-"""Of a snippet's key: 2^24 frames are 200 hours."""
-
-PART_BITS = 10
-"""Of the key of a part of a piece's notes."""
-
-PART_BYTES = 48_000
-"""Bytes of notes in a part: 64,000 in base64."""
-
-TOGETHER = 256
-"""Pieces read or written in one go."""
-
-NOTED_TOGETHER = 32
-"""Pieces whose notes are read in one round trip: some of them are long."""
+from mmid.pieces import Entry
+from mmid.triples import Agreement, Passage, search_triples
+from mmid.writer import Origin, writing
 
 HEADER: Range = (0, 1)
 """The only key of the table of an index's name."""
-
-
-@dataclass(frozen=True)
-class Header:
-    """What the server says of an index.
-
-    Parameters
-    ----------
-    manifest : Manifest
-        As of an index folder, but for the files; its ``data`` begins the tables' names.
-    next : int
-        The first number that no piece had yet.
-    version : str
-        Another one after every write.
-    """
-
-    manifest: Manifest
-    next: int
-    version: str
-
-    def table(self, name: str, what: str) -> str:
-        """Name one of the tables of an index."""
-        return f"{name}_{self.manifest['data']}_{what}"
-
-
-@dataclass(frozen=True)
-class _Copy:
-    """A folder with what is kept here of an index."""
-
-    folder: Path
-    header: Header
-
-    def entries(self) -> list[Entry]:
-        return read_pieces(self.folder / PIECES)
-
-    def notes(self) -> np.ndarray:
-        return np.load(self.folder / NOTES, mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
-
-    def triples(self) -> SortedFile:
-        fences = np.load(self.folder / FENCES, allow_pickle=False)
-        return SortedFile(self.folder / TRIPLES, fences)
 
 
 class ServedIndex:
@@ -104,11 +45,11 @@ class ServedIndex:
     ----------
     server : Milvus
     header : Header
-    copy : _Copy
+    copy : Copy
         Of the header's version.
     """
 
-    def __init__(self, server: Milvus, header: Header, copy: _Copy) -> None:
+    def __init__(self, server: Milvus, header: Header, copy: Copy) -> None:
         self._server, self._header, self._folder = server, header, copy.folder
         self.manifest, self.where = header.manifest, str(server.address)
         self.kind: Kind = self.manifest["kind"]
@@ -208,8 +149,8 @@ class MilvusStore:
         self._server = Milvus(address)
         uri = address.uri if "://" in address.uri else str(Path(address.uri).absolute())
         key = sha256(f"{uri}/{address.name}".encode()).hexdigest()[:16]
-        self._copies = cache_folder() / "milvus" / key
-        self.work = self._copies / "writing"
+        folder = cache_folder() / "milvus" / key
+        self._copies, self.work = Copies(folder, self._server), folder / "writing"
 
     def manifest(self) -> Manifest:
         """Return the manifest of the index.
@@ -254,85 +195,7 @@ class MilvusStore:
             )
         for what in ("snippets", "pieces", "notes"):
             self._server.load(header.table(self.address.name, what))
-        return ServedIndex(self._server, header, self._copied(header))
-
-    # ---- the copy here
-
-    def _copied(self, header: Header) -> _Copy:
-        """Return the copy of a version; make it from an older one and what is new since."""
-        folder = self._copies / header.version
-        if not folder.is_dir():
-            part = self._copies / f"part-{uuid.uuid4().hex[:12]}"
-            part.mkdir(parents=True)
-            try:
-                self._copy(part, header, self._last_copy(header))
-                part.rename(folder)
-            except OSError:
-                if not folder.is_dir():  # else another process was faster
-                    raise
-            finally:
-                shutil.rmtree(part, ignore_errors=True)
-        for other in self._copies.iterdir():
-            if other not in (folder, self.work):
-                shutil.rmtree(other, ignore_errors=True)
-        return _Copy(folder, header)
-
-    def _last_copy(self, header: Header) -> _Copy | None:
-        """Return an older copy of the same tables."""
-        for path in self._copies.glob("*/header.json"):
-            try:
-                found = Header(**json.loads(path.read_text()))
-            except (OSError, ValueError, TypeError):
-                continue
-            if found.manifest["data"] == header.manifest["data"]:
-                return _Copy(path.parent, found)
-        return None
-
-    def _copy(self, folder: Path, header: Header, before: _Copy | None) -> None:
-        entries = [entry for _, entry in self._rows(header)]
-        known = before.header.next << PLACE_BITS if before else 0
-        kept = [entry for entry in entries if entry.first < known]
-        fresh = entries[len(kept) :]
-        old_notes = {e.first: e for e in before.entries()} if before else {}
-
-        def parts() -> Iterator[np.ndarray]:
-            stored = before.notes() if before else np.zeros(0, NOTE_DTYPE)
-            for entry in kept:
-                first = old_notes[entry.first].first_note
-                yield stored[first : first + entry.notes]
-            for first in range(0, len(fresh), NOTED_TOGETHER):
-                yield self._read_notes(header, fresh[first : first + NOTED_TOGETHER])
-
-        notes = store_array(folder / NOTES, sum(e.notes for e in entries), parts(), NOTE_DTYPE)
-        first_note = np.cumsum([0, *(e.notes for e in entries)])
-        entries = [
-            replace(e, first_note=int(first))
-            for e, first in zip(entries, first_note[:-1], strict=True)
-        ]
-        triples = library_tokens(notes, first_note[:-1].tolist())
-        np.save(folder / TRIPLES, triples)
-        np.save(folder / FENCES, fences_of(triples))
-        write_pieces(folder / PIECES, entries)
-        (folder / "header.json").write_text(json.dumps(asdict(header)))
-
-    def _rows(self, header: Header) -> Iterator[tuple[bool, Entry]]:
-        """Yield the pieces' rows, and of each whether it is about to be dropped."""
-        table = header.table(self.address.name, "pieces")
-        for first in range(0, header.next, TOGETHER):
-            end = min(first + TOGETHER, header.next)
-            for text in self._server.texts(table, (first, end)).values():
-                row = json.loads(text)
-                yield row.pop("dropped"), Entry(**row)
-
-    def _read_notes(self, header: Header, entries: Sequence[Entry]) -> np.ndarray:
-        """Read the notes of entries that follow one another."""
-        table = header.table(self.address.name, "notes")
-        first, last = (entry.first >> PLACE_BITS for entry in (entries[0], entries[-1]))
-        keys = first << PART_BITS, (last + 1) << PART_BITS
-        parts = self._server.texts(table, keys).values()
-        return np.frombuffer(b"".join(map(base64.b64decode, parts)), NOTE_DTYPE)
-
-    # ---- writing
+        return ServedIndex(self._server, header, self._copies.of(header))
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -359,7 +222,7 @@ class MilvusStore:
         self._drop_tables(header)
         end = header.next
         self._delete(header, [(end, 1 << 62 - PLACE_BITS)])
-        dropped = [entry for goes, entry in self._rows(header) if goes]
+        dropped = [entry for goes, entry in read_rows(self._server, header) if goes]
         if dropped:
             self._drop(header, dropped)
             self._commit(replace(header, version=uuid.uuid4().hex))
@@ -429,7 +292,7 @@ class MilvusStore:
         parts = (
             (number << PART_BITS | i, part)
             for number, (_, item) in new.items()
-            for i, part in enumerate(_note_parts(item.notes))
+            for i, part in enumerate(note_parts(item.notes))
         )
         self._server.put_texts(header.table(name, "notes"), parts)
         self._put_rows(header, [replace(e, first=n << PLACE_BITS) for n, (e, _) in new.items()])
@@ -479,12 +342,6 @@ def _manifest(
         "data": before.manifest["data"] if before else f"data{uuid.uuid4().hex[:12]}",
         "files": {},
     }
-
-
-def _note_parts(notes: np.ndarray) -> Iterator[str]:
-    raw = notes.tobytes()
-    for first in range(0, len(raw), PART_BYTES):
-        yield base64.b64encode(raw[first : first + PART_BYTES]).decode()
 
 
 def _snippet_keys(number: int) -> Range:

@@ -26,6 +26,7 @@ import torch
 import typer
 from torch import Tensor
 
+from mmid.checkpoint import Checkpoint
 from mmid.console import Tell, progress, quiet
 from mmid.encoders import pick_device
 from mmid.errors import MmidError
@@ -109,11 +110,11 @@ class Simulated:
 
 
 def read_clips(
-    folder: Path, identifier: Identifier, index: LibraryIndex, count: int, tell: Tell
+    folder: Path, model: Checkpoint, index: LibraryIndex, count: int, tell: Tell
 ) -> list[Clip]:
     """Cut a clip out of the middle of each recording; keep those that mmid names right."""
-    model, clips = identifier.model, []
-    pairs = read_pairs(folder)[:count]
+    identifier, pairs = Identifier(model, index), read_pairs(folder)[:count]
+    clips = []
     for done, source in enumerate(recorded_sources(pairs, identifier.params), 1):
         right = frozenset(i for i, e in enumerate(index.entries) if e.digest in source.right)
         size = source.size(identifier.params)
@@ -289,7 +290,7 @@ def main(
     opened = LibraryIndex(folder_at(index, "simulations need the folder of an index"), model)
     rows: list[dict[str, Any]] = []
     with progress() as tell:
-        asked = read_clips(recordings, Identifier(model, opened), opened, clips, tell)
+        asked = read_clips(recordings, model, opened, clips, tell)
         simulation = Simulation(opened, asked)
         closeness, real = simulation.fit(tell), simulation.real
         measure = partial(simulation.measure, closeness=closeness, tell=tell)

@@ -30,6 +30,7 @@ ORDER = [
         "embed",
         "writer",
         "milvus",
+        "copied",
         "served",
         "store",
         "build",

@@ -76,7 +76,6 @@ def test_a_library_grows_by_copies_of_what_is_not_asked_for(simulation):
 def test_the_command_prints_a_row_a_library(tmp_path, simulation, monkeypatch):
     monkeypatch.setattr(simulate, "load_model", lambda *_: None)
     monkeypatch.setattr(simulate, "LibraryIndex", lambda *_: simulation._index)
-    monkeypatch.setattr(simulate, "Identifier", lambda *_: None)
     monkeypatch.setattr(simulate, "read_clips", lambda *_: simulation._clips)
     monkeypatch.setattr(Simulation, "fit", lambda self, tell: 0.9)
     app = Typer()
