@@ -16,7 +16,6 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_gather, all_reduce
 from torch.nn.parallel import DistributedDataParallel
 
 from mmid.errors import MmidError
@@ -96,7 +95,43 @@ def averaged(value: Tensor) -> float:
 
 def gathered(part: Tensor) -> Tensor:
     """Return the rows of all ranks, one after another; gradients find their way back."""
-    return part if ranks() == 1 else torch.cat(all_gather(part.contiguous()))  # type: ignore[no-untyped-call]
+    if ranks() == 1:
+        return part
+    rows: Tensor = _Gathered.apply(part)  # type: ignore[no-untyped-call]
+    return rows
+
+
+class _Gathered(torch.autograd.Function):
+    """The rows of all ranks; a row's gradient is the sum of those that all ranks have for it."""
+
+    @staticmethod
+    def forward(context: Any, part: Tensor) -> Tensor:
+        own = part.contiguous()
+        parts = [torch.empty_like(own) for _ in range(ranks())]
+        dist.all_gather(parts, own)
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> Tensor:
+        [total] = (gradient.clone() for gradient in gradients)
+        dist.all_reduce(total)
+        return total.chunk(ranks())[rank()]
+
+
+class _Summed(torch.autograd.Function):
+    """The sum over all ranks, and of their gradients."""
+
+    @staticmethod
+    def forward(context: Any, value: Tensor) -> Tensor:
+        total = value.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> Tensor:
+        [total] = (gradient.clone() for gradient in gradients)
+        dist.all_reduce(total)
+        return total
 
 
 def part_of(batch: int) -> slice:
@@ -149,7 +184,7 @@ class SharedNorm(nn.modules.batchnorm._BatchNorm):
 
 def _mean(values: Tensor, axes: list[int]) -> Tensor:
     """Return the mean over some axes and all ranks."""
-    total: Tensor = all_reduce(values.mean(axes))  # type: ignore[no-untyped-call]
+    total: Tensor = _Summed.apply(values.mean(axes))  # type: ignore[no-untyped-call]
     return total / ranks()
 
 
@@ -178,7 +213,9 @@ class _Loss(nn.Module):
         return self._loss(batch)
 
 
-def shared_loss(network: nn.Module, loss: Callable[[Given], Tensor]) -> Callable[[Given], Tensor]:
+def shared_loss(
+    network: nn.Module, loss: Callable[[Given], Tensor], *, all_used: bool = True
+) -> Callable[[Given], Tensor]:
     """Return a loss whose gradients are the mean over all ranks.
 
     Parameters
@@ -187,7 +224,9 @@ def shared_loss(network: nn.Module, loss: Callable[[Given], Tensor]) -> Callable
         What the loss depends on.
     loss : callable
         Gives the loss of this rank's part of a batch.
+    all_used : bool
+        Whether every parameter has a part in it.
     """
     if ranks() == 1:
         return loss
-    return DistributedDataParallel(_Loss(network, loss), find_unused_parameters=True)
+    return DistributedDataParallel(_Loss(network, loss), find_unused_parameters=not all_used)

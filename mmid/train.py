@@ -83,7 +83,8 @@ class Trainer:
     ) -> None:
         self.folder, self.task, self.experiment, self.facts = folder, task, experiment, facts
         share_statistics(task.network)
-        self._loss = shared_loss(task.network, task.loss)
+        scaled = experiment.loss == "info-nce"  # rankings leave the temperature alone
+        self._loss = shared_loss(task.network, task.loss, all_used=scaled)
         self._part = part_of(experiment.batch)
         kind = torch.optim.Adam if experiment.optimizer == "adam" else torch.optim.AdamW
         self.optimizer = kind(
