@@ -96,8 +96,7 @@ def _connected(address: str | None) -> Iterator[Any]:
     try:
         ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError, RuntimeError, ImportError) as error:
-        line = next(iter(str(error).splitlines()), type(error).__name__)
-        raise MmidError(f"--engine {address or 'ray'}: {line}") from error
+        raise MmidError(f"--engine {address or 'ray'}: {_in_a_line(error)}") from error
     try:
         yield ray
     finally:
@@ -116,10 +115,13 @@ def _result(ray: Any, task: Any) -> list[Any]:
         cause = getattr(error, "cause", None) or error
         if not isinstance(cause, ray.exceptions.RayError):
             raise cause from error
-        lines = [line for line in str(cause).splitlines() if line.strip()]
-        raise MmidError(
-            f"--engine ray: gave a task up: {(lines or [type(cause).__name__])[0]}"
-        ) from error
+        raise MmidError(f"--engine ray: gave a task up: {_in_a_line(cause)}") from error
+
+
+def _in_a_line(error: Exception) -> str:
+    """Return how a long message begins, and how it ends."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " … ".join(dict.fromkeys([*lines[:1], *lines[-1:]])) or type(error).__name__
 
 
 _started: set[Any] = set()

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from mmid.errors import LibraryIndexError
 from mmid.midi import NOTE_DTYPE
 from mmid.paged import SortedFile, fences_of
 from mmid.transcriber import LOWEST, PITCHES, SURE, heard_notes
@@ -149,3 +150,10 @@ def test_nothing_holds_nothing(library):
     none = np.zeros(0, NOTE_DTYPE)
     assert share_held(passage_of(none), pieces[8], 0.0, 1.0) == 0
     assert share_held(passage_of(pieces[8]), none, 0.0, 1.0) == 0
+
+
+def test_more_notes_than_tokens_can_number_are_refused(draw_notes, monkeypatch):
+    notes = draw_notes(0, 40)
+    monkeypatch.setattr("mmid.triples.NOTE_BITS", 5)
+    with pytest.raises(LibraryIndexError, match="40 notes are too many for one index"):
+        library_tokens(notes, [0])
