@@ -7,7 +7,6 @@ in every rank.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -40,12 +39,12 @@ def joined(device: torch.device) -> Iterator[torch.device]:
     torch.device
         This rank's: of several GPUs of a machine, its own.
     """
-    if "TORCHELASTIC_RUN_ID" not in os.environ:
+    if not dist.is_torchelastic_launched():
         yield device
         return
     gpu = device.type == "cuda"
     if gpu:
-        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        device = torch.device("cuda", dist.get_node_local_rank())
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if gpu else "gloo", timeout=PATIENCE)
     try:
@@ -67,7 +66,7 @@ def ranks() -> int:
 @contextmanager
 def one_first() -> Iterator[None]:
     """Let one process of each machine go first, and fill the caches that the others then find."""
-    late = ranks() > 1 and os.environ["LOCAL_RANK"] != "0"
+    late = ranks() > 1 and dist.get_node_local_rank() > 0
     if late:
         dist.barrier()
     yield
