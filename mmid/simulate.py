@@ -5,11 +5,11 @@ among ever more pieces that are made up, and prints what the votes say.
 
 Conventions: a made-up piece is a copy of a real one that is right for no clip, every vector moved
 by noise and scaled to a unit vector again; neighbouring snippets share half of their noise, as
-neighbouring snippets of real pieces agree by 0.45. How far the noise moves a vector is measured: so
-that, from a tenth of the pieces and nine copies of each, the nearest snippets to those of the clips
-are as near as among all real pieces. Vectors are quantised to a few bits a coordinate and every one
-is compared; the best are compared again exactly. A clip is asked about at its right tempo, by some
-of its snippets: no more than votes, so the alignment that comes after them is not simulated.
+neighbouring snippets of real pieces agree by 0.45. How far the noise moves a vector is measured:
+from a tenth of the pieces and nine copies of each, the nearest snippets to those of the clips are
+to be as near as among all real pieces, or come closest to that. Vectors are quantised to a few bits
+a coordinate and every one is compared; the best are compared again exactly. A clip is asked about
+at its right tempo, by some of its snippets: the alignment that follows the votes is not simulated.
 """
 
 from __future__ import annotations
@@ -270,12 +270,11 @@ class Simulation:
         )
 
     def fit(self, tell: Tell) -> float:
-        """Return the closeness that brings a tenth of the pieces nearest to what all are like."""
+        """Return the closeness with which a tenth of the pieces come closest to all of them."""
         wanted = self.measure(self.real, bits=16, tell=tell).nearest
         tenth = self.real // 10
         reached = [self.measure(tenth, 9, c, 16, tell).nearest for c in CLOSENESS]
-        order = np.argsort(reached)
-        return float(np.interp(wanted, np.array(reached)[order], np.array(CLOSENESS)[order]))
+        return CLOSENESS[int(np.argmin(np.abs(np.array(reached) - wanted)))]
 
 
 def main(
