@@ -22,7 +22,7 @@ import typer
 from mmid.errors import MmidError
 from mmid.library import file_digest
 from mmid.midi import read_midi, write_midi
-from mmid.sources import PAIRS_NAME
+from mmid.pairs import PAIRS_NAME
 
 SCORE_NAME = "midi_score.mid"
 

@@ -61,8 +61,8 @@ def eval_space(
     tensorboard --logdir FOLDER shows every snippet of the --out folder in its projector.
     """
     from mmid.encoders import pick_device
+    from mmid.pairs import read_pairs
     from mmid.pretrained import load_model
-    from mmid.sources import read_pairs
     from mmid.space import claim_folder, draw_snippets, measure_space, save_space
 
     if out:
@@ -89,7 +89,7 @@ def eval_lengths(
     """
     from mmid.figures import check_target
     from mmid.lengths import compare_lengths, draw_lengths
-    from mmid.sources import read_pairs
+    from mmid.pairs import read_pairs
 
     if out:
         check_target(out)

@@ -24,7 +24,7 @@ from mmid.pieces import Entry
 from mmid.query import Query, as_query
 from mmid.workers import Engine, parallel
 
-EVERY: dict[Kind, int] = {"midi": 4, "recordings": 1}
+EVERY: dict[Kind, int] = {"midi": 2, "recordings": 1}
 """Of a pathway's snippets, every so many is kept: queries are embedded more densely. Recordings
 keep all, as the votes alone tell the tempo there: no notes are compared."""
 

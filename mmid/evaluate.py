@@ -277,10 +277,11 @@ def _judge(
     rank = right.index(True) + 1 if any(right) else None
     best = _first(answer)
     error = None
-    if rank == 1 and best.start is not None and source.tempo_ratio is not None:
-        true = start * source.tempo_ratio
+    span = source.span(start, start + answer.seconds) if rank == 1 else None
+    if span is not None and best.start is not None:
+        begin, end = span
         notes = identifier.notes(identifier.names.index(best.piece))
-        places = same_bars(notes, true, answer.seconds * source.tempo_ratio)
+        places = same_bars(notes, begin, end - begin)
         error = float(np.abs(places - best.start).min())
     return ClipResult(
         source.name,

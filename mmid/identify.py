@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -28,7 +28,6 @@ from mmid.params import FeatureParams
 from mmid.query import MANY_KEYS, ONE_KEY, TUNINGS, Query, embed_query, open_query
 from mmid.store import Library
 from mmid.transcriber import heard_notes
-from mmid.triples import Passage, passage_of, share_held
 from mmid.vote import Candidate, Hits, elect, joined, nearest
 
 TEMPO_RATIOS = tuple(2 ** (step / 6) for step in range(-12, 13))
@@ -47,7 +46,7 @@ EACH = 3
 """Places of one piece, at most, that are compared note by note."""
 
 CLOSELY = 12
-"""Best places that are compared again."""
+"""Best places that are compared again on finer frames, where the first ones were coarse."""
 
 COMPARED = 21_500
 """Frames to compare, over all places: as many places as that leaves to a query of its length."""
@@ -55,7 +54,7 @@ COMPARED = 21_500
 AGREED = 40
 """Places that note triples agree on, at most, that are compared note by note."""
 
-VOTES_WEIGH, TRIPLES_WEIGH = 2.0, 3.0
+VOTES_WEIGH, TRIPLES_WEIGH = 2.0, 2.0
 """What votes of snippets and of note triples count beside the share explained."""
 
 FAR_TEMPO = 0.05
@@ -85,15 +84,12 @@ class Asked:
         One a tempo and key.
     found : tuple of Candidate
         Places that note triples agree on, where notes can be compared.
-    passage : Passage or None
-        The notes heard, where they can be compared.
     """
 
     query: Query
     gains: tuple[Gains, ...]
     hits: tuple[Hits, ...]
     found: tuple[Candidate, ...] = ()
-    passage: Passage | None = None
 
     @property
     def places(self) -> int:
@@ -254,19 +250,17 @@ class Identifier:
         compared = self.kind == "midi" and self._vote == "consistent"
         gains: tuple[Gains, ...] = ()
         found: tuple[Candidate, ...] = ()
-        passage = None
         if compared and heard.log_odds is not None:
             gains = tuple(compared_gains(heard.log_odds))
-            notes = heard_notes(heard.log_odds, self.params.frame_rate)
-            found, passage = tuple(self._agreed(notes, keys)), passage_of(notes)
-        return Asked(heard, gains, tuple(h for h in hits if len(h.query_frame)), found, passage)
+            found = tuple(self._agreed(heard_notes(heard.log_odds, self.params.frame_rate), keys))
+        return Asked(heard, gains, tuple(h for h in hits if len(h.query_frame)), found)
 
     def _agreed(self, notes: np.ndarray, keys: Sequence[int]) -> Iterator[Candidate]:
         """Look up note triples, in each key."""
         for key in keys:
             moved = notes.copy()
             moved["pitch"] = notes["pitch"].astype(int) - key
-            for place in self._index.search_triples(passage_of(moved), AGREED):
+            for place in self._index.search_triples(moved, AGREED):
                 start = place.start * self.params.frame_rate
                 yield Candidate(place.piece, 0.0, place.tempo_ratio, start, key, place.share)
 
@@ -342,39 +336,25 @@ class Identifier:
 
         Of excerpts the one explained best counts: others may lie where repeats were left out.
         """
-        gains = asked.gains
+        gains, log_odds = asked.gains, asked.query.log_odds
         shares: Sequence[float | None] = [None] * len(candidates)
         if gains:
             notes = self._index.notes
             parts = [explained(part, candidates, notes, self.params) for part in gains]
             shares = np.max(parts, axis=0).tolist()
         ranked = [Ranked(c, share) for c, share in zip(candidates, shares, strict=True)]
-        if gains:
-            ranked = self._compare_closely(ranked, asked)
+        if len(gains) == 1 and gains[0].step > 1 and log_odds is not None:
+            ranked = self._compare_closely(ranked, note_gains(log_odds))
         best: dict[int, Ranked] = {}
         for place in sorted(ranked, key=lambda r: -r.support):
             best.setdefault(place.candidate.piece, place)
         return list(best.values())
 
-    def _compare_closely(self, ranked: Sequence[Ranked], asked: Asked) -> list[Ranked]:
-        """Compare the best places again: by all triples, and on finer frames."""
+    def _compare_closely(self, ranked: Sequence[Ranked], gains: Gains) -> list[Ranked]:
         ordered = sorted(ranked, key=lambda r: -r.support)
-        best, others = ordered[:CLOSELY], ordered[CLOSELY:]
-        places = [self._recounted(r.candidate, asked) for r in best]
-        shares = [r.explained for r in best]
-        log_odds = asked.query.log_odds
-        if log_odds is not None and len(asked.gains) == 1 and asked.gains[0].step > 1:
-            gains = note_gains(log_odds)
-            shares = explained(gains, places, self._index.notes, self.params).tolist()
-        return [*map(Ranked, places, shares), *others]
-
-    def _recounted(self, place: Candidate, asked: Asked) -> Candidate:
-        """Return a candidate with the share of all note triples that its place holds."""
-        if asked.passage is None or place.start is None:
-            return place
-        notes, start = self._index.notes(place.piece), place.start / self.params.frame_rate
-        held = share_held(asked.passage, notes, start, place.tempo_ratio, place.transpose)
-        return replace(place, triples=held)
+        places = [r.candidate for r in ordered[:CLOSELY]]
+        shares = explained(gains, places, self._index.notes, self.params)
+        return [*map(Ranked, places, shares.tolist()), *ordered[CLOSELY:]]
 
     def _matches(self, ranked: Sequence[Ranked], asked: Asked) -> tuple[Match, ...]:
         groups = self._same_music(ranked)

@@ -32,7 +32,7 @@ from mmid.midi import NOTE_DTYPE
 from mmid.paged import SortedFile
 from mmid.pending import Embedded
 from mmid.pieces import Entry, read_pieces
-from mmid.triples import Agreement, Passage, search_triples
+from mmid.triples import Agreement, search_triples
 from mmid.whole import written_whole
 
 FORMAT = "mmid-index-6"
@@ -327,19 +327,20 @@ class LibraryIndex:
         except ValueError as error:
             raise LibraryIndexError(f"{self.folder}: {error}; run mmid index rebuild") from error
 
-    def search_triples(self, query: Passage, top: int) -> list[Agreement]:
+    def search_triples(self, notes: np.ndarray, top: int) -> list[Agreement]:
         """Find the places that note triples of a query agree on, as `mmid.triples` does.
 
         Parameters
         ----------
-        query : Passage
+        notes : np.ndarray of mmid.midi.NOTE_DTYPE
+            The query's, sorted by onset.
         top : int
             Places to return, one a piece.
         """
         if self._triples is None:
             self._triples = self._load_triples()
         firsts = np.array([entry.first_note for entry in self.entries])
-        return search_triples(self._triples, self._notes, firsts, query, top)
+        return search_triples(self._triples, self._notes, firsts, notes, top)
 
     def notes(self, piece: int) -> np.ndarray:
         """Return the notes of a MIDI file, as `mmid.midi.read_midi` read them."""

@@ -22,8 +22,8 @@ from mmid.console import Tell, quiet
 from mmid.errors import MmidError
 from mmid.features import piano_roll
 from mmid.figures import Panel, Series, save_figure
+from mmid.pairs import Pair
 from mmid.params import DEFAULT, FeatureParams
-from mmid.sources import Pair
 from mmid.space import aligned_spectrogram
 
 FIXED_RATES = (21.43, 23.43)

@@ -6,10 +6,10 @@ samples; files are known by their SHA-256.
 
 from __future__ import annotations
 
-import csv
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -25,16 +25,15 @@ from mmid.library import (
     file_digest,
     group_duplicates,
     read_library,
-    read_piece,
     split_library,
 )
 from mmid.midi import Midi, read_midi
+from mmid.pairs import PAIRS_NAME, Pair, read_pairs
 from mmid.params import FeatureParams
 from mmid.query import Query, Score, Sound
+from mmid.reference import Reference
 from mmid.render import Synthesizer, find_soundfont
 from mmid.rough import roughen_samples
-
-PAIRS_NAME = "pairs.csv"
 
 ASKED_OF: dict[Direction, Kind] = {"recordings": "midi", "scores": "recordings"}
 """What the index must hold."""
@@ -55,13 +54,10 @@ class Source(ABC):
     name : str
     right : frozenset of str
         SHA-256 of the MIDI files or recordings that hold its music.
-    tempo_ratio : float or None
-        Its speed against them where it is constant and known.
     """
 
     name: str
     right: frozenset[str]
-    tempo_ratio: float | None
 
     @abstractmethod
     def size(self, params: FeatureParams) -> int:
@@ -70,6 +66,10 @@ class Source(ABC):
     @abstractmethod
     def clip(self, first: int, count: int, params: FeatureParams) -> Query:
         """Return a span of it to ask about, given in samples."""
+
+    def span(self, start: float, end: float) -> tuple[float, float] | None:
+        """Return where in its match a span of it begins and ends, seconds, where that is known."""
+        return None
 
     def sound(self, first: int, count: int) -> np.ndarray:
         """Return the samples of a span of it.
@@ -100,17 +100,25 @@ class RecordedSource(SoundingSource):
 
     Parameters
     ----------
-    name, right, tempo_ratio
+    name, right
         As of every `Source`.
     samples : np.ndarray [n] float32
         At the grid's rate.
+    tempo_ratio : float or None
+        Its speed against the score where it is constant and known.
     """
 
     samples: np.ndarray
+    tempo_ratio: float | None = None
 
     def size(self, params: FeatureParams) -> int:
         """Return its length, samples."""
         return len(self.samples)
+
+    def span(self, start: float, end: float) -> tuple[float, float] | None:
+        """Return where in the score a span of it begins and ends, if its tempo is known."""
+        ratio = self.tempo_ratio
+        return None if ratio is None else (start * ratio, end * ratio)
 
     def sound(self, first: int, count: int) -> np.ndarray:
         """Return the samples of a span of it."""
@@ -123,15 +131,26 @@ class PerformedSource(SoundingSource):
 
     Parameters
     ----------
-    name, right, tempo_ratio
+    name, right
         As of every `Source`.
     notes : np.ndarray [n] of mmid.midi.NOTE_DTYPE
         Of the performance, at the speed and in the key to render.
     synthesizer : Synthesizer
+    reference : callable
+        Gives the `Reference` of its places in the score, which is not needed of every one.
     """
 
     notes: np.ndarray
     synthesizer: Synthesizer
+    reference: Callable[[], Reference]
+
+    @cached_property
+    def _reference(self) -> Reference:
+        return self.reference()
+
+    def span(self, start: float, end: float) -> tuple[float, float] | None:
+        """Return where in the score a span of it begins and ends, where its notes tell."""
+        return self._reference.span(start, end)
 
     def size(self, params: FeatureParams) -> int:
         """Return its length, samples."""
@@ -160,7 +179,7 @@ class RoughSource(SoundingSource):
 
     Parameters
     ----------
-    name, right, tempo_ratio
+    name, right
         As of every `Source`.
     of : Source
     how : Roughness
@@ -170,6 +189,10 @@ class RoughSource(SoundingSource):
     of: Source
     how: Roughness
     sample_rate: int
+
+    def span(self, start: float, end: float) -> tuple[float, float] | None:
+        """Return where in its match a span of it begins and ends, where that is known."""
+        return self.of.span(start, end)
 
     def size(self, params: FeatureParams) -> int:
         """Return its length, samples."""
@@ -186,7 +209,7 @@ class ScoreSource(Source):
 
     Parameters
     ----------
-    name, right, tempo_ratio
+    name, right
         As of every `Source`.
     midi : Midi
     """
@@ -232,7 +255,7 @@ def rendered_sources(
             ratio = float(np.exp(rng.uniform(*np.log(tempo))))
             _, played = performed(piece.midi.notes, Recipe(str(soundfont), tempo=ratio, seed=seed))
             samples = synthesizer.render(played)
-            yield RecordedSource(piece.name, right[piece.digest], ratio, samples)
+            yield RecordedSource(piece.name, right[piece.digest], samples, ratio)
 
 
 def _same_music(pieces: Sequence[Piece]) -> dict[str, frozenset[str]]:
@@ -241,44 +264,6 @@ def _same_music(pieces: Sequence[Piece]) -> dict[str, frozenset[str]]:
     for piece, label in zip(pieces, labels, strict=True):
         members.setdefault(int(label), set()).add(piece.digest)
     return {p.digest: frozenset(members[int(x)]) for p, x in zip(pieces, labels, strict=True)}
-
-
-@dataclass(frozen=True, eq=False)
-class Pair:
-    """A recording and its score.
-
-    Parameters
-    ----------
-    name, piece : str
-        Rows of one piece are right answers for each other.
-    audio : Path
-    score : Piece
-    """
-
-    name: str
-    piece: str
-    audio: Path
-    score: Piece
-
-
-def read_pairs(folder: Path) -> list[Pair]:
-    """Read the list ``pairs.csv`` of a folder (columns id, audio, midi), and its scores.
-
-    Rows that name the same ``piece``, an optional column, are right answers for each other.
-
-    Raises
-    ------
-    MmidError
-        If the list or one of its scores is missing or unreadable.
-    """
-    pairs = []
-    for row in read_pairs_list(folder):
-        score = read_piece(folder / row["midi"], folder)
-        if not isinstance(score, Piece):
-            raise MmidError(score.reason)
-        name = row["id"]
-        pairs.append(Pair(name, row.get("piece") or name, folder / row["audio"], score))
-    return pairs
 
 
 def _right_scores(pairs: Sequence[Pair]) -> list[frozenset[str]]:
@@ -300,7 +285,7 @@ def recorded_sources(pairs: Sequence[Pair], params: FeatureParams) -> Iterator[R
     """
     for pair, right in zip(pairs, _right_scores(pairs), strict=True):
         samples = read_audio(pair.audio, params.sample_rate)
-        yield RecordedSource(pair.name, right, None, samples)
+        yield RecordedSource(pair.name, right, samples)
 
 
 def performed_sources(
@@ -339,7 +324,9 @@ def performed_sources(
             for side in ("onset", "offset"):
                 notes[side] /= ratio
             notes["pitch"] = np.clip(notes["pitch"].astype(int) + semitones, 0, 127)
-            yield PerformedSource(pair.name, right, None, notes, synthesizer)
+            written = pair.score.midi.notes
+            reference = partial(Reference, notes, written, params, semitones)
+            yield PerformedSource(pair.name, right, notes, synthesizer, reference)
 
 
 def score_sources(pairs: Sequence[Pair]) -> list[ScoreSource]:
@@ -359,7 +346,7 @@ def score_sources(pairs: Sequence[Pair]) -> list[ScoreSource]:
         found = frozenset(recording for recording, score in recordings if score in scores)
         right[pair.score.digest] = right.get(pair.score.digest, frozenset()) | found
     pieces = {pair.score.digest: pair.score for pair in pairs}
-    return [ScoreSource(pieces[d].name, found, None, pieces[d].midi) for d, found in right.items()]
+    return [ScoreSource(pieces[d].name, found, pieces[d].midi) for d, found in right.items()]
 
 
 def open_sources(
@@ -394,10 +381,7 @@ def open_sources(
     if rough is not None:
         asked = (folder, soundfont, params, tempo, side, seed, jobs)
         count, smooth = open_sources(*asked, direction=direction, semitones=semitones)
-        return count, (
-            RoughSource(s.name, s.right, s.tempo_ratio, s, rough, params.sample_rate)
-            for s in smooth
-        )
+        return count, (RoughSource(s.name, s.right, s, rough, params.sample_rate) for s in smooth)
     if soundfont is not None:
         if direction == "scores":
             raise MmidError("scores are asked about as they are written: leave out the soundfont")
@@ -417,22 +401,3 @@ def open_sources(
         return len(pairs), recorded_sources(pairs, params)
     scores = score_sources(pairs)
     return len(scores), iter(scores)
-
-
-def read_pairs_list(folder: Path) -> list[dict[str, str]]:
-    """Read the rows of the ``pairs.csv`` of a folder as they are.
-
-    Raises
-    ------
-    MmidError
-        If it is missing or unreadable.
-    """
-    path = folder / PAIRS_NAME
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise MmidError(f"{path}: cannot read the list of pairs ({error})") from error
-    if not rows or not {"id", "audio", "midi"} <= set(rows[0]):
-        raise MmidError(f"{path}: needs a header with the columns id, audio and midi, and rows")
-    return rows

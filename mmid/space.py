@@ -24,8 +24,8 @@ from mmid.errors import MmidError, label
 from mmid.features import frame_count, piano_roll, recording_spectrogram
 from mmid.figures import Panel, Series, save_figure, train_extra
 from mmid.library import Piece
+from mmid.pairs import Pair
 from mmid.params import FeatureParams
-from mmid.sources import Pair
 
 COMPONENTS = 3
 PIANO = slice(21, 109)

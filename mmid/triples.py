@@ -15,7 +15,7 @@ References
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -43,9 +43,6 @@ SLOWEST, FASTEST = 0.25, 4.0
 
 BIN = 1.0
 """Tokens agree if they place the query's middle within so many seconds of the piece."""
-
-SAME_TEMPO = 0.25
-"""Octaves between tempi that count as one."""
 
 TOGETHER = 500_000
 """Notes whose triples are listed at once, which bounds the memory that takes."""
@@ -182,42 +179,6 @@ def _neighbours(triples: Triples) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         yield kept, (triples.fingerprint[kept].astype(np.int64) + shift).astype(np.uint64)
 
 
-SPREAD = 60.0
-"""So much of the middle of a query is looked up: the tempo of longer ones wanders too far."""
-
-
-@dataclass(frozen=True, eq=False)
-class Passage:
-    """The triples of a query, or of the middle of a long one.
-
-    Parameters
-    ----------
-    triples : Triples
-    onset : np.ndarray [notes] float64
-        When its notes begin, from the middle, seconds.
-    middle : float
-        Seconds of the query.
-    """
-
-    triples: Triples
-    onset: np.ndarray
-    middle: float
-
-    @property
-    def when(self) -> np.ndarray:
-        """When each triple begins, from the middle, seconds."""
-        return np.asarray(self.onset[self.triples.note])
-
-
-def passage_of(notes: np.ndarray) -> Passage:
-    """Return the triples of a query's notes, which are of mmid.midi.NOTE_DTYPE."""
-    onset = notes["onset"].astype(np.float64)
-    middle = float(onset[0] + onset[-1]) / 2 if len(onset) else 0.0
-    near = np.abs(onset - middle) <= SPREAD / 2
-    triples = find_triples(onset[near], notes["pitch"][near])
-    return Passage(triples, onset[near] - middle, middle)
-
-
 # ---- of a library
 
 
@@ -230,6 +191,9 @@ MOST_TRIPLES = 1_500
 COMMON, COMMON_SHARE = 300, 1 / 200_000
 """A fingerprint with more tokens than this, or than this share of a large library's, says little
 for what it costs to count: leaving it out is five times as fast and finds more."""
+
+SPREAD = 60.0
+"""So much of the middle of a query is looked up: the tempo of longer ones wanders too far."""
 
 
 @dataclass(frozen=True)
@@ -316,7 +280,7 @@ def extended(tokens: np.ndarray, more: np.ndarray) -> np.ndarray:
 
 
 def search_triples(
-    tokens: SortedFile, library: np.ndarray, firsts: np.ndarray, query: Passage, top: int
+    tokens: SortedFile, library: np.ndarray, firsts: np.ndarray, notes: np.ndarray, top: int
 ) -> list[Agreement]:
     """Find the places of a library that most triples of a query agree on.
 
@@ -332,7 +296,8 @@ def search_triples(
         What they are of.
     firsts : np.ndarray [pieces] int64
         Where each piece begins in it.
-    query : Passage
+    notes : np.ndarray of mmid.midi.NOTE_DTYPE
+        The query's.
     top : int
         Places to return, one a piece.
 
@@ -341,70 +306,30 @@ def search_triples(
     list of Agreement
         Best first.
     """
-    query = replace(query, triples=_kept(query.triples).thin(MOST_TRIPLES))
-    triples = query.triples
+    onset = notes["onset"].astype(np.float64)
+    if len(onset) < 3:
+        return []
+    middle = (onset[0] + onset[-1]) / 2
+    near = np.abs(onset - middle) <= SPREAD / 2
+    triples = _kept(find_triples(onset[near], notes["pitch"][near])).thin(MOST_TRIPLES)
     common = max(COMMON, int(COMMON_SHARE * len(tokens)))
     which, found = look_up(tokens_near(tokens, triples, common), triples, common)
     tempo_ratio = found.span / triples.span[which]
     fits = (tempo_ratio >= SLOWEST) & (tempo_ratio <= FASTEST)
     which, note, tempo_ratio = which[fits], found.note[fits], tempo_ratio[fits]
     piece = np.searchsorted(firsts, note, side="right") - 1
-    place = np.asarray(library["onset"][note], np.float64) - query.when[which] * tempo_ratio
+    when = onset[near][triples.note[which]] - middle
+    place = np.asarray(library["onset"][note], np.float64) - when * tempo_ratio
     best: dict[int, Agreement] = {}
-    for inside, votes in _agreeing(piece, place, which, len(triples), top):
-        ratio = float(np.median(tempo_ratio[inside]))
-        start = float(np.median(place[inside])) - query.middle * ratio
-        agreed = Agreement(int(piece[inside[0]]), votes / len(triples), ratio, start)
-        if agreed.piece not in best or agreed.share > best[agreed.piece].share:
-            best[agreed.piece] = agreed
-    return sorted(best.values(), key=lambda a: -a.share)[:top]
-
-
-def share_held(
-    query: Passage, notes: np.ndarray, start: float, tempo_ratio: float, transpose: int = 0
-) -> float:
-    """Return the share of a query's triples that a piece holds where the query is said to lie.
-
-    Unlike `search_triples` it leaves none out.
-
-    Parameters
-    ----------
-    query : Passage
-    notes : np.ndarray of mmid.midi.NOTE_DTYPE
-        The piece's.
-    start : float
-        Where in the piece the query begins, seconds.
-    tempo_ratio : float
-        The query's speed against the piece.
-    transpose : int
-        Semitones that take the piece to the query's key.
-    """
-    middle = start + query.middle * tempo_ratio
-    reach = np.abs(query.when).max(initial=0) * tempo_ratio * 2**SAME_TEMPO + LONGEST
-    first, last = np.searchsorted(notes["onset"], (middle - reach, middle + reach))
-    near = notes[first:last]
-    onset, pitch = near["onset"].astype(np.float64), near["pitch"].astype(np.int64) + transpose
-    inside = (pitch >= 0) & (pitch < 128)
-    onset = onset[inside]
-    tokens = find_triples(onset, pitch[inside]).tokens()
-    tokens.sort()
-    which, found = look_up(tokens, query.triples)
-    ratio = found.span / query.triples.span[which]
-    fits = np.abs(np.log2(ratio / tempo_ratio)) <= SAME_TEMPO
-    which = which[fits]
-    place = onset[found.note[fits]] - query.when[which] * ratio[fits]
-    here = np.zeros(len(which), np.int64)
-    votes = [n for _, n in _agreeing(here, place, which, len(query.triples), 1)]
-    return max(votes, default=0) / max(1, len(query.triples))
-
-
-def _agreeing(
-    piece: np.ndarray, place: np.ndarray, which: np.ndarray, triples: int, top: int
-) -> Iterator[tuple[np.ndarray, int]]:
-    """Yield what agrees on a place of a piece, on two grids half a bin apart, fullest first."""
     for shift in (0.0, 0.5):
         bins = np.floor(place / BIN + shift).astype(np.int64)
-        yield from _fullest(piece, bins, which, triples, top)
+        for inside, votes in _fullest(piece, bins, which, len(triples), top):
+            ratio = float(np.median(tempo_ratio[inside]))
+            start = float(np.median(place[inside]) - middle * ratio)
+            agreed = Agreement(int(piece[inside[0]]), votes / len(triples), ratio, start)
+            if agreed.piece not in best or agreed.share > best[agreed.piece].share:
+                best[agreed.piece] = agreed
+    return sorted(best.values(), key=lambda a: -a.share)[:top]
 
 
 def _fullest(

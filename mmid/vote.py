@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mmid.choices import Vote
-from mmid.triples import SAME_TEMPO
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,6 +196,10 @@ def elect(hits: Sequence[Hits], how: Vote, top: int, each: int = 1) -> list[Cand
             seen[candidate.piece] += 1
             elected.append(candidate)
     return elected
+
+
+SAME_TEMPO = 0.25
+"""Octaves between tempi that count as one."""
 
 
 def joined(

@@ -298,7 +298,7 @@ def opened(tmp_path_factory, tiny_model, draw_notes):
 @pytest.fixture
 def sources(opened, play):
     return [
-        RecordedSource(piece.name, frozenset([piece.digest]), 1.0, play(piece.midi.notes))
+        RecordedSource(piece.name, frozenset([piece.digest]), play(piece.midi.notes))
         for piece in opened[0][:3]
     ]
 
@@ -358,14 +358,14 @@ class TestComparison:
 
     def test_clips_of_one_piece_share_it(self, opened, sources, tiny_model):
         right = sources[0].right | sources[1].right
-        both = [RecordedSource(s.name, right, 1.0, s.samples) for s in sources[:2]]
+        both = [RecordedSource(s.name, right, s.samples) for s in sources[:2]]
         (scores,) = evaluate_pieces(
             both, Identifier(tiny_model, opened[1]), [], lengths=[3.0], clips=1
         )
         assert len({clip.piece for clip in scores.results}) == 1
 
     def test_a_score_makes_no_sound(self, opened):
-        source = ScoreSource("a.mid", frozenset(), None, opened[0][0].midi)
+        source = ScoreSource("a.mid", frozenset(), opened[0][0].midi)
         with pytest.raises(MmidError, match=r"a\.mid: a score makes no sound"):
             source.sound(0, 100)
 

@@ -45,6 +45,8 @@ ORDER = [
     *("bootstrap", "chroma", "basicpitch", "fingerprints", "baselines"),
     *(
         "rough",
+        "reference",
+        "pairs",
         "sources",
         "medley",
         "recital",

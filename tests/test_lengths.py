@@ -23,8 +23,8 @@ from mmid.lengths import (
     summarize_rates,
 )
 from mmid.midi import NOTE_DTYPE, write_midi
+from mmid.pairs import read_pairs
 from mmid.params import DEFAULT
-from mmid.sources import read_pairs
 
 SECONDS = (15.0, 30.0, 60.0)
 

@@ -14,8 +14,8 @@ from mmid.checkpoint import save_checkpoint
 from mmid.cli import app
 from mmid.errors import MmidError
 from mmid.features import frame_count, piano_roll, recording_spectrogram
+from mmid.pairs import read_pairs
 from mmid.params import DEFAULT
-from mmid.sources import read_pairs
 from mmid.space import (
     draw_snippets,
     measure_space,
