@@ -31,7 +31,7 @@ from mmid.index import FORMAT, Manifest
 from mmid.milvus import Address, Milvus, Range
 from mmid.pending import Embedded
 from mmid.pieces import Entry
-from mmid.triples import Agreement, Passage, search_triples
+from mmid.triples import Agreement, search_triples
 from mmid.writer import Origin, writing
 
 HEADER: Range = (0, 1)
@@ -102,10 +102,10 @@ class ServedIndex:
         pieces = np.searchsorted(self._firsts, rows, side="right") - 1
         return pieces, rows - self._firsts[pieces]
 
-    def search_triples(self, query: Passage, top: int) -> list[Agreement]:
+    def search_triples(self, notes: np.ndarray, top: int) -> list[Agreement]:
         """Find the places that note triples of a query agree on, as `mmid.triples` does."""
         firsts = np.array([entry.first_note for entry in self.entries])
-        return search_triples(self._triples, self._notes, firsts, query, top)
+        return search_triples(self._triples, self._notes, firsts, notes, top)
 
     def notes(self, piece: int) -> np.ndarray:
         """Return the notes of a MIDI file, as `mmid.midi.read_midi` read them."""

@@ -32,9 +32,10 @@ from mmid.encoders import pick_device
 from mmid.errors import MmidError
 from mmid.identify import NEIGHBOURS, TEMPO_RATIOS, Identifier
 from mmid.index import LibraryIndex
+from mmid.pairs import read_pairs
 from mmid.pretrained import load_model
 from mmid.query import embed_query
-from mmid.sources import read_pairs, recorded_sources
+from mmid.sources import recorded_sources
 from mmid.store import folder_at
 from mmid.vote import Hits, consistent
 

@@ -24,7 +24,7 @@ from mmid.milvus import SCHEME, Address
 from mmid.pending import Embedded
 from mmid.pieces import Entry
 from mmid.served import MilvusStore
-from mmid.triples import Agreement, Passage
+from mmid.triples import Agreement
 from mmid.writer import Origin, write_index, writing
 
 
@@ -65,7 +65,7 @@ class Library(Protocol):
     def locate(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the item and the first frame of snippets."""
 
-    def search_triples(self, query: Passage, top: int) -> list[Agreement]:
+    def search_triples(self, notes: np.ndarray, top: int) -> list[Agreement]:
         """Find the places that note triples of a query agree on."""
 
     def notes(self, piece: int) -> np.ndarray:
