@@ -7,8 +7,6 @@ go, so that memory does not grow with their number.
 from __future__ import annotations
 
 import os
-import signal
-import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,7 +14,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import Protocol
 
 import torch
@@ -26,6 +23,7 @@ from mmid.errors import MmidError
 from mmid.identify import Asked, Identifier
 from mmid.library import BadFile
 from mmid.query import Query
+from mmid.workers import stops_put_off
 
 AHEAD = 2
 """Files that are begun or answered before their turn, at most, for each job."""
@@ -158,34 +156,12 @@ def hand_out(
         for sink in sinks:
             closing.callback(sink.close)
         for answered in answers:
-            with _undivided():
+            with stops_put_off():  # so that all sinks have an answer or none
                 failures = _take(answered, sinks)
             failed += bool(failures)
             for failure in failures:
                 report(failure)
     return failed
-
-
-@contextmanager
-def _undivided() -> Iterator[None]:
-    """Put Ctrl-C and SIGTERM off for a moment, so that all sinks have an answer or none."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    caught: list[tuple[int, FrameType | None]] = []
-    stops = (signal.SIGINT, signal.SIGTERM)
-    before = {stop: signal.signal(stop, lambda *event: caught.append(event)) for stop in stops}
-    try:
-        yield
-    finally:
-        for stop, handler in before.items():
-            signal.signal(stop, handler)
-    for number, frame in caught:
-        handler = before[signal.Signals(number)]
-        if callable(handler):
-            handler(number, frame)
-        else:
-            signal.raise_signal(number)
 
 
 def _take(answered: Answered, sinks: Sequence[Sink]) -> list[str]:

@@ -219,9 +219,9 @@ class Agreement:
 
 
 def _kept(triples: Triples) -> Triples:
-    """Keep a quarter of them, by their pitches and so whatever the ratio of the gaps."""
+    """Keep half of them, by their pitches and so whatever the ratio of the gaps."""
     pitches = triples.fingerprint // np.uint64(RATIO_BINS)
-    return triples.take(((pitches * SCATTER) >> np.uint64(62)) == 0)
+    return triples.take(((pitches * SCATTER) >> np.uint64(63)) == 0)
 
 
 def library_tokens(notes: np.ndarray, firsts: Sequence[int], start: int = 0) -> np.ndarray:

@@ -79,18 +79,14 @@ def parallel(
             for first in range(0, len(items), size):
                 if len(waiting) == AHEAD * jobs:
                     yield from waiting.popleft().result()
-                with _undisturbed():
+                with _interrupts_blocked(), stops_put_off():
                     waiting.append(pool.submit(_map, function, items[first : first + size]))
             while waiting:
                 yield from waiting.popleft().result()
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            workers = set(active_children()) - others
-            for worker in workers:
+            for worker in set(active_children()) - others:
                 worker.terminate()
-            for worker in workers:
-                worker.join()
-            raise
+            raise  # and the pool, finding them gone, gives up what waits
 
 
 def _map(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
@@ -98,24 +94,29 @@ def _map(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Resu
 
 
 @contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Hold Ctrl-C and SIGTERM back while processes are started; those never hear Ctrl-C."""
-    with _interrupts_blocked():
-        if current_thread() is not main_thread():  # signals disturb that one only
-            yield
-            return
-        held: list[int] = []
-        before = signal.signal(signal.SIGTERM, lambda number, frame: held.append(number))
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGTERM, before)
-            if held:
-                signal.raise_signal(signal.SIGTERM)
+def stops_put_off() -> Iterator[None]:
+    """Put Ctrl-C and SIGTERM off until what is inside is done."""
+    if current_thread() is not main_thread():  # signals disturb that one only
+        yield
+        return
+    held: list[int] = []
+    stops = (signal.SIGINT, signal.SIGTERM)
+    before = {stop: signal.signal(stop, lambda number, _: held.append(number)) for stop in stops}
+    try:
+        yield
+    finally:
+        for stop, handler in before.items():
+            signal.signal(stop, handler)
+        for number in held[:1]:
+            signal.raise_signal(number)
 
 
 @contextmanager
 def _interrupts_blocked() -> Iterator[None]:
+    """Block Ctrl-C in this thread; processes started meanwhile never hear it.
+
+    Other threads still do, and Python then handles it in the main one.
+    """
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return

@@ -284,4 +284,7 @@ def test_a_build_that_is_stopped_leaves_no_process(number, status, tmp_path, opt
         process.kill()
     assert process.returncode == status
     assert said.count("\n") == 1 and said.endswith("run it again to go on\n")
+    before = time.monotonic()
+    while children(process.pid) and time.monotonic() - before < 20:
+        time.sleep(0.05)  # one that is ending is listed for a moment
     assert children(process.pid) == []

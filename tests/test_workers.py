@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import active_children
@@ -54,9 +55,10 @@ def test_work_that_is_broken_off_leaves_no_process():
     assert time.monotonic() - began < 20 and not active_children()
 
 
-def test_a_process_is_started_whole_before_sigterm_is_heard(monkeypatch):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_process_is_started_whole_before_a_stop_is_heard(number, monkeypatch):
     heard = []
-    before = signal.signal(signal.SIGTERM, lambda *_: heard.append(started.copy()))
+    before = signal.signal(number, lambda *_: heard.append(started.copy()))
     started: list[int] = []
 
     class Pool(ThreadPoolExecutor):
@@ -64,13 +66,19 @@ def test_a_process_is_started_whole_before_sigterm_is_heard(monkeypatch):
             super().__init__(jobs)
 
         def submit(self, function, *arguments):
-            signal.raise_signal(signal.SIGTERM)
+            os.kill(os.getpid(), number)
+            time.sleep(0.05)  # another thread, whose signals are not blocked, takes it
             started.append(len(started))
             return super().submit(function, *arguments)
 
+    over = threading.Event()
+    other = threading.Thread(target=over.wait)
+    other.start()
     monkeypatch.setattr("mmid.workers.ProcessPoolExecutor", Pool)
     try:
         assert list(parallel(abs, range(4), jobs=2, batch=1, least=1)) == list(range(4))
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(number, before)
+        over.set()
+        other.join()
     assert heard == [[0], [0, 1], [0, 1, 2], [0, 1, 2, 3]]
