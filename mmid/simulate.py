@@ -111,7 +111,12 @@ class Simulated:
 
 
 def read_clips(
-    folder: Path, model: Checkpoint, index: LibraryIndex, count: int, tell: Tell
+    folder: Path,
+    model: Checkpoint,
+    index: LibraryIndex,
+    count: int,
+    tell: Tell,
+    seconds: float = CLIP_SECONDS,
 ) -> list[Clip]:
     """Cut a clip out of the middle of each recording; keep those that mmid names right."""
     identifier, pairs = Identifier(model, index), read_pairs(folder)[:count]
@@ -119,7 +124,7 @@ def read_clips(
     for done, source in enumerate(recorded_sources(pairs, identifier.params), 1):
         right = frozenset(i for i, e in enumerate(index.entries) if e.digest in source.right)
         size = source.size(identifier.params)
-        length = min(size, int(CLIP_SECONDS * identifier.params.sample_rate))
+        length = min(size, int(seconds * identifier.params.sample_rate))
         query = source.clip((size - length) // 2, length, identifier.params)
         heard = identifier.listen(query)
         matches = identifier.identify(heard).matches
@@ -154,7 +159,7 @@ def moved(vectors: Tensor, closeness: float, seed: Sequence[int]) -> Tensor:
     return noisy / noisy.norm(dim=1, keepdim=True)  # type: ignore[no-any-return]
 
 
-class _Nearest:
+class Nearest:
     """The best so far for each of some queries, by quantised vectors, and their exact cosines."""
 
     def __init__(self, queries: Tensor) -> None:
@@ -163,9 +168,9 @@ class _Nearest:
         self._exact = torch.full((len(queries), RERANKED), -1.0)
         self._rows = torch.zeros((len(queries), RERANKED), dtype=torch.int64)
 
-    def offer(self, vectors: Tensor, bits: int, first: int) -> None:
-        """Compare a block of vectors, the rows from ``first`` on."""
-        coarse = self._queries @ quantised(vectors, bits).T
+    def offer(self, vectors: Tensor, rounded: Tensor, first: int) -> None:
+        """Compare a block of vectors, as rounded as they are kept; the rows from ``first`` on."""
+        coarse = self._queries @ rounded.T
         better = torch.nonzero(coarse.amax(1) > self._coarse[:, -1])[:, 0]
         found, place = coarse[better].topk(min(RERANKED, len(vectors)))
         exact = (self._queries[better, None] * vectors[place]).sum(2)
@@ -178,6 +183,41 @@ class _Nearest:
         """Return rows and exact cosines of the neighbours that vote, best first."""
         cosine, kept = self._exact.topk(NEIGHBOURS)
         return self._rows.gather(1, kept).numpy(), cosine.numpy()
+
+
+def judge(
+    clips: Sequence[Clip], piece: np.ndarray, place: np.ndarray, cosine: np.ndarray
+) -> tuple[float, float, float, float, float]:
+    """Let each clip's neighbours vote.
+
+    Parameters
+    ----------
+    clips : sequence of Clip
+    piece, place, cosine : np.ndarray [clips * ASKED, NEIGHBOURS]
+        Of the neighbours of the clips' snippets, best first.
+
+    Returns
+    -------
+    nearest, farthest, found, top1, shortlisted : float
+        As of `Simulated`.
+    """
+    found, other, ranks = [], [], []
+    for number, clip in enumerate(clips):
+        part = slice(number * ASKED, (number + 1) * ASKED)
+        is_right = np.isin(piece[part], list(clip.right))
+        found.append(is_right.any(1))
+        other.append(np.where(is_right, -1, cosine[part]).max(1))
+        hits = Hits(clip.tempo_ratio, clip.frames, piece[part], place[part], cosine[part])
+        order = [candidate.piece in clip.right for candidate in consistent(hits, SHORTLIST)]
+        ranks.append(order.index(True) if True in order else SHORTLIST)
+    ranked = np.array(ranks)
+    return (
+        float(np.median(np.concatenate(other))),
+        float(np.median(cosine[:, -1])),
+        float(np.concatenate(found).mean()),
+        float((ranked == 0).mean()),
+        float((ranked < SHORTLIST).mean()),
+    )
 
 
 class Simulation:
@@ -225,12 +265,12 @@ class Simulation:
         )
         counts = np.array([entry.count for entry in entries])
         own = int(counts[: len(self._right)].sum())
-        nearest = _Nearest(self._queries)
+        nearest = Nearest(self._queries)
         for copy, first in self._blocks(own, len(vectors), copies):
             part = vectors[first : first + BLOCK]
             if copy:
                 part = moved(part, closeness, [self._seed, copy, first])
-            nearest.offer(part, bits, copy * len(vectors) + first)
+            nearest.offer(part, quantised(part, bits), copy * len(vectors) + first)
             tell("Comparing", copy, copies)
         rows, cosine = nearest.best()
         owner = np.repeat(np.arange(len(chosen)), counts)
@@ -239,7 +279,7 @@ class Simulation:
         piece = piece + rows // len(vectors) * len(self._index)
         total = len(chosen) + copies * base
         snippets = len(vectors) + copies * (len(vectors) - own)
-        figures = self._judge(piece, places[rows % len(vectors)], cosine)
+        figures = judge(self._clips, piece, places[rows % len(vectors)], cosine)
         return Simulated(len(chosen), total, snippets, bits, *figures)
 
     def _blocks(self, own: int, count: int, copies: int) -> Iterator[tuple[int, int]]:
@@ -247,28 +287,6 @@ class Simulation:
         yield from ((0, first) for first in range(0, count, BLOCK))
         for copy in range(1, copies + 1):
             yield from ((copy, first) for first in range(own, count, BLOCK))
-
-    def _judge(
-        self, piece: np.ndarray, place: np.ndarray, cosine: np.ndarray
-    ) -> tuple[float, float, float, float, float]:
-        """Let each clip's neighbours vote."""
-        found, other, ranks = [], [], []
-        for number, clip in enumerate(self._clips):
-            part = slice(number * ASKED, (number + 1) * ASKED)
-            is_right = np.isin(piece[part], list(clip.right))
-            found.append(is_right.any(1))
-            other.append(np.where(is_right, -1, cosine[part]).max(1))
-            hits = Hits(clip.tempo_ratio, clip.frames, piece[part], place[part], cosine[part])
-            order = [candidate.piece in clip.right for candidate in consistent(hits, SHORTLIST)]
-            ranks.append(order.index(True) if True in order else SHORTLIST)
-        ranked = np.array(ranks)
-        return (
-            float(np.median(np.concatenate(other))),
-            float(np.median(cosine[:, -1])),
-            float(np.concatenate(found).mean()),
-            float((ranked == 0).mean()),
-            float((ranked < SHORTLIST).mean()),
-        )
 
     def fit(self, tell: Tell) -> float:
         """Return the closeness with which a tenth of the pieces come closest to all of them."""

@@ -69,6 +69,7 @@ ORDER = [
         "demo",
         "ablation",
         "simulate",
+        "trade",
     ),
     *("cli_shell", "cli_options", "cli_doctor", "cli_eval", "cli_figures", "cli_index"),
     *("cli_listen", "cli_model", "cli_query", "cli_train", "cli", "__main__"),

@@ -51,9 +51,10 @@ def test_fewer_bits_round_more_coarsely(units):
 
 def test_the_best_are_found_block_by_block(units):
     queries, vectors = units[:7], units[7:]
-    nearest = simulate._Nearest(queries)
+    nearest = simulate.Nearest(queries)
     for first in range(0, len(vectors), 150):
-        nearest.offer(vectors[first : first + 150], 8, first)
+        block = vectors[first : first + 150]
+        nearest.offer(block, quantised(block, 8), first)
     rows, cosine = nearest.best()
     true = (queries @ vectors.T).topk(simulate.NEIGHBOURS)
     assert np.array_equal(rows, true.indices.numpy())  # as 8 bits keep them among the first 100
