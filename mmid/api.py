@@ -23,7 +23,6 @@ from mmid.build import BuildReport, update_index
 from mmid.checkpoint import Checkpoint
 from mmid.choices import Kind, LibraryKind
 from mmid.console import quiet
-from mmid.defaults import default_index
 from mmid.embed import embed_whole
 from mmid.encoders import pick_device
 from mmid.errors import AudioError, MidiError, MmidError, label
@@ -33,6 +32,7 @@ from mmid.index import LibraryIndex
 from mmid.library import MIDI_SUFFIXES
 from mmid.params import FeatureParams
 from mmid.query import Query, Sound, open_query
+from mmid.store import Library, Store, store_at
 
 PathLike: TypeAlias = str | os.PathLike[str]
 Model: TypeAlias = str | os.PathLike[str] | Checkpoint | None
@@ -109,8 +109,8 @@ def _loaded(model: Model, device: str = "auto") -> Checkpoint:
     return model if isinstance(model, Checkpoint) else load_model(model, device)
 
 
-def _index_folder(folder: PathLike | None) -> Path:
-    return Path(folder or os.environ.get("MMID_INDEX") or default_index())
+def _store(place: PathLike | None) -> Store:
+    return store_at(place or os.environ.get("MMID_INDEX"))
 
 
 class Index:
@@ -120,16 +120,18 @@ class Index:
 
     Attributes
     ----------
-    folder : Path
+    where : str
+        Where it lives: the absolute path of its folder, or its address.
+    folder : Path or None
+        Its folder; None of an index on Milvus.
     built : BuildReport or None
         What `Index.build` did; None of an index that was only opened.
     """
 
-    def __init__(
-        self, index: LibraryIndex, model: Checkpoint, built: BuildReport | None = None
-    ) -> None:
+    def __init__(self, index: Library, model: Checkpoint, built: BuildReport | None = None) -> None:
         self._index, self._model = index, model
-        self.folder, self.built = index.folder, built
+        self.where, self.built = index.where, built
+        self.folder = index.folder if isinstance(index, LibraryIndex) else None
 
     @classmethod
     def open(
@@ -140,7 +142,8 @@ class Index:
         Parameters
         ----------
         folder : str or path, optional
-            By default ``MMID_INDEX``, else the one in the user's data folder.
+            Of the index, or its address on Milvus; by default ``MMID_INDEX``, else the one in the
+            user's data folder.
         model : str, path or Checkpoint, optional
             The one it was built with, as of `load_model`.
         device : str
@@ -154,7 +157,7 @@ class Index:
             If there is no such model, or its file is damaged.
         """
         loaded = _loaded(model, device)
-        return cls(LibraryIndex(_index_folder(folder), loaded), loaded)
+        return cls(_store(folder).open(loaded), loaded)
 
     @classmethod
     def build(
@@ -204,10 +207,10 @@ class Index:
         MmidError
             If a folder of the library is missing, or no file in it can be read.
         """
-        loaded, place = _loaded(model, device), _index_folder(folder)
+        loaded, store = _loaded(model, device), _store(folder)
         folders = [library] if isinstance(library, (str, os.PathLike)) else library
         report = update_index(
-            place,
+            store,
             [Path(path) for path in folders],
             loaded,
             kind,
@@ -216,13 +219,13 @@ class Index:
             every=every,
             progress=progress,
         )
-        return cls(LibraryIndex(place, loaded), loaded, report)
+        return cls(store.open(loaded), loaded, report)
 
     def __len__(self) -> int:
         return len(self._index)
 
     def __repr__(self) -> str:
-        return f"<mmid.Index of {len(self)} {self.kind} in {label(self.folder)}>"
+        return f"<mmid.Index of {len(self)} {self.kind} in {label(self.where)}>"
 
     @property
     def kind(self) -> Kind:

@@ -22,8 +22,8 @@ from mmid.chroma import ChromaLibrary, recording_chroma
 from mmid.errors import MmidError
 from mmid.features import spectrogram
 from mmid.fingerprints import FingerprintIndex
-from mmid.index import LibraryIndex
 from mmid.query import Sound, embed_query
+from mmid.store import Library
 
 EXCERPTS, CANDIDATES = 100, 25
 """Snippets of a query that vote, and the nearest snippets that each votes for."""
@@ -55,7 +55,7 @@ class Majority:
     Parameters
     ----------
     model : Checkpoint
-    index : LibraryIndex
+    index : Library
 
     References
     ----------
@@ -65,7 +65,7 @@ class Majority:
 
     name: BaselineName = "majority"
 
-    def __init__(self, model: Checkpoint, index: LibraryIndex) -> None:
+    def __init__(self, model: Checkpoint, index: Library) -> None:
         self._model, self._index = model, index
 
     def rank(self, samples: np.ndarray, without: frozenset[int] = frozenset()) -> Ranking:
@@ -149,7 +149,7 @@ def _ranking(scores: np.ndarray, without: frozenset[int]) -> Ranking:
 
 
 def open_baselines(
-    names: Sequence[BaselineName], model: Checkpoint, index: LibraryIndex
+    names: Sequence[BaselineName], model: Checkpoint, index: Library
 ) -> list[Baseline]:
     """Make baselines ready for the library of an index, each once.
 

@@ -20,7 +20,7 @@ from mmid.choices import Kind, LibraryKind
 from mmid.console import Tell, quiet, stage
 from mmid.embed import EVERY, Embed, embed_files, embed_item, embedded, file_stat
 from mmid.errors import LibraryIndexError
-from mmid.index import FORMAT, LibraryIndex, read_manifest
+from mmid.index import FORMAT
 from mmid.library import (
     BadFile,
     Piece,
@@ -32,7 +32,9 @@ from mmid.library import (
 )
 from mmid.pending import Embedded, Pending
 from mmid.pieces import Entry
-from mmid.writer import Origin, write_index, writing
+from mmid.store import Library, Place, Store, store_at
+from mmid.workers import Engine, parallel
+from mmid.writer import Origin
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ def recipe_of(kind: Kind, every: int | None = None) -> dict[str, Any]:
 
 
 def build_index(
-    folder: Path,
+    place: Place,
     items: Iterable[Piece | Recording | BadFile],
     model: Checkpoint,
     progress: Callable[[int], None] = lambda done: None,
@@ -72,7 +74,7 @@ def build_index(
 
     Parameters
     ----------
-    folder : Path
+    place : str, Path or Store
         The index; an mmid index there is replaced, anything else is left alone.
     items : iterable of Piece, Recording or BadFile
         The library, of one kind; bad files are reported and skipped.
@@ -90,7 +92,8 @@ def build_index(
         If the folder holds something else, no file could be read, the library is of both kinds, or
         another process writes the index.
     """
-    with writing(folder):
+    store = store_at(place)
+    with store.writing():
         fresh: list[Embedded] = []
         bad: list[BadFile] = []
         for done, item in enumerate(items, 1):
@@ -104,7 +107,7 @@ def build_index(
         entries = [item.entry for item in fresh]
         _refuse_nothing(entries, bad)
         origin = _origin(fresh[0].kind, model, recipe or recipe_of(fresh[0].kind))
-        write_index(folder, origin, [], entries, fresh.__getitem__)
+        store.write(origin, [], entries, fresh.__getitem__)
     return _report(origin.kind, entries, bad, added=len(fresh))
 
 
@@ -137,7 +140,7 @@ def _report(
 
 @stage("bring the index up to date")
 def update_index(
-    folder: Path,
+    place: Place,
     library: Sequence[Path],
     model: Checkpoint,
     kind: LibraryKind = "auto",
@@ -146,6 +149,7 @@ def update_index(
     keep_missing: bool = False,
     anew: bool = False,
     every: int | None = None,
+    engine: Engine = parallel,
     progress: Tell = quiet,
 ) -> BuildReport:
     """Bring an index up to its library; the first time, build it.
@@ -155,7 +159,7 @@ def update_index(
 
     Parameters
     ----------
-    folder : Path
+    place : str, Path or Store
         The index.
     library : sequence of Path
         Folders, or single files.
@@ -170,6 +174,8 @@ def update_index(
         Embed every file again.
     every : int, optional
         As of `mmid.embed.embed_whole`; by default as the index that is there, if any.
+    engine : Engine
+        What embeds, if not the processes of this machine; it does so on CPUs.
     progress : callable
         Told ``(what, done, total)``.
 
@@ -181,19 +187,19 @@ def update_index(
         If a folder of the library is missing or holds no file.
     """
     what, files = list_library(library, kind)
-    every = every or _every_before(folder)
+    store = store_at(place)
+    every = every or _every_before(store)
     root = library_root(library)
     origin = _origin(what, model, recipe_of(what, every), root, library)
-    with writing(folder):
-        old = None if anew else _reusable(folder, origin)
-        pending = Pending(folder, _key(origin))
+    with store.writing():
+        old = None if anew else _reusable(store, origin)
+        pending = Pending(store.work, _key(origin))
         if anew:
             pending.clear()
         update = _Update(old, pending, {item_name(path, root): path for path in files})
+        embed = partial(embed_item, every=every)
         try:
-            for done, _ in enumerate(
-                update.embed(root, model, what, partial(embed_item, every=every), jobs), 1
-            ):
+            for done, _ in enumerate(update.embed(root, model, what, embed, jobs, engine), 1):
                 progress("Indexing", done, len(files))
         finally:
             pending.flush()
@@ -208,14 +214,14 @@ def update_index(
             def load(number: int) -> Embedded:
                 return update.load(fresh[number].digest)
 
-            write_index(folder, origin, kept, fresh, load, old, progress)
+            store.write(origin, kept, fresh, load, old, progress)
         pending.clear()
     return _report(what, entries, update.bad, **counts)
 
 
-def _every_before(folder: Path) -> int | None:
+def _every_before(store: Store) -> int | None:
     try:
-        return int(read_manifest(folder)["recipe"]["every"])
+        return int(store.manifest()["recipe"]["every"])
     except (LibraryIndexError, KeyError, TypeError, ValueError):
         return None
 
@@ -226,10 +232,10 @@ def _key(origin: Origin) -> str:
     return sha256(text.encode()).hexdigest()[:12]
 
 
-def _reusable(folder: Path, origin: Origin) -> LibraryIndex | None:
+def _reusable(store: Store, origin: Origin) -> Library | None:
     """Open the index that lies there, if its vectors are as they would be made now."""
     try:
-        old = LibraryIndex(folder, None)
+        old = store.open(None)
     except LibraryIndexError:
         return None
     return old if _key(Origin.of(old.manifest)) == _key(origin) else None
@@ -240,13 +246,13 @@ class _Update:
 
     Parameters
     ----------
-    old : LibraryIndex or None
+    old : Library or None
     pending : Pending
     files : dict of str to Path
         By their names in the index.
     """
 
-    def __init__(self, old: LibraryIndex | None, pending: Pending, files: dict[str, Path]) -> None:
+    def __init__(self, old: Library | None, pending: Pending, files: dict[str, Path]) -> None:
         self._old, self._pending, self._files = old, pending, files
         self._entries = old.entries if old else []
         self._by_name = {entry.name: i for i, entry in enumerate(self._entries)}
@@ -255,7 +261,13 @@ class _Update:
         self.bad: list[BadFile] = []
 
     def embed(
-        self, root: Path, model: Checkpoint, kind: Kind, embed: Embed, jobs: int | None
+        self,
+        root: Path,
+        model: Checkpoint,
+        kind: Kind,
+        embed: Embed,
+        jobs: int | None,
+        engine: Engine,
     ) -> Iterator[str]:
         """Embed what is not known; yields the name of each file that is done."""
         unknown = []
@@ -268,7 +280,7 @@ class _Update:
                 yield name
         paths = [self._files[name] for name in unknown]
         for name, item in zip(
-            unknown, embed_files(paths, root, kind, model, embed, jobs), strict=True
+            unknown, embed_files(paths, root, kind, model, embed, jobs, engine), strict=True
         ):
             if isinstance(item, BadFile):
                 self.bad.append(item)

@@ -29,7 +29,6 @@ from mmid.cli_query import query
 from mmid.cli_shell import Commands, run
 from mmid.cli_train import train
 from mmid.console import note, progress, remark, set_loudness, stdout
-from mmid.defaults import default_index
 
 if TYPE_CHECKING:
     from mmid.build import BuildReport
@@ -157,6 +156,14 @@ def build_index(
     keep_missing: Annotated[
         bool, typer.Option(help="Keep what the library folders do not hold any more.")
     ] = False,
+    engine: Annotated[
+        str,
+        typer.Option(
+            metavar="[local|ray|ray://HOST:PORT]",
+            help="Embed in processes of this machine, or on the CPUs of a Ray cluster.",
+            rich_help_panel="Machine",
+        ),
+    ] = "local",
     model: Model = None,
     device: Device = "auto",
     jobs: Jobs = None,
@@ -168,15 +175,22 @@ def build_index(
     """
     from mmid.build import build_index as build
     from mmid.build import update_index
+    from mmid.cluster import engine_named
     from mmid.copies import copy_library, embed_copies
     from mmid.encoders import pick_device
-    from mmid.index import library_of
     from mmid.library import scan_library
     from mmid.pretrained import load_model
     from mmid.render import pick_soundfonts
+    from mmid.store import library_of, store_at
+    from mmid.workers import parallel
 
-    folder = index or default_index()
-    library = library or library_of(folder)
+    place = store_at(index)
+    library = library or library_of(place)
+    cluster = engine_named(engine)
+    if cluster:
+        if copies or device not in ("auto", "cpu"):
+            raise typer.BadParameter("a cluster embeds on CPUs, and makes no --copies")
+        library, device = [path.absolute() for path in library], "cpu"
     loaded = load_model(model, pick_device(device))
     with progress() as tell:
         if copies:
@@ -185,7 +199,7 @@ def build_index(
             items = copy_library(list(items), pick_soundfonts(soundfont), copies, grid, jobs)
             embed = partial(embed_copies, collapse=collapse)
             report = build(
-                folder,
+                place,
                 items,
                 loaded,
                 lambda n: tell("Indexing", n, count),
@@ -194,19 +208,20 @@ def build_index(
             )
         else:
             report = update_index(
-                folder,
+                place,
                 library,
                 loaded,
                 kind,
                 jobs=jobs,
                 keep_missing=keep_missing,
                 every=every,
+                engine=cluster or parallel,
                 progress=tell,
             )
-    _say_what_was_built(report, folder)
+    _say_what_was_built(report, place.where)
 
 
-def _say_what_was_built(report: BuildReport, folder: Path) -> None:
+def _say_what_was_built(report: BuildReport, where: str) -> None:
     for bad in report.bad:
         note(f"left out: {bad.reason}")
     what = [(n, getattr(report, n)) for n in ("added", "changed", "moved", "unchanged", "gone")]
@@ -216,7 +231,7 @@ def _say_what_was_built(report: BuildReport, folder: Path) -> None:
     length = f"{minutes / 60:.1f} hours" if minutes >= 60 else f"{minutes:.1f} minutes"
     remark(
         f"{report.items} {held}{'s' * (report.items != 1)}, {length} of music,"
-        f" {report.snippets} snippets in {folder}"
+        f" {report.snippets} snippets in {where}"
     )
     if report.bad:
         files = report.items + len(report.bad)
@@ -249,8 +264,9 @@ def _run_demo(folder: Path) -> None:
 
     library, recording = prepare_demo(folder)
     remark(f"wrote a library of {len(list(library.iterdir()))} public-domain tunes")
-    build_index([library], index=folder / "index")
-    identifier, _ = open_identifier(folder / "index")
+    index = str(folder / "index")
+    build_index([library], index=index)
+    identifier, _ = open_identifier(index)
     from mmid.report import answer_table
 
     stdout.print(answer_table(identifier.identify_file(recording)))

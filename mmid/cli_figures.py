@@ -13,7 +13,6 @@ from rich.table import Table
 from mmid.cli_eval import evaluation
 from mmid.cli_options import Device, Index, JsonFlag, Model, parse_sizes
 from mmid.console import progress, remark, stdout
-from mmid.defaults import default_index
 from mmid.report import clock
 from mmid.tables import FittingTable
 
@@ -123,11 +122,13 @@ def eval_search(
     from mmid.index import LibraryIndex
     from mmid.neighbours import compare_search, draw_search
     from mmid.pretrained import load_model
+    from mmid.store import folder_at
 
     wanted = parse_sizes(sizes)
     if out:
         check_target(out)
-    opened = LibraryIndex(index or default_index(), load_model(model))
+    folder = folder_at(index, "the server holds the vectors; give the folder of an index")
+    opened = LibraryIndex(folder, load_model(model))
     vectors = opened.vectors[opened.live]
     options: dict[str, Any] = {"queries": queries, "neighbours": neighbours, "jitter": jitter}
     with progress() as tell:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from mmid.cli_options import Device, Index, Jobs, JsonFlag, Model
 from mmid.console import note, progress, remark, stdout
-from mmid.defaults import default_index
 from mmid.errors import label
 
 index_app = typer.Typer(help="Look at an index, and look after it.", no_args_is_help=True)
@@ -19,10 +17,10 @@ index_app = typer.Typer(help="Look at an index, and look after it.", no_args_is_
 @index_app.command("list", epilog="Example: mmid index list --json")
 def list_pieces(index: Index = None, as_json: JsonFlag = False) -> None:
     """List what the index holds, by name."""
-    from mmid.index import LibraryIndex
     from mmid.report import pieces_table
+    from mmid.store import store_at
 
-    entries = sorted(LibraryIndex(index or default_index(), None).entries, key=lambda e: e.name)
+    entries = sorted(store_at(index).open(None).entries, key=lambda e: e.name)
     if as_json:
         names = ("name", "title", "seconds", "digest", "count")
         typer.echo(json.dumps([{n: getattr(e, n) for n in names} for e in entries], indent=1))
@@ -33,11 +31,11 @@ def list_pieces(index: Index = None, as_json: JsonFlag = False) -> None:
 @index_app.command(epilog="Example: mmid index info --index my-index")
 def info(index: Index = None, as_json: JsonFlag = False) -> None:
     """Tell what the index is: its size, its model, where its files come from."""
-    from mmid.index import LibraryIndex
     from mmid.report import info_table
+    from mmid.store import store_at
     from mmid.upkeep import describe
 
-    found = describe(LibraryIndex(index or default_index(), None))
+    found = describe(store_at(index).open(None))
     if as_json:
         typer.echo(json.dumps(found.to_dict(), indent=1))
     else:
@@ -55,10 +53,11 @@ def remove(
 
     What lies in the library folders still comes back with the next mmid build-index.
     """
+    from mmid.store import store_at
     from mmid.upkeep import remove_pieces
 
     with progress() as tell:
-        removed = remove_pieces(index or default_index(), pieces, tell)
+        removed = remove_pieces(store_at(index), pieces, tell)
     for name in removed:
         remark(f"removed: {label(name)}")
 
@@ -72,9 +71,10 @@ def verify(index: Index = None, as_json: JsonFlag = False) -> None:
     """
     from dataclasses import asdict
 
+    from mmid.store import store_at
     from mmid.upkeep import verify_index
 
-    found = verify_index(index or default_index())
+    found = verify_index(store_at(index))
     if as_json:
         typer.echo(json.dumps(asdict(found), indent=1))
     else:
@@ -105,31 +105,33 @@ def rebuild(
     """Build the graph anew from the vectors; with --vectors, those anew from the files."""
     from mmid.build import update_index
     from mmid.encoders import pick_device
-    from mmid.index import library_of, read_manifest
     from mmid.pretrained import load_model
+    from mmid.store import library_of, store_at
     from mmid.upkeep import rebuild_graph
 
-    folder = index or default_index()
+    place = store_at(index)
     with progress() as tell:
         if not vectors:
-            rebuild_graph(folder, tell)
+            rebuild_graph(place, tell)
         else:
-            library, kind = library_of(folder), read_manifest(folder)["kind"]
+            library, kind = library_of(place), place.manifest()["kind"]
             loaded = load_model(model, pick_device(device))
-            update_index(folder, library, loaded, kind, jobs=jobs, anew=True, progress=tell)
-    remark(f"rebuilt {folder}")
+            update_index(place, library, loaded, kind, jobs=jobs, anew=True, progress=tell)
+    remark(f"rebuilt {place.where}")
 
 
 @index_app.command(epilog="Example: mmid index merge songs-index folk-index --index all")
 def merge(
-    others: Annotated[list[Path], typer.Argument(help="Indexes made by one model.")],
+    others: Annotated[list[str], typer.Argument(help="Indexes made by one model.")],
     index: Index = None,
 ) -> None:
     """Make a new index of several."""
+    from mmid.store import store_at
     from mmid.upkeep import merge_indexes
 
+    place = store_at(index)
     with progress() as tell:
-        twice = merge_indexes(index or default_index(), others, tell)
+        twice = merge_indexes(place, others, tell)
     if twice:
         remark(f"{len(twice)} files are in several of them and were taken once")
-    remark(f"merged into {index or default_index()}")
+    remark(f"merged into {place.where}")

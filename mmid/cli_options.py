@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 
 from mmid.choices import BaselineName, LibraryKind, Search, Side, Vote
-from mmid.defaults import default_index
 from mmid.errors import label
 
 if TYPE_CHECKING:
     from mmid.identify import Identifier
-    from mmid.index import LibraryIndex
+    from mmid.store import Library
 
 Folders = Annotated[list[Path], typer.Argument(help="Folders of MIDI files.", show_default=False)]
 
@@ -58,18 +57,25 @@ MODEL_HELP = "A model's name, its .safetensors file, or hf://OWNER/REPO."
 """The brackets of the whole form would be taken for markup; docs/weights.md has it."""
 
 
+def _complete_index(incomplete: str) -> list[str]:
+    begun = Path(incomplete + "*")
+    return [str(path) for path in begun.parent.glob(begun.name) if path.is_dir()]
+
+
 def _index_option(panel: str | None) -> Any:
     return typer.Option(
         "--index",
         envvar="MMID_INDEX",
-        help="The index folder.",
+        help="The index: a folder, milvus://HOST:PORT/NAME or milvus:FILE.db/NAME.",
+        metavar="PLACE",
+        autocompletion=_complete_index,
         show_default="in the user's data folder",
         rich_help_panel=panel,
     )
 
 
-Index = Annotated[Path | None, _index_option(None)]
-SearchedIndex = Annotated[Path | None, _index_option("Search")]
+Index = Annotated[str | None, _index_option(None)]
+SearchedIndex = Annotated[str | None, _index_option("Search")]
 Model = Annotated[
     str | None,
     typer.Option(
@@ -185,7 +191,7 @@ def parse_sizes(text: str) -> list[int]:
 
 
 def open_identifier(
-    index: Path | None,
+    index: str | None,
     model: str | None = None,
     device: str = "auto",
     search: Search = "auto",
@@ -193,15 +199,15 @@ def open_identifier(
     top: int = 5,
     min_confidence: float = 0.5,
     transpose: str = "0",
-) -> tuple[Identifier, LibraryIndex]:
+) -> tuple[Identifier, Library]:
     """Load a model and the index made with it."""
     from mmid.encoders import pick_device
     from mmid.identify import KEYS, Identifier
-    from mmid.index import LibraryIndex
     from mmid.pretrained import load_model
+    from mmid.store import store_at
 
     loaded = load_model(model, pick_device(device))
-    opened = LibraryIndex(index or default_index(), loaded)
+    opened = store_at(index).open(loaded)
     identifier = Identifier(
         loaded,
         opened,

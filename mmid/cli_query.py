@@ -178,8 +178,8 @@ def query(
     if playlist:
         sinks.append(Playlist(playlist, whole=not start and duration is None))
     if sidecar:
-        made_by, folder = opened.manifest["model"], os.path.abspath(opened.folder)
-        sinks.append(Sidecars(Origin(made_by, folder, start, duration)))
+        made_by = opened.manifest["model"]
+        sinks.append(Sidecars(Origin(made_by, opened.where, start, duration)))
     if export_aligned:
         sinks.append(AlignedMidi(identifier, export_aligned, paths, start))
     at_once = min(jobs or min(os.cpu_count() or 1, MOST_JOBS), len(files))

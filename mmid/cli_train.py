@@ -21,7 +21,7 @@ from mmid.choices import (
     Task,
 )
 from mmid.cli_options import Device, Folders, Jobs, Soundfonts
-from mmid.console import note, progress, remark
+from mmid.console import note, progress, remark, set_loudness
 from mmid.defaults import default_cache
 
 if TYPE_CHECKING:
@@ -113,27 +113,36 @@ def train(
     device: Device = "auto",
     jobs: Jobs = None,
 ) -> None:
-    """Train encoders on a folder of MIDI files (and recordings beside them)."""
+    """Train encoders on a folder of MIDI files (and recordings beside them).
+
+    torchrun --nproc-per-node 2 -m mmid train ... shares each batch out among processes.
+    """
     chosen = {k: v for k, v in locals().items() if v is not None}
     from mmid.encoders import pick_device
+    from mmid.ranks import joined, one_first, rank
     from mmid.report import describe_epoch
     from mmid.train import BEST_NAME, start_run
 
     experiment = _experiment(chosen)
-    corpus = _corpus(
-        experiment,
-        library,
-        extra or [],
-        soundfont,
-        cache or default_cache(),
-        extra_copies,
-        excerpt,
-        jobs,
-    )
-    with progress() as tell:
-        for epoch in start_run(out, corpus, experiment, pick_device(device), tell, init or []):
-            remark(describe_epoch(epoch))
-    typer.echo(out / BEST_NAME)
+    with joined(pick_device(device)) as own:
+        if rank():
+            set_loudness(silent=True)
+        with one_first():
+            corpus = _corpus(
+                experiment,
+                library,
+                extra or [],
+                soundfont,
+                cache or default_cache(),
+                extra_copies,
+                excerpt,
+                jobs,
+            )
+        with progress() as tell:
+            for epoch in start_run(out, corpus, experiment, own, tell, init or []):
+                remark(describe_epoch(epoch))
+        if not rank():
+            typer.echo(out / BEST_NAME)
 
 
 def _experiment(chosen: dict[str, Any]) -> Experiment:

@@ -92,6 +92,13 @@ class _Places:
     def __len__(self) -> int:
         return len(self.first)
 
+    def take(self, part: slice) -> _Places:
+        return _Places(self.rendering[part], self.first[part], self.ratio[part])
+
+
+WHOLE = slice(None)
+"""All of a batch."""
+
 
 class PairSource:
     """Batches of matching snippets from cache files.
@@ -157,14 +164,26 @@ class PairSource:
         """Length of all renderings."""
         return sum(map(len, self._renderings)) / self._params.frame_rate / 3600
 
-    def batches(self, size: int, count: int, seed: int | Sequence[int]) -> Iterator[Batch]:
-        """Draw batches, the same ones for the same seed."""
+    def batches(
+        self, size: int, count: int, seed: int | Sequence[int], part: slice = WHOLE
+    ) -> Iterator[Batch]:
+        """Draw batches, the same ones for the same seed, and make a part of each.
+
+        Parameters
+        ----------
+        size, count : int
+            Snippets a batch, and batches.
+        seed : int or sequence of int
+        part : slice
+            Rows to make; other parts lie at the same places, roughened by other draws.
+        """
         rng = np.random.default_rng(seed)
-        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        rough = np.random.default_rng([*np.atleast_1d(seed), part.start or 0])
+        generator = torch.Generator().manual_seed(int(rough.integers(2**62)))
         draw = self._on_grid if self._sampling == "grid" else self._anywhere
         for places, others in draw(size, count, rng):
-            batch = self._batch(places, rng, generator)
-            contrast = self._batch(others, rng, generator) if others else None
+            batch = self._batch(places.take(part), rough, generator)
+            contrast = self._batch(others.take(part), rough, generator) if others else None
             yield replace(batch, contrast=contrast)
 
     def _batch(

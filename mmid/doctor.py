@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from mmid import __version__
-from mmid.defaults import VARIABLES, cache_folder, default_index
+from mmid.defaults import VARIABLES, cache_folder
 from mmid.errors import MmidError, label
 
 if TYPE_CHECKING:
     from mmid.checkpoint import Checkpoint
-    from mmid.index import LibraryIndex
+    from mmid.store import Library
 
 State: TypeAlias = Literal["ok", "absent", "broken"]
 
@@ -81,12 +81,12 @@ class Examination:
 Check: TypeAlias = Callable[[], Iterator[Finding]]
 
 
-def examine(index: Path | None = None, model: str | None = None) -> Examination:
+def examine(index: str | os.PathLike[str] | None = None, model: str | None = None) -> Examination:
     """Look at everything mmid needs.
 
     Parameters
     ----------
-    index : Path, optional
+    index : str or path, optional
         The index to look at; one that is named must be there.
     model : str, optional
         A model's name or .safetensors file; by default the packaged one.
@@ -193,7 +193,7 @@ def _device() -> Iterator[Finding]:
     yield Finding("device", "ok", f"{device.type} ({name or cores})")
 
 
-def _model_and_index(index: Path | None, model: str | None) -> Iterator[Finding]:
+def _model_and_index(index: str | os.PathLike[str] | None, model: str | None) -> Iterator[Finding]:
     from mmid.pretrained import load_model
 
     name, where = _find_model(model)
@@ -226,27 +226,29 @@ def _find_model(model: str | None) -> tuple[str, str]:
     return name, listed.get(name, "a file")
 
 
-def _index(folder: Path | None, model: Checkpoint | None) -> Finding:
+def _index(place: str | os.PathLike[str] | None, model: Checkpoint | None) -> Finding:
     """Tell whether an index can be asked; hashes what has changed since it was hashed last."""
     from mmid.index import GRAPH, MANIFEST, LibraryIndex
+    from mmid.store import FolderStore, store_at
 
-    place = folder or default_index()
-    if not (place / MANIFEST).exists():
-        said, mend = f"none in {label(place)}", "mmid build-index FOLDER makes one"
-        return Finding("index", "broken" if folder else "absent", said, mend)
     try:
-        opened = LibraryIndex(place, None)
-        opened.checks.check(GRAPH)
+        store = store_at(place)
+        if isinstance(store, FolderStore) and not (store.folder / MANIFEST).exists():
+            said, mend = f"none in {label(store.where)}", "mmid build-index FOLDER makes one"
+            return Finding("index", "broken" if place else "absent", said, mend)
+        opened = store.open(None)
+        if isinstance(opened, LibraryIndex):
+            opened.checks.check(GRAPH)
     except MmidError as error:
         return Finding("index", "broken", str(error), "mmid index verify tells more")
     what = "pieces" if opened.kind == "midi" else "recordings"
-    said = f"{len(opened)} {what} in {label(place)}, made by {_maker(opened, model)}"
+    said = f"{len(opened)} {what} in {label(store.where)}, made by {_maker(opened, model)}"
     if model and opened.manifest["model"] != model.fingerprint:
         return Finding("index", "broken", said, "mmid build-index again, or --model as it was")
     return Finding("index", "ok", said)
 
 
-def _maker(index: LibraryIndex, model: Checkpoint | None) -> str:
+def _maker(index: Library, model: Checkpoint | None) -> str:
     """Name the model that made an index."""
     from mmid.checkpoint import load_checkpoint
     from mmid.weights import list_models

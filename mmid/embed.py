@@ -22,7 +22,7 @@ from mmid.midi import NOTE_DTYPE
 from mmid.pending import Embedded
 from mmid.pieces import Entry
 from mmid.query import Query, as_query
-from mmid.workers import parallel
+from mmid.workers import Engine, parallel
 
 EVERY: dict[Kind, int] = {"midi": 2, "recordings": 1}
 """Of a pathway's snippets, every so many is kept: queries are embedded more densely. Recordings
@@ -101,8 +101,8 @@ _worker: dict[str, Checkpoint] = {}
 """A worker process's own model."""
 
 
-def _start_worker(model: Checkpoint) -> None:
-    if parent_process():  # a worker, one of many
+def _start_worker(model: Checkpoint, one_of_many: bool) -> None:
+    if one_of_many or parent_process():
         torch.set_num_threads(1)
     _worker["model"] = model
 
@@ -120,13 +120,14 @@ def embed_files(
     model: Checkpoint,
     embed: Embed,
     jobs: int | None,
+    engine: Engine = parallel,
 ) -> Iterator[Embedded | BadFile]:
-    """Read and embed files: in worker processes on the CPU, else reading only."""
+    """Read and embed files: in worker processes or on a cluster on CPUs, else reading only."""
     batch, least = (32, 64) if kind == "midi" else (1, 8)
     if model.encoders.device.type == "cpu":
         task = partial(_embed_file, root=root, kind=kind, embed=embed)
-        start = partial(_start_worker, model)
-        yield from parallel(task, files, jobs, batch=batch, least=least, start=start)
+        start = partial(_start_worker, model, engine is not parallel)
+        yield from engine(task, files, jobs, batch=batch, least=least, start=start)
         return
     read = partial(read_item, root=root, kind=kind, params=model.encoders.config.features)
     for item in parallel(read, files, jobs, batch=batch, least=least):

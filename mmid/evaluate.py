@@ -354,15 +354,17 @@ def same_bars(notes: np.ndarray, start: float, seconds: float) -> np.ndarray:
         Seconds; wherever the roll's cosine with the span's is `SAME_ROLL` or more.
     """
     rate = DEFAULT.frame_rate
-    first, length = round(start * rate), max(1, round(seconds * rate))
-    frames = frame_count(max(start, float(notes["offset"].max(initial=0)))) + length
-    roll = piano_roll(notes, frames)[0]
+    begin = max(start, 0.0)  # a recording may begin before its score
+    first, length = round(begin * rate), max(1, round((start + seconds - begin) * rate))
+    frames = frame_count(max(begin, float(notes["offset"].max(initial=0)))) + length
+    roll = piano_roll(notes, frames)[0].double()  # so that silence correlates with nothing
     span = roll[:, first : first + length]
-    product = torch.nn.functional.conv1d(roll[None], span[None])[0, 0]
+    spectrum = torch.fft.rfft(roll) * torch.fft.rfft(span, frames).conj()
+    product = torch.fft.irfft(spectrum.sum(0), frames)[: frames - length + 1]
     energy = torch.nn.functional.avg_pool1d(roll.square().sum(0)[None], length, 1)[0] * length
     cosine = product / (span.norm() * energy.sqrt()).clamp_min(1e-6)
     repeats = torch.nonzero(cosine >= SAME_ROLL)[:, 0].numpy() / rate
-    return np.concatenate([[start], repeats])
+    return np.concatenate([[start], repeats + start - begin])
 
 
 def _sum_up(length: float | None, results: Sequence[ClipResult], sure: float) -> ClipScores:

@@ -23,10 +23,10 @@ from mmid.checkpoint import Checkpoint
 from mmid.choices import Kind, Search, Vote
 from mmid.confidence import CALIBRATION, VOTES_ALONE, Evidence, confidence
 from mmid.console import stage
-from mmid.index import LibraryIndex
 from mmid.library import group_duplicates
 from mmid.params import FeatureParams
 from mmid.query import MANY_KEYS, ONE_KEY, TUNINGS, Query, embed_query, open_query
+from mmid.store import Library
 from mmid.transcriber import heard_notes
 from mmid.vote import Candidate, Hits, elect, joined, nearest
 
@@ -141,7 +141,8 @@ class Identifier:
     Parameters
     ----------
     model : Checkpoint
-    index : LibraryIndex
+    index : Library
+        Of a folder or on Milvus.
     search : {"auto", "exact", "hnsw"}
     vote : {"consistent", "majority"}
     tempo_ratios : sequence of float
@@ -157,7 +158,7 @@ class Identifier:
     def __init__(
         self,
         model: Checkpoint,
-        index: LibraryIndex,
+        index: Library,
         *,
         search: Search = "auto",
         vote: Vote = "consistent",
@@ -245,7 +246,7 @@ class Identifier:
         shortest = min(1.0, self.params.snippet_seconds / heard.seconds)
         ratios = [ratio for ratio in self._tempo_ratios if ratio >= shortest]
         keys = self._keys_of(heard)
-        hits = [h for ratio in ratios for h in self._hits(heard, ratio, keys, NEIGHBOURS + spare)]
+        hits = self._hits(heard, ratios, keys, NEIGHBOURS + spare)
         compared = self.kind == "midi" and self._vote == "consistent"
         gains: tuple[Gains, ...] = ()
         found: tuple[Candidate, ...] = ()
@@ -271,21 +272,21 @@ class Identifier:
         return (key, key - (1 if query.tuning > 0 else -1))
 
     def _hits(
-        self, query: Query, tempo_ratio: float, keys: Sequence[int], count: int
+        self, query: Query, tempo_ratios: Sequence[float], keys: Sequence[int], count: int
     ) -> list[Hits]:
-        """Look a query up at a tempo, in each key."""
+        """Look a query up at every tempo and in each key, in one search."""
         effort = MANY_KEYS if len(keys) > 2 else ONE_KEY
-        vectors, frames = embed_query(query, self._model, tempo_ratio, effort, keys)
-        snippets, similarity = self._index.search(
-            vectors.reshape(-1, vectors.shape[2]), count, self._search
-        )
-        piece, place = self._index.locate(snippets)
-        each = *vectors.shape[:2], piece.shape[1]
-        piece, place, similarity = (part.reshape(each) for part in (piece, place, similarity))
-        return [
-            Hits(tempo_ratio, frames, piece[i], place[i], similarity[i], key)
-            for i, key in enumerate(keys)
-        ]
+        asked = [embed_query(query, self._model, ratio, effort, keys) for ratio in tempo_ratios]
+        together = np.concatenate([vectors.reshape(-1, vectors.shape[2]) for vectors, _ in asked])
+        rows, similarity = self._index.search(together, count, self._search)
+        piece, place = self._index.locate(rows)
+        hits, first = [], 0
+        for ratio, (vectors, frames) in zip(tempo_ratios, asked, strict=True):
+            for key in keys:
+                own = slice(first, first + vectors.shape[1])
+                hits.append(Hits(ratio, frames, piece[own], place[own], similarity[own], key))
+                first = own.stop
+        return hits
 
     @stage("compare and align")
     def decide(

@@ -11,6 +11,7 @@ were dropped since stay until they are many; they are dead, and never found. `mm
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
 from collections.abc import Callable
@@ -120,20 +121,6 @@ def read_manifest(folder: Path) -> Manifest:
         return Manifest(**{name: manifest[name] for name in shapes})  # type: ignore[typeddict-item,no-any-return]
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise LibraryIndexError(f"{path}: damaged; run mmid build-index again") from error
-
-
-def library_of(folder: Path) -> list[Path]:
-    """Return the library folders that an index was built from.
-
-    Raises
-    ------
-    LibraryIndexError
-        If there is no index, or it does not tell.
-    """
-    folders = read_manifest(folder)["folders"]
-    if not folders:
-        raise LibraryIndexError(f"{folder}: does not tell its library; name its folders")
-    return [Path(path) for path in folders]
 
 
 @dataclass(frozen=True)
@@ -295,6 +282,17 @@ class LibraryIndex:
         return len(self.entries)
 
     @property
+    def where(self) -> str:
+        """The folder, from the root on."""
+        return os.path.abspath(self.folder)
+
+    @property
+    def bytes(self) -> int:
+        """Size on disk."""
+        data = self.folder / self.manifest["data"]
+        return sum((data / name).stat().st_size for name in self.manifest["files"])
+
+    @property
     def snippets(self) -> int:
         """How many snippets can be found."""
         return len(self.live)
@@ -381,6 +379,16 @@ class LibraryIndex:
     def notes_of(self, entry: Entry) -> np.ndarray:
         """Return the notes of a row of the table."""
         return np.asarray(self._notes[entry.first_note : entry.first_note + entry.notes])
+
+    def faults(self) -> list[str]:
+        """Hash every file again and tell what is damaged."""
+        found = []
+        for name in (PIECES, VECTORS, PLACES, NOTES, TRIPLES, FENCES, GRAPH):
+            try:
+                self.checks.check(name, again=True)
+            except LibraryIndexError as error:
+                found.append(str(error))
+        return found
 
     def item(self, piece: int) -> Embedded:
         """Return all that the index holds of an item."""

@@ -7,7 +7,7 @@ validation snippets; a higher score is better.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,6 +23,7 @@ from mmid.experiment import Experiment
 from mmid.losses import info_nce, pairwise_ranking, triplet_ranking
 from mmid.metrics import Retrieval, ranks, summarize
 from mmid.pretrained import load_model
+from mmid.ranks import gathered
 from mmid.transcriber import LOWEST, PITCHES, Transcriber, TranscriberConfig
 
 MAX_SCALE = 100.0
@@ -105,6 +106,9 @@ class Matching:
         return self._loss(batch, *self._embed_both(batch))
 
     def _loss(self, batch: Batch, heard: Tensor, read: Tensor) -> Tensor:
+        if self.network.training and batch.contrast is None:  # the others' rows are negatives, too
+            batch = replace(batch, rolls=gathered(batch.rolls.to(heard.device)))
+            heard, read = gathered(heard), gathered(read)
         if self._experiment.loss == "info-nce":
             scale = self.network.log_scale.exp().clamp_max(MAX_SCALE)
             return info_nce(heard, read, scale, batch.repeats().to(heard.device))

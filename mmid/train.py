@@ -23,6 +23,7 @@ from mmid.corpus import Corpus, Progress
 from mmid.data import Batch, PairSource
 from mmid.errors import MmidError, ModelError
 from mmid.experiment import Experiment
+from mmid.ranks import agreed, averaged, part_of, rank, share_statistics, shared_loss
 from mmid.tasks import Task, Verdict, make_task
 
 BEST_NAME, STATE_NAME, LOG_NAME = "best.safetensors", "state.safetensors", "logs"
@@ -81,6 +82,10 @@ class Trainer:
         self, folder: Path, task: Task, experiment: Experiment, facts: dict[str, Any]
     ) -> None:
         self.folder, self.task, self.experiment, self.facts = folder, task, experiment, facts
+        share_statistics(task.network)
+        scaled = experiment.loss == "info-nce"  # rankings leave the temperature alone
+        self._loss = shared_loss(task.network, task.loss, all_used=scaled)
+        self._part = part_of(experiment.batch)
         kind = torch.optim.Adam if experiment.optimizer == "adam" else torch.optim.AdamW
         self.optimizer = kind(
             task.network.parameters(),
@@ -107,7 +112,7 @@ class Trainer:
         Epoch
             After its state is on disk.
         """
-        with _scalars(self.folder / LOG_NAME) as log:
+        with _scalars(self.folder / LOG_NAME) if not rank() else _unwritten() as log:
             while self.epoch < self.experiment.epochs:
                 if self.epoch - self.best_epoch >= self.experiment.patience:
                     return
@@ -121,7 +126,8 @@ class Trainer:
         experiment, started, total = self.experiment, time.perf_counter(), 0.0
         self.task.network.train()
         steps = max(1, (experiment.epoch_pairs or train.labels) // experiment.batch)
-        batches = train.batches(experiment.batch, steps, [experiment.seed, self.epoch])
+        seed = [experiment.seed, self.epoch]
+        batches = train.batches(experiment.batch, steps, seed, self._part)
         for done, batch in enumerate(batches, 1):
             self._set_rate((self.epoch + done / steps) / experiment.epochs)
             total += self._step(batch)
@@ -129,23 +135,23 @@ class Trainer:
             on_step(Step(self.epoch, done, steps, total / done, speed))
         verdict = self.task.judge(valid)
         self.epoch += 1
-        best = verdict.score > self.best_score
+        score = agreed(verdict.score, next(self.task.network.parameters()).device)
+        best = score > self.best_score
         if best:
-            self.best_score, self.best_epoch = verdict.score, self.epoch
-            figures = {"epoch": self.epoch, "validation_score": verdict.score}
-            self.task.save(self.folder / BEST_NAME, self.facts | figures)
-        self._save_state()
+            self.best_score, self.best_epoch = score, self.epoch
+        if not rank():
+            self._save(best)
         return Epoch(self.epoch, total / steps, verdict, speed, best)
 
     def _step(self, batch: Batch) -> float:
         try:
-            loss = self.task.loss(batch)
+            loss = self._loss(batch)
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
         except torch.OutOfMemoryError:
             raise MmidError("the device is out of memory; try a smaller --batch") from None
         self.optimizer.step()
-        return loss.item()
+        return averaged(loss)
 
     def _set_rate(self, progress: float) -> None:
         """Set the learning rate for a place in the run, 0 to 1."""
@@ -154,6 +160,12 @@ class Trainer:
             share = min(progress / WARMUP, (1 - progress) / (1 - WARMUP)) + 1e-4
         for group in self.optimizer.param_groups:
             group["lr"] = self.experiment.learning_rate * share
+
+    def _save(self, best: bool) -> None:
+        if best:
+            figures = {"epoch": self.epoch, "validation_score": self.best_score}
+            self.task.save(self.folder / BEST_NAME, self.facts | figures)
+        self._save_state()
 
     def _save_state(self) -> None:
         tensors = {f"model.{name}": t for name, t in self.task.network.state_dict().items()}
@@ -217,7 +229,7 @@ def start_run(
     yield from trainer.run(
         train, valid, lambda step: tell(f"Epoch {step.epoch + 1}", step.done, step.steps)
     )
-    if x.model.cca and x.task == "retrieval" and x.learn == "both":
+    if x.model.cca and x.task == "retrieval" and x.learn == "both" and not rank():
         _project(folder / BEST_NAME, draw(corpus.train, x.features, None), device)
 
 
@@ -226,6 +238,12 @@ def _project(path: Path, train: PairSource, device: torch.device) -> None:
     best = load_checkpoint(path, device)
     fit_projection(best.encoders, train)
     save_checkpoint(path, best.encoders, best.facts)
+
+
+@contextmanager
+def _unwritten() -> Iterator[Callable[[Epoch], None]]:
+    """Write nothing: rank 0 does."""
+    yield lambda report: None
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mmid.errors import LibraryIndexError
 from mmid.paged import SortedFile
 
 APART = 0.05
@@ -237,7 +238,16 @@ def library_tokens(notes: np.ndarray, firsts: Sequence[int], start: int = 0) -> 
     Returns
     -------
     np.ndarray [tokens] uint64
+
+    Raises
+    ------
+    LibraryIndexError
+        If there are more notes than a token can number.
     """
+    if len(notes) > 2**NOTE_BITS:
+        raise LibraryIndexError(
+            f"{len(notes):,} notes are too many for one index; make several of parts of the library"
+        )
     bounds = np.array([*firsts, len(notes)])
     bounds = bounds[bounds >= start]
     parts = [np.zeros(0, np.uint64)]

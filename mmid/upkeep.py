@@ -13,17 +13,9 @@ import numpy as np
 
 from mmid.console import Tell, quiet
 from mmid.errors import LibraryIndexError
-from mmid.index import (
-    FENCES,
-    GRAPH,
-    NOTES,
-    PIECES,
-    PLACES,
-    TRIPLES,
-    VECTORS,
-    LibraryIndex,
-)
+from mmid.index import LibraryIndex
 from mmid.pieces import Entry
+from mmid.store import Library, Place, Store, folder_at, store_at
 from mmid.writer import Origin, write_index, writing
 
 SAMPLE, NEIGHBOURS = 500, 10
@@ -60,18 +52,17 @@ class IndexInfo:
         return asdict(self)
 
 
-def describe(index: LibraryIndex) -> IndexInfo:
+def describe(index: Library) -> IndexInfo:
     """Tell what an index is."""
     manifest = index.manifest
-    data = index.folder / manifest["data"]
     return IndexInfo(
-        folder=os.fspath(index.folder),
+        folder=index.where,
         kind=index.kind,
         items=len(index),
         hours=sum(entry.seconds for entry in index.entries) / 3600,
         snippets=index.snippets,
         rows=manifest["rows"],
-        bytes=sum((data / name).stat().st_size for name in manifest["files"]),
+        bytes=index.bytes,
         format=manifest["format"],
         mmid=manifest["mmid"],
         made=manifest["made"],
@@ -101,22 +92,20 @@ class Verification:
     changed: tuple[str, ...]
 
 
-def verify_index(folder: Path, seed: int = 0) -> Verification:
+def verify_index(place: Place, seed: int = 0) -> Verification:
     """Hash every file of an index, compare its graph with exact search, and look at its library.
+
+    On Milvus, what the server holds is counted instead; it looks after its own graph.
 
     Raises
     ------
     LibraryIndexError
         If it cannot be opened at all.
     """
-    index = LibraryIndex(folder, None)
-    faults = []
-    for name in (PIECES, VECTORS, PLACES, NOTES, TRIPLES, FENCES, GRAPH):
-        try:
-            index.checks.check(name, again=True)
-        except LibraryIndexError as error:
-            faults.append(str(error))
-    recall = None if faults else graph_recall(index, seed)
+    index = store_at(place).open(None)
+    faults, recall = index.faults(), None
+    if isinstance(index, LibraryIndex) and not faults:
+        recall = graph_recall(index, seed)
     root = Path(index.manifest["root"])
     missing, changed = [], []
     for entry in index.entries if index.manifest["root"] else []:
@@ -142,12 +131,12 @@ def graph_recall(index: LibraryIndex, seed: int = 0) -> float:
     return float((found >= least).mean())
 
 
-def remove_pieces(folder: Path, names: Sequence[str], progress: Tell = quiet) -> list[str]:
+def remove_pieces(place: Place, names: Sequence[str], progress: Tell = quiet) -> list[str]:
     """Take items out of an index, whether or not their files are there still.
 
     Parameters
     ----------
-    folder : Path
+    place : str, Path or Store
     names : sequence of str
         As `mmid index list` shows them; ``*`` and ``?`` stand for any characters and any one.
 
@@ -161,31 +150,35 @@ def remove_pieces(folder: Path, names: Sequence[str], progress: Tell = quiet) ->
     LibraryIndexError
         If a name matches nothing, nothing would be left, or another process writes the index.
     """
-    with writing(folder):
-        old = LibraryIndex(folder, None)
+    store = store_at(place)
+    with store.writing():
+        old = store.open(None)
         held = [entry.name for entry in old.entries]
         removed: set[str] = set()
         for name in names:
             matching = {name} & set(held) or set(fnmatch.filter(held, name))
             if not matching:
-                raise LibraryIndexError(f"{folder}: no piece {name!r}; see mmid index list")
+                raise LibraryIndexError(f"{store.where}: no piece {name!r}; see mmid index list")
             removed |= matching
         kept = [entry for entry in old.entries if entry.name not in removed]
         if not kept:
-            raise LibraryIndexError(f"{folder}: nothing would be left; delete the folder instead")
+            raise LibraryIndexError(
+                f"{store.where}: nothing would be left; delete the index instead"
+            )
         pairs = [(entry, entry) for entry in kept]
-        write_index(folder, Origin.of(old.manifest), pairs, [], old.item, old, progress)
+        store.write(Origin.of(old.manifest), pairs, [], old.item, old, progress)
     return [name for name in held if name in removed]
 
 
-def rebuild_graph(folder: Path, progress: Tell = quiet) -> None:
+def rebuild_graph(place: Place, progress: Tell = quiet) -> None:
     """Build an index's graph and note triples anew, without those of items that were dropped.
 
     Raises
     ------
     LibraryIndexError
-        If the vectors or notes are damaged, or another process writes the index.
+        If the vectors or notes are damaged, another process writes the index, or it is on Milvus.
     """
+    folder = folder_at(place, "the server builds its own graph; there is nothing to rebuild")
     with writing(folder):
         old = LibraryIndex(folder, None)
         pairs = [(entry, entry) for entry in old.entries]
@@ -193,7 +186,7 @@ def rebuild_graph(folder: Path, progress: Tell = quiet) -> None:
         write_index(folder, origin, pairs, [], old.item, old, progress, anew=True)
 
 
-def merge_indexes(folder: Path, others: Sequence[Path], progress: Tell = quiet) -> list[str]:
+def merge_indexes(place: Place, others: Sequence[Place], progress: Tell = quiet) -> list[str]:
     """Make an index of several, made by one model.
 
     Files of the same name and content count once; names are taken from where the libraries meet.
@@ -208,14 +201,15 @@ def merge_indexes(folder: Path, others: Sequence[Path], progress: Tell = quiet) 
     LibraryIndexError
         If they are of different kinds, models or recipes, or the folder is not empty.
     """
-    indexes = [LibraryIndex(other, None) for other in others]
+    indexes = [store_at(other).open(None) for other in others]
     origins = [Origin.of(index.manifest) for index in indexes]
     first = origins[0]
     for other, origin in zip(others, origins, strict=True):
         if (origin.kind, origin.model, origin.recipe) != (first.kind, first.model, first.recipe):
             raise LibraryIndexError(f"{other}: not of the model and kind of {others[0]}")
-    if (folder / "manifest.json").exists():
-        raise LibraryIndexError(f"{folder}: holds an index; merge into a new folder")
+    store = store_at(place)
+    if _holds_an_index(store):
+        raise LibraryIndexError(f"{store.where}: holds an index; merge into a new one")
     roots = [origin.root for origin in origins]
     root = os.path.commonpath(roots) if all(roots) else ""
     places: list[tuple[int, int]] = []
@@ -223,20 +217,19 @@ def merge_indexes(folder: Path, others: Sequence[Path], progress: Tell = quiet) 
     known: set[tuple[str, str]] = set()
     twice: list[str] = []
     for number, index in enumerate(indexes):
-        for place, entry in enumerate(index.entries):
+        for row, entry in enumerate(index.entries):
             path = os.path.relpath(Path(roots[number], entry.name), root) if root else entry.name
             name = Path(path).as_posix()
             if (name, entry.digest) in known:
                 twice.append(name)
                 continue
             known.add((name, entry.digest))
-            places.append((number, place))
+            places.append((number, row))
             fresh.append(replace(entry, name=name))
     folders = tuple(dict.fromkeys(f for origin in origins for f in origin.folders))
     merged = replace(first, root=root, folders=folders)
-    with writing(folder):
-        write_index(
-            folder,
+    with store.writing():
+        store.write(
             merged,
             [],
             fresh,
@@ -245,3 +238,11 @@ def merge_indexes(folder: Path, others: Sequence[Path], progress: Tell = quiet) 
             progress,
         )
     return twice
+
+
+def _holds_an_index(store: Store) -> bool:
+    try:
+        store.manifest()
+    except LibraryIndexError:
+        return False
+    return True

@@ -15,12 +15,29 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import active_children, get_context
 from threading import current_thread, main_thread
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from mmid.errors import MmidError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+class Engine(Protocol):
+    """What maps a function over items, in order: `parallel`, or a cluster."""
+
+    def __call__(
+        self,
+        function: Callable[[Item], Result],
+        items: Sequence[Item],
+        jobs: int | None = None,
+        *,
+        batch: int = 32,
+        least: int = 16,
+        start: Callable[[], None] | None = None,
+    ) -> Iterator[Result]:
+        """Map as `parallel` does."""
+
 
 AHEAD = 4
 """Batches a worker process has before it at most; bounds the results that wait."""

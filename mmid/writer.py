@@ -192,9 +192,10 @@ def write_index(
         rows = max([base, *(e.first + e.count for e in entries)])
         sources = _Sources(old, [before for before, _ in kept], len(fresh), load, whole=extend)
         with unfinished(data):
-            vectors = _store(data / VECTORS, rows, sources.arrays("vectors"))
-            _store(data / PLACES, rows, sources.arrays("places"))
-            notes = _store(data / NOTES, sum(e.notes for e in entries), sources.notes(), NOTE_DTYPE)
+            vectors = store_array(data / VECTORS, rows, sources.arrays("vectors"))
+            store_array(data / PLACES, rows, sources.arrays("places"))
+            count = sum(entry.notes for entry in entries)
+            notes = store_array(data / NOTES, count, sources.notes(), NOTE_DTYPE)
             triples = _triples(None if anew else old, len(kept), notes, entries)
             np.save(data / TRIPLES, triples)
             np.save(data / FENCES, fences_of(triples))
@@ -275,10 +276,10 @@ class _Sources:
         yield from (self.load(i).notes for i in range(self.fresh))
 
 
-def _store(
+def store_array(
     path: Path, rows: int, parts: Iterable[np.ndarray], dtype: np.dtype | None = None
 ) -> np.ndarray:
-    """Write an .npy file part by part; return it mapped.
+    """Write an .npy file of so many rows part by part; return it mapped.
 
     It is not mapped while it is written: on a full disk that would end the process.
     """

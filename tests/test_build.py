@@ -21,10 +21,11 @@ from mmid.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from mmid.cli import app
 from mmid.errors import LibraryIndexError
 from mmid.graph import build_graph
-from mmid.index import GRAPH, TRIPLES, VECTORS, LibraryIndex, library_of
+from mmid.index import GRAPH, TRIPLES, VECTORS, LibraryIndex
 from mmid.midi import write_midi
 from mmid.pending import Pending
 from mmid.pieces import Entry, read_pieces, write_pieces
+from mmid.store import library_of
 from mmid.triples import library_tokens
 from mmid.upkeep import (
     describe,

@@ -161,7 +161,8 @@ def test_clips_without_their_piece_are_judged_from_one_search(tmp_path, pieces, 
     )
 
 
-def test_repeated_bars_are_found_wherever_they_are(draw_notes):
+@pytest.mark.parametrize("start", [1.0, -0.5])  # a recording may begin before its score
+def test_repeated_bars_are_found_wherever_they_are(start, draw_notes):
     bars = draw_notes(0, 60, 10.0)
     bars["offset"] = np.minimum(bars["offset"], 10.0)
     seconds = 215 / DEFAULT.frame_rate  # a whole number of frames
@@ -170,9 +171,9 @@ def test_repeated_bars_are_found_wherever_they_are(draw_notes):
         parts[number] = part.copy()
         parts[number]["onset"] += number * seconds
         parts[number]["offset"] += number * seconds
-    places = same_bars(np.concatenate(parts), 1.0, 8.0)
-    assert places[0] == 1.0
-    far = np.abs(places[:, None] - [1.0, 1.0 + 2 * seconds])
+    places = same_bars(np.concatenate(parts), start, 8.0)
+    assert places[0] == start
+    far = np.abs(places[:, None] - [start, start + 2 * seconds])
     assert far.min(1).max() < 0.1 and far.min(0).max() < 0.1
 
 

@@ -17,7 +17,7 @@ MODULES = sorted(FOLDER.glob("*.py"))
 # The line from a file to an answer, then the side branch that trains, then what uses both.
 ORDER = [
     *("__init__", "errors", "choices", "params", "defaults"),
-    *("console", "tables", "regular", "arrays", "whole", "workers"),
+    *("console", "tables", "regular", "arrays", "whole", "workers", "cluster"),
     *("_torchaudio", "audio", "smf", "midi", "paged", "triples", "tune", "abc"),
     *("memory", "features", "transcriber", "pathways", "encoders", "confidence", "checkpoint"),
     *("library", "hub", "weights", "pretrained"),
@@ -30,6 +30,10 @@ ORDER = [
         "index",
         "embed",
         "writer",
+        "milvus",
+        "copied",
+        "served",
+        "store",
         "build",
         "upkeep",
     ),
@@ -38,7 +42,7 @@ ORDER = [
     *("inputs", "batch", "targets", "playlist", "sidecar", "aligned"),
     *("api", "listen"),
     *("losses", "metrics", "render", "renderings", "augment", "corpus", "data", "cca"),
-    *("copies", "figures", "autoencoders", "experiment", "tasks", "train"),
+    *("copies", "figures", "autoencoders", "experiment", "ranks", "tasks", "train"),
     *("bootstrap", "chroma", "basicpitch", "fingerprints", "baselines"),
     *(
         "rough",
@@ -65,6 +69,8 @@ ORDER = [
         "sinks",
         "demo",
         "ablation",
+        "simulate",
+        "trade",
     ),
     *("cli_shell", "cli_options", "cli_doctor", "cli_eval", "cli_figures", "cli_index"),
     *("cli_listen", "cli_model", "cli_query", "cli_train", "cli", "__main__"),
@@ -108,7 +114,7 @@ def test_every_module_says_what_it_is(path):
     assert text.count("\n") <= MOST_LINES
 
 
-HEAVY = ("torch", "torchaudio", "av", "hnswlib", "pretty_midi")
+HEAVY = ("torch", "torchaudio", "av", "hnswlib", "pretty_midi", "pymilvus", "ray")
 
 
 def loaded_by(code: str) -> list[str]:

@@ -33,10 +33,8 @@ CONFIG = Experiment(
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory, draw_notes) -> Corpus:
-    """Return 20 renderings whose bands are simply blurred pitches: something easy to learn."""
-    folder = tmp_path_factory.mktemp("cache")
+def write_renderings(folder: Path, draw_notes) -> Path:
+    """Write 20 renderings whose bands are simply blurred pitches: something easy to learn."""
     place = torch.arange(92)[:, None] - (torch.arange(128)[None] - 36) * 1.3
     blur = torch.exp(-(place**2) / 2)
     for seed in range(20):
@@ -49,6 +47,12 @@ def corpus(tmp_path_factory, draw_notes) -> Corpus:
             "programs": np.ascontiguousarray(notes["program"]),
         }
         save_file(arrays, folder / f"{seed}.safetensors")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory, draw_notes) -> Corpus:
+    folder = write_renderings(tmp_path_factory.mktemp("cache"), draw_notes)
     paths = [folder / f"{seed}.safetensors" for seed in range(20)]
     return Corpus(tuple(paths[:16]), tuple(paths[16:]), {"train_pieces": 16}, ())
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from mmid.errors import LibraryIndexError
 from mmid.midi import NOTE_DTYPE
 from mmid.paged import SortedFile, fences_of
 from mmid.transcriber import LOWEST, PITCHES, SURE, heard_notes
@@ -127,3 +128,10 @@ def test_the_pages_read_answer_as_the_whole(library, stored, monkeypatch, common
     expected, found = look_up(whole, triples, common), look_up(part, triples, common)
     assert np.array_equal(found[0], expected[0])
     assert np.array_equal(found[1].tokens(), expected[1].tokens())
+
+
+def test_more_notes_than_tokens_can_number_are_refused(draw_notes, monkeypatch):
+    notes = draw_notes(0, 40)
+    monkeypatch.setattr("mmid.triples.NOTE_BITS", 5)
+    with pytest.raises(LibraryIndexError, match="40 notes are too many for one index"):
+        library_tokens(notes, [0])
