@@ -25,6 +25,7 @@ from mmid.errors import MmidError, ModelError
 from mmid.experiment import Experiment
 from mmid.ranks import agreed, averaged, part_of, rank, share_statistics, shared_loss
 from mmid.tasks import Task, Verdict, make_task
+from mmid.workers import stops_put_off
 
 BEST_NAME, STATE_NAME, LOG_NAME = "best.safetensors", "state.safetensors", "logs"
 WARMUP = 0.02
@@ -257,8 +258,9 @@ def _scalars(folder: Path) -> Iterator[Callable[[Epoch], None]]:
     with SummaryWriter(folder) as writer:
 
         def log(report: Epoch) -> None:
-            for name, value in report.scalars().items():
-                writer.add_scalar(name, value, report.epoch)
-            writer.flush()
+            with stops_put_off():  # which would leave its thread waiting for ever
+                for name, value in report.scalars().items():
+                    writer.add_scalar(name, value, report.epoch)
+                writer.flush()
 
         yield log
