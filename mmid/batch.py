@@ -10,11 +10,11 @@ import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 
@@ -55,6 +55,14 @@ class Sink(Protocol):
 
     def close(self) -> None:
         """Finish, after the last answer or when interrupted."""
+
+
+@runtime_checkable
+class SlowSink(Sink, Protocol):
+    """A sink whose work is mostly done beforehand, where it may be stopped."""
+
+    def prepare(self, answered: Answered) -> None:
+        """Get ready to take an answer; what raises `MmidError` is done again, and told, then."""
 
 
 def answer_files(
@@ -158,6 +166,10 @@ def hand_out(
         for sink in sinks:
             closing.callback(sink.close)
         for answered in answers:
+            for sink in sinks:
+                if isinstance(sink, SlowSink):
+                    with suppress(MmidError):
+                        sink.prepare(answered)
             with stops_put_off():  # so that all sinks have an answer or none
                 failures = _take(answered, sinks)
             failed += bool(failures)

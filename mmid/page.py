@@ -73,10 +73,17 @@ class Page:
         self._written = 0
         self._verdicts: Counter[str] = Counter()
         self._size = 0
+        self._drawn: tuple[Answered | None, Exhibit] = (None, Exhibit())
+
+    def prepare(self, answered: Answered) -> None:
+        """Draw what is shown of an answer."""
+        self._drawn = answered, self._exhibit(answered)
 
     def take(self, answered: Answered) -> None:
         """Add an answer."""
-        exhibit = self._exhibit(answered)
+        if self._drawn[0] is not answered:
+            self.prepare(answered)
+        exhibit = self._drawn[1]
         template = self._templates.get_template("recording.html")
         number = self._verdicts.total() + 1
         text = template.render(number=number, answer=answered.answer, exhibit=exhibit)
