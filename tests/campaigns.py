@@ -62,13 +62,15 @@ SETTLED, DRIFT = 0.1, 1.05
 
 
 def queries(rounds: int, folder: Path, seed: int = 0) -> Counter[str]:
-    """Ask about files that are good, bad or absent in one process; watch memory and descriptors."""
+    """Ask in one process about pieces held and not held and bad files; watch what it takes."""
     corpus = prepare_fuzz(folder)
     rng, seen = np.random.default_rng(seed), Counter[str]()
     asked = [folder / "asked.mid", *sorted(folder.glob("a.*"))]
     for number in range(len(asked)):
-        asked += [folder / f"bad {number}.wav", folder / f"absent {number}.wav"]
-        asked[-2].write_bytes(mutate_bytes(corpus.audio["wav"], rng, head=20)[: number * 10])
+        held_by_none, bad = folder / f"other {number}.mid", folder / f"bad {number}.wav"
+        write_midi(tune(rng), held_by_none)
+        bad.write_bytes(mutate_bytes(corpus.audio["wav"], rng, head=20)[: number * 10])
+        asked += [held_by_none, bad, folder / f"missing {number}.wav"]
     levels: list[tuple[int, int]] = []
     index = LibraryIndex(corpus.index, corpus.model)
     identifier = Identifier(corpus.model, index, tempo_ratios=(0.9, 1.0, 1.1))  # quicker
