@@ -8,12 +8,16 @@ import sys
 def main() -> None:
     """Run the command line, which takes a moment to load."""
     try:
+        from mmid.cli_shell import hear_stops
+
+        hear_stops()
         from mmid.cli import main as run
 
         run()
-    except KeyboardInterrupt:
-        print("mmid: stopped", file=sys.stderr)
-        raise SystemExit(130) from None
+    except KeyboardInterrupt as stop:
+        terminated = type(stop) is not KeyboardInterrupt
+        print("mmid: terminated" if terminated else "mmid: stopped", file=sys.stderr)
+        raise SystemExit(143 if terminated else 130) from None
 
 
 if __name__ == "__main__":

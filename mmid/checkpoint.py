@@ -173,12 +173,14 @@ def _encoders(config: ModelConfig, tensors: dict[str, torch.Tensor]) -> Encoders
 
 
 def _checked_facts(facts: Any) -> dict[str, Any]:
-    """Return the facts of a training, whose ``confidence`` is what answers are weighed by."""
+    """Return the facts of a training, without the calibration of a confidence that is no more."""
     if not isinstance(facts, dict):
         raise TypeError("facts of another kind")
     weights = facts.get("confidence", CALIBRATION)
-    if len(weights) != len(CALIBRATION) or not all(map(math.isfinite, weights)):
-        raise ValueError("another calibration of the confidence")
+    if not all(map(math.isfinite, weights)):
+        raise ValueError("a calibration that is no numbers")
+    if len(weights) != len(CALIBRATION):
+        return {name: fact for name, fact in facts.items() if name != "confidence"}
     return facts
 
 

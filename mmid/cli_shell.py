@@ -87,8 +87,8 @@ def _stop(number: int, frame: FrameType | None) -> None:
     raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
 
 
-def _listen_for_stops() -> None:
-    """Hear Ctrl-C and SIGTERM in time, whatever the main thread is at."""
+def hear_stops() -> None:
+    """Hear Ctrl-C and SIGTERM in time from now on, whatever the main thread is at."""
     ear, mouth = os.pipe()
     os.set_blocking(mouth, False)
     for stop in (signal.SIGINT, signal.SIGTERM):
@@ -118,11 +118,8 @@ def _describe(error: OSError) -> str:
 
 def run(app: typer.Typer) -> None:
     """Run the command line; what a user can mend is one line on stderr and exit status 1."""
-    _listen_for_stops()
     try:
         app(prog_name="mmid")
-    except KeyboardInterrupt as stop:  # before there is a command
-        raise SystemExit(_say_stopped(stop)) from None
     except MmidError as error:
         note(f"mmid: {error}")
         raise SystemExit(1) from None

@@ -186,7 +186,7 @@ def test_an_interrupted_batch_keeps_what_is_done(tmp_path, recording, options, j
     for number in range(total):
         shutil.copy(recording, many / f"{number:03}.wav")
     asked = ["query", many, *options, "--json", "--jobs", jobs, "--playlist", playlist]
-    command = [sys.executable, "-m", "mmid.cli", *map(str, asked), "--min-confidence", "0"]
+    command = [sys.executable, "-m", "mmid", *map(str, asked), "--min-confidence", "0"]
     printed = tmp_path / "printed.jsonl"
     with (
         printed.open("w") as out,

@@ -102,7 +102,6 @@ def test_a_full_disk_is_one_line(built, midi_folder, options, draw_notes, monkey
     write_midi(draw_notes(10), midi_folder / "new.mid")
     monkeypatch.setattr(writer, "write_pieces", full)
     monkeypatch.setattr(sys, "argv", ["mmid", "-q", "build-index", str(midi_folder), *options])
-    monkeypatch.setattr(mmid.cli_shell, "_listen_for_stops", lambda: None)
     with pytest.raises(SystemExit) as end:
         mmid.cli_shell.run(app)
     assert end.value.code == 1
@@ -296,6 +295,7 @@ STOPS = [(signal.SIGINT, 130, "stopped"), (signal.SIGTERM, 143, "terminated")]
 def command(*arguments: object) -> Callable[[], None]:
     def work() -> None:
         sys.argv = ["mmid", *map(str, arguments)]
+        mmid.cli_shell.hear_stops()
         mmid.cli_shell.run(app)
 
     return work

@@ -13,7 +13,7 @@ import pytest
 import mmid
 from mmid import weights
 from mmid.checkpoint import load_checkpoint, save_checkpoint
-from mmid.confidence import CALIBRATION
+from mmid.confidence import CALIBRATION, Evidence, confidence
 from mmid.errors import ModelError
 from mmid.pretrained import describe_model, export_model, load_model, package_model
 from mmid.weights import ASSETS, read_registry
@@ -31,6 +31,14 @@ def test_the_packaged_model_is_small_intact_and_knows_its_training():
     assert model.digest == entry.sha256
     assert model.facts["soundfonts"] and "MuseScore" not in str(model.facts["soundfonts"])
     assert len(model.facts["confidence"]) == len(CALIBRATION)
+
+
+def test_every_packaged_model_weighs_what_speaks_for_an_answer():
+    evidence = Evidence(0.9, 0.9, 0.9, 0.9, 30.0, 5000)
+    for name, entry in read_registry().models.items():
+        if entry.packaged:  # the first one's confidence was another
+            weighed = load_model(name).facts.get("confidence", CALIBRATION)
+            assert 0.5 < confidence(evidence, weighed) <= 1
 
 
 def test_the_registry_names_commits_never_branches():
@@ -59,9 +67,9 @@ def test_a_packaged_model_with_other_bytes_is_refused(tmp_path, tiny_model, monk
     save_checkpoint(tmp_path / "best.safetensors", tiny_model.encoders, {})
     assets = tmp_path / "assets"
     assets.mkdir()
-    package_model(tmp_path / "best.safetensors", "small", assets, [-1.0, 2.0, 3.0])
+    package_model(tmp_path / "best.safetensors", "small", assets, list(CALIBRATION))
     monkeypatch.setattr(weights, "ASSETS", assets)
-    assert load_model().facts == {"confidence": [-1.0, 2.0, 3.0]}
+    assert load_model().facts == {"confidence": list(CALIBRATION)}
     registry = json.loads((assets / "registry.json").read_text())
     registry["models"]["small"]["sha256"] = "0" * 64
     (assets / "registry.json").write_text(json.dumps(registry))
@@ -73,11 +81,18 @@ def test_the_module_packages_a_model(tmp_path, tiny_model):
     package = tmp_path / "mmid"
     shutil.copytree(Path(mmid.__file__).parent, package, ignore=shutil.ignore_patterns("__pyc*"))
     save_checkpoint(tmp_path / "best.safetensors", tiny_model.encoders, {"seed": 0})
-    command = [sys.executable, "-m", "mmid.pretrained", "best.safetensors", "small", "[1, 2]"]
+    command = [
+        sys.executable,
+        "-m",
+        "mmid.pretrained",
+        "best.safetensors",
+        "small",
+        str(list(CALIBRATION)),
+    ]
     environment = os.environ | {"PYTHONPATH": str(tmp_path)}
     subprocess.run(command, cwd=tmp_path, env=environment, check=True)
     made = package / "assets" / "small.safetensors"
-    assert load_checkpoint(made).facts == {"seed": 0, "confidence": [1, 2]}
+    assert load_checkpoint(made).facts == {"seed": 0, "confidence": list(CALIBRATION)}
     registry = json.loads((package / "assets" / "registry.json").read_text())
     assert registry["default"] == "small" and list(registry["models"])[-1] == "small"
 
