@@ -34,7 +34,7 @@ def test_the_packaged_model_is_small_intact_and_knows_its_training():
 
 
 def test_every_packaged_model_weighs_what_speaks_for_an_answer():
-    evidence = Evidence(0.9, 0.9, 0.9, 0.9, 30.0, 5000)
+    evidence = Evidence(0.5, 0.8, 1.2, 1.5, 10.0, 5000)
     for name, entry in read_registry().models.items():
         if entry.packaged:  # the first one's confidence was another
             weighed = load_model(name).facts.get("confidence", CALIBRATION)
