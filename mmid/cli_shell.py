@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from threading import Event, Thread
+from threading import Event, Thread, Timer
 from types import FrameType
 from typing import Any
 
@@ -61,6 +61,10 @@ class Commands(TyperGroup):
             return _say_stopped(stop, ctx.invoked_subcommand)
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except Exception:
+            if not _stops:
+                raise
+            return _say_stopped(_stops[0], ctx.invoked_subcommand)  # which Python made another of
         return 0
 
 
@@ -79,12 +83,26 @@ def _say_stopped(stop: KeyboardInterrupt, command: str | None = None) -> int:
 GRACE = 1.5
 """Seconds in which a command must hear that it is to stop; else, deep in a library, it is ended."""
 
+AGAIN = 0.05
+"""Seconds until a stop that Python dropped is raised again."""
+
 _heard = Event()
+_stops: list[KeyboardInterrupt] = []
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
     _heard.set()
-    raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+    _stops.append(Terminated() if number == signal.SIGTERM else KeyboardInterrupt())
+    raise _stops[-1]
+
+
+def _stop_again(dropped: sys.UnraisableHookArgs) -> None:
+    """Stop once more, soon: Python drops what is raised while it cleans up."""
+    if not isinstance(dropped.exc_value, KeyboardInterrupt):
+        sys.__unraisablehook__(dropped)
+        return
+    number = signal.SIGTERM if isinstance(dropped.exc_value, Terminated) else signal.SIGINT
+    Timer(AGAIN, os.kill, (os.getpid(), number)).start()
 
 
 def hear_stops() -> None:
@@ -93,6 +111,7 @@ def hear_stops() -> None:
     os.set_blocking(mouth, False)
     for stop in (signal.SIGINT, signal.SIGTERM):
         signal.signal(stop, _stop)
+    sys.unraisablehook = _stop_again
     signal.set_wakeup_fd(mouth, warn_on_full_buffer=False)
     Thread(target=_end_in_time, args=(ear,), daemon=True).start()
 
