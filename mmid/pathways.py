@@ -247,7 +247,9 @@ class Projected(nn.Module):
         super().__init__()
         self.pathway = pathway
         self.register_buffer("mean", torch.zeros(size))
-        self.register_buffer("matrix", torch.eye(size))
+        matrix = torch.zeros(size, size)
+        matrix.diagonal().fill_(1)  # torch.eye of shapes alone takes PyTorch's compiler to load
+        self.register_buffer("matrix", matrix)
 
     def project(self, mean: Tensor, matrix: Tensor) -> None:
         """Set the map."""

@@ -129,6 +129,11 @@ def test_importing_mmid_is_light():
     assert loaded_by("import mmid") == []
 
 
+def test_loading_a_model_leaves_pytorchs_compiler_alone():
+    code = "import sys, mmid.pretrained as p; p.load_model(); assert 'torch._dynamo' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["train", "--help"]])
 def test_asking_for_help_is_light(arguments):
     code = (
