@@ -204,11 +204,43 @@ class Checks:
             part.write_text(json.dumps({self._data.name: values}))
 
 
+class Noted:
+    """The notes of the items of an index, wherever it lives, and what their triples find."""
+
+    entries: list[Entry]
+    _notes: np.ndarray
+
+    def _tokens(self) -> SortedFile:
+        """Return the triples of all notes."""
+        raise NotImplementedError
+
+    def search_triples(self, notes: np.ndarray, top: int) -> list[Agreement]:
+        """Find the places that note triples of a query agree on, as `mmid.triples` does.
+
+        Parameters
+        ----------
+        notes : np.ndarray of mmid.midi.NOTE_DTYPE
+            The query's, sorted by onset.
+        top : int
+            Places to return, one a piece.
+        """
+        firsts = np.array([entry.first_note for entry in self.entries])
+        return search_triples(self._tokens(), self._notes, firsts, notes, top)
+
+    def notes(self, piece: int) -> np.ndarray:
+        """Return the notes of a MIDI file, as `mmid.midi.read_midi` read them."""
+        return self.notes_of(self.entries[piece])
+
+    def notes_of(self, entry: Entry) -> np.ndarray:
+        """Return the notes of a row of the table."""
+        return np.asarray(self._notes[entry.first_note : entry.first_note + entry.notes])
+
+
 RETRIES = 5
 """How often to look again for an index that was replaced while it was opened."""
 
 
-class LibraryIndex:
+class LibraryIndex(Noted):
     """An index opened for queries; its ``kind`` tells whether it holds MIDI files or recordings.
 
     Parameters
@@ -274,7 +306,7 @@ class LibraryIndex:
         self.live += np.arange(len(self.live))
         LOG.debug("index %s: %d items, %d snippets", self.folder, len(counts), len(self.live))
         if self._searched:  # now, as a writer may replace the files later
-            self._triples = self._load_triples()
+            self._tokens()
             if len(self.live) > EXACT_BELOW:
                 self._load_graph()
 
@@ -351,34 +383,16 @@ class LibraryIndex:
             return self._search_exact(queries, k)
         return labels.astype(np.int64), 1 - distance
 
+    def _tokens(self) -> SortedFile:
+        if self._triples is None:
+            self._triples = self._load_triples()
+        return self._triples
+
     def _load_triples(self) -> SortedFile:
         try:
             return SortedFile(self.checks.check(TRIPLES), self.checks.check(FENCES))
         except (ValueError, OSError) as error:
             raise LibraryIndexError(f"{self.folder}: {error}; run mmid index rebuild") from error
-
-    def search_triples(self, notes: np.ndarray, top: int) -> list[Agreement]:
-        """Find the places that note triples of a query agree on, as `mmid.triples` does.
-
-        Parameters
-        ----------
-        notes : np.ndarray of mmid.midi.NOTE_DTYPE
-            The query's, sorted by onset.
-        top : int
-            Places to return, one a piece.
-        """
-        if self._triples is None:
-            self._triples = self._load_triples()
-        firsts = np.array([entry.first_note for entry in self.entries])
-        return search_triples(self._triples, self._notes, firsts, notes, top)
-
-    def notes(self, piece: int) -> np.ndarray:
-        """Return the notes of a MIDI file, as `mmid.midi.read_midi` read them."""
-        return self.notes_of(self.entries[piece])
-
-    def notes_of(self, entry: Entry) -> np.ndarray:
-        """Return the notes of a row of the table."""
-        return np.asarray(self._notes[entry.first_note : entry.first_note + entry.notes])
 
     def faults(self) -> list[str]:
         """Hash every file again and tell what is damaged."""

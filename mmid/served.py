@@ -14,31 +14,29 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from datetime import datetime, timezone
 from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 
-from mmid import __version__
 from mmid.checkpoint import Checkpoint
 from mmid.choices import Kind, Search
 from mmid.console import Tell, quiet, stage
 from mmid.copied import PART_BITS, PLACE_BITS, TOGETHER, Copies, Copy, Header, note_parts, read_rows
 from mmid.defaults import cache_folder
 from mmid.errors import LibraryIndexError
-from mmid.index import FORMAT, Manifest
+from mmid.index import FORMAT, Manifest, Noted
 from mmid.milvus import Address, Milvus, Range
+from mmid.paged import SortedFile
 from mmid.pending import Embedded
 from mmid.pieces import Entry
-from mmid.triples import Agreement, search_triples
 from mmid.writer import Origin, writing
 
 HEADER: Range = (0, 1)
 """The only key of the table of an index's name."""
 
 
-class ServedIndex:
+class ServedIndex(Noted):
     """An index on Milvus, opened for queries; it answers what a `LibraryIndex` does.
 
     Parameters
@@ -102,18 +100,8 @@ class ServedIndex:
         pieces = np.searchsorted(self._firsts, rows, side="right") - 1
         return pieces, rows - self._firsts[pieces]
 
-    def search_triples(self, notes: np.ndarray, top: int) -> list[Agreement]:
-        """Find the places that note triples of a query agree on, as `mmid.triples` does."""
-        firsts = np.array([entry.first_note for entry in self.entries])
-        return search_triples(self._triples, self._notes, firsts, notes, top)
-
-    def notes(self, piece: int) -> np.ndarray:
-        """Return the notes of a MIDI file, as `mmid.midi.read_midi` read them."""
-        return self.notes_of(self.entries[piece])
-
-    def notes_of(self, entry: Entry) -> np.ndarray:
-        """Return the notes of a row of the table."""
-        return np.asarray(self._notes[entry.first_note : entry.first_note + entry.notes])
+    def _tokens(self) -> SortedFile:
+        return self._triples
 
     def item(self, piece: int) -> Embedded:
         """Return all that the index holds of an item."""
@@ -252,7 +240,9 @@ class MilvusStore:
             If an item has several vectors a place, or the server does not do it.
         """
         header = old._header if old else None
-        manifest = _manifest(origin, kept, fresh, header)
+        rows = sum(entry.count for entry in [*(after for _, after in kept), *fresh])
+        data = header.manifest["data"] if header else f"data{uuid.uuid4().hex[:12]}"
+        manifest = origin.manifest(rows, data, {})
         if header is None:
             header = Header(manifest, 0, "")
             self._make(header, load(0).vectors.shape[1])
@@ -319,29 +309,6 @@ class MilvusStore:
             self._server.make(self.address.name)
         self._server.load(self.address.name)
         self._server.put_texts(self.address.name, [(0, json.dumps(asdict(header)))])
-
-
-def _manifest(
-    origin: Origin,
-    kept: Sequence[tuple[Entry, Entry]],
-    fresh: Sequence[Entry],
-    before: Header | None,
-) -> Manifest:
-    """Return what the manifest says; its tables are the old ones where there is an old header."""
-    return {
-        "format": FORMAT,
-        "mmid": __version__,
-        "made": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "kind": origin.kind,
-        "model": origin.model,
-        "features": origin.features,
-        "recipe": origin.recipe,
-        "root": origin.root,
-        "folders": list(origin.folders),
-        "rows": sum(e.count for _, e in kept) + sum(e.count for e in fresh),
-        "data": before.manifest["data"] if before else f"data{uuid.uuid4().hex[:12]}",
-        "files": {},
-    }
 
 
 def _snippet_keys(number: int) -> Range:

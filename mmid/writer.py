@@ -150,6 +150,23 @@ class Origin:
         names = ("kind", "model", "features", "recipe", "root")
         return cls(**{n: manifest[n] for n in names}, folders=tuple(manifest["folders"]))  # type: ignore[literal-required]
 
+    def manifest(self, rows: int, data: str, files: dict[str, str]) -> Manifest:
+        """Return the manifest of an index made now, with where its data lies and their hashes."""
+        return {
+            "format": FORMAT,
+            "mmid": __version__,
+            "made": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "kind": self.kind,
+            "model": self.model,
+            "features": self.features,
+            "recipe": self.recipe,
+            "root": self.root,
+            "folders": list(self.folders),
+            "rows": rows,
+            "data": data,
+            "files": files,
+        }
+
 
 def write_index(
     folder: Path,
@@ -204,20 +221,8 @@ def write_index(
             _save_graph(graph, data / GRAPH, rows)
             for path in [*data.iterdir(), data]:
                 flush(path)
-        manifest: Manifest = {
-            "format": FORMAT,
-            "mmid": __version__,
-            "made": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "kind": origin.kind,
-            "model": origin.model,
-            "features": origin.features,
-            "recipe": origin.recipe,
-            "root": origin.root,
-            "folders": list(origin.folders),
-            "rows": rows,
-            "data": data.name,
-            "files": {path.name: file_digest(path) for path in sorted(data.iterdir())},
-        }
+        files = {path.name: file_digest(path) for path in sorted(data.iterdir())}
+        manifest = origin.manifest(rows, data.name, files)
         with written_whole(folder / MANIFEST, durably=True) as part:
             part.write_text(json.dumps(manifest, indent=1))
     except BaseException:
