@@ -15,7 +15,7 @@ def main() -> None:
 
         run()
     except KeyboardInterrupt as stop:
-        terminated = type(stop) is not KeyboardInterrupt
+        terminated = type(stop) is not KeyboardInterrupt  # maybe nothing of mmid is loaded yet
         print("mmid: terminated" if terminated else "mmid: stopped", file=sys.stderr)
         raise SystemExit(143 if terminated else 130) from None
 
