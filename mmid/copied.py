@@ -152,9 +152,7 @@ class Copies:
                 found = Header(**json.loads(path.read_text()))
             except (OSError, ValueError, TypeError):
                 continue
-            if found.manifest["data"] == header.manifest[
-                "data"
-            ] and not path.parent.name.startswith("part-"):
+            if found.manifest["data"] == header.manifest["data"]:
                 return Copy(path.parent, found)
         return None
 

@@ -6,6 +6,7 @@ Conventions: an ``.npy`` file of uint64, sorted; its fences are the first number
 from __future__ import annotations
 
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 
@@ -46,6 +47,7 @@ class SortedFile:
             raise ValueError(f"{path}: counts do not agree")
         self._fences = np.array(mapped)
         self._file = path.open("rb", buffering=0)
+        self._reading = Lock()  # threads that ask at once share where the file is read
 
     def __len__(self) -> int:
         return self._count
@@ -78,5 +80,6 @@ class SortedFile:
     def _read(self, first: int, last: int) -> np.ndarray:
         """Read pages from one to before another."""
         size = np.dtype(np.uint64).itemsize
-        self._file.seek(self._begin + size * PAGE * int(first))
-        return np.frombuffer(self._file.read(size * PAGE * int(last - first)), np.uint64)
+        with self._reading:
+            self._file.seek(self._begin + size * PAGE * int(first))
+            return np.frombuffer(self._file.read(size * PAGE * int(last - first)), np.uint64)

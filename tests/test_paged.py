@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +65,19 @@ def test_the_ends_are_read(numbers, stored):
     )
     none = np.zeros(0, np.uint64)
     assert len(stored.near(none, none, 9)) == 0
+
+
+def test_threads_that_ask_at_once_get_their_own_pages(numbers, stored):
+    distinct = np.unique(numbers)[:: PAGE // 2]
+
+    def read(value):
+        return stored.near(value[None], value[None] + np.uint64(1), 9)
+
+    alone = [read(value) for value in distinct]
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(read, np.tile(distinct, 20)))
+    for number, page in enumerate(together):
+        assert np.array_equal(page, alone[number % len(alone)])
 
 
 def test_nothing_is_a_file_too(tmp_path):
