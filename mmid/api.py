@@ -393,4 +393,4 @@ def embed_midi(path: PathLike, model: Model = None, device: str = "auto") -> Emb
 def _embedded(query: Query, model: Checkpoint) -> Embedding:
     vectors, places = embed_whole(query, model, every=1)
     rate = model.encoders.config.features.frame_rate
-    return Embedding(vectors.astype(np.float32), places / rate)
+    return Embedding(vectors, places / rate)

@@ -41,7 +41,7 @@ Collapse = Literal["none", "kmeans"]
 """What becomes of snippets with one label: all are kept, or their centroid."""
 
 Search = Literal["auto", "exact", "hnsw"]
-"""How the nearest snippets are found: by size, every vector compared, or by the graph."""
+"""How the nearest snippets are found: by size, among all, or among those of the nearest cells."""
 
 Vote = Literal["consistent", "majority"]
 """Which votes count: those that agree on the place, or all."""

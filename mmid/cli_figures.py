@@ -117,7 +117,7 @@ def eval_search(
     json_lines: JsonFlag = False,
     model: Model = None,
 ) -> None:
-    """Compare the neighbour graph with brute force as an index grows, each on one thread."""
+    """Compare an HNSW graph of all vectors with brute force, ever more of them, on one thread."""
     from mmid.figures import check_target
     from mmid.index import LibraryIndex
     from mmid.neighbours import compare_search, draw_search
@@ -129,7 +129,7 @@ def eval_search(
         check_target(out)
     folder = folder_at(index, "the server holds the vectors; give the folder of an index")
     opened = LibraryIndex(folder, load_model(model))
-    vectors = opened.vectors[opened.live]
+    vectors = opened.vectors
     options: dict[str, Any] = {"queries": queries, "neighbours": neighbours, "jitter": jitter}
     with progress() as tell:
         report = compare_search(vectors, wanted, seed=seed, progress=tell, **options)

@@ -64,7 +64,7 @@ def remove(
 
 @index_app.command(epilog="Example: mmid index verify")
 def verify(index: Index = None, as_json: JsonFlag = False) -> None:
-    """Hash every file of the index, compare its graph with exact search, and look for its files.
+    """Hash every file of the index, tell how well it searches, and look for its files.
 
     The exit status is 1 if anything of the index is damaged; files that are gone or changed are
     only told.
@@ -81,7 +81,7 @@ def verify(index: Index = None, as_json: JsonFlag = False) -> None:
         for fault in found.faults:
             note(f"mmid: {fault}")
         if found.recall is not None:
-            stdout.print(f"recall of the graph against exact search: {found.recall:.1%}")
+            stdout.print(f"neighbours found that are the true ones: {found.recall:.1%}")
         for what, names in (("gone", found.missing), ("changed", found.changed)):
             if names:
                 first = label(names[0])
@@ -102,17 +102,17 @@ def rebuild(
     device: Device = "auto",
     jobs: Jobs = None,
 ) -> None:
-    """Build the graph anew from the vectors; with --vectors, those anew from the files."""
+    """Make cells and note triples anew; with --vectors, everything, from the files."""
     from mmid.build import update_index
     from mmid.encoders import pick_device
     from mmid.pretrained import load_model
     from mmid.store import library_of, store_at
-    from mmid.upkeep import rebuild_graph
+    from mmid.upkeep import rebuild_caches
 
     place = store_at(index)
     with progress() as tell:
         if not vectors:
-            rebuild_graph(place, tell)
+            rebuild_caches(place, tell)
         else:
             library, kind = library_of(place), place.manifest()["kind"]
             loaded = load_model(model, pick_device(device))

@@ -134,7 +134,8 @@ KindOption = Annotated[
 SearchOption = Annotated[
     Search,
     typer.Option(
-        help="Compare every snippet, or search the graph; auto by size.", rich_help_panel="Search"
+        help="Compare every snippet, or those of the nearest cells; auto by size.",
+        rich_help_panel="Search",
     ),
 ]
 VoteOption = Annotated[

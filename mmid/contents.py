@@ -12,20 +12,45 @@ from pathlib import Path
 
 import numpy as np
 
-from mmid.arrays import find_array, read_blocks
+from mmid.arrays import find_array, map_array, read_blocks
 from mmid.midi import NOTE_DTYPE
+from mmid.packed import unpack
 from mmid.pieces import Entry
 
 MOST_SECONDS = 1e6
 """No note is later; twelve days, which float32 still tells to a tenth of a second."""
 
+LONGEST = 1.2
+"""Square of a vector's length: what rounding a unit vector's coordinates may make of it."""
+
 
 def check_vectors(path: Path) -> None:
-    """Look for vectors that are no numbers or longer than unit vectors."""
-    for block in read_blocks(path, np.float16, 2):
-        lengths = np.square(block, dtype=np.float32).sum(1)
-        if not (lengths < 1.1).all():
+    """Look for vectors that are longer than unit vectors."""
+    for block in read_blocks(path, np.int8, 2):
+        lengths = np.square(unpack(block)).sum(1)
+        if not (lengths < LONGEST).all():
             raise ValueError("holds no unit vectors")
+
+
+def check_centroids(path: Path) -> None:
+    """Look for centroids that are no numbers or longer than unit vectors."""
+    for block in read_blocks(path, np.float32, 2):
+        if not (np.square(block, dtype=np.float64).sum(1) < LONGEST).all():
+            raise ValueError("holds no unit vectors")
+
+
+def check_rows(path: Path, rows: int) -> None:
+    """Make sure that cells list no vectors that are not there."""
+    for block in read_blocks(path, np.uint32):
+        if (block >= rows).any():
+            raise ValueError("lists what is not there")
+
+
+def check_bounds(path: Path, rows: int) -> None:
+    """Make sure that cells follow one another from the first vector to the last."""
+    bounds = map_array(path, np.int64)
+    if not len(bounds) or bounds[0] != 0 or bounds[-1] != rows or (np.diff(bounds) < 0).any():
+        raise ValueError("counts do not agree")
 
 
 def check_places(path: Path) -> None:

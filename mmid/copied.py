@@ -22,7 +22,7 @@ from mmid.midi import NOTE_DTYPE
 from mmid.milvus import Milvus
 from mmid.paged import SortedFile, fences_of
 from mmid.pieces import Entry, read_pieces, write_pieces
-from mmid.triples import extended, library_tokens
+from mmid.triples import library_tokens
 from mmid.writer import store_array
 
 PLACE_BITS = 24
@@ -165,7 +165,7 @@ class Copies:
         firsts = np.cumsum([0, *(entry.notes for entry in entries)]).tolist()
         if before and len(kept) == len(before.entries()):
             old = map_array(before.folder / TRIPLES, np.uint64)
-            triples = extended(old, library_tokens(notes, firsts[:-1], firsts[len(kept)]))
+            triples = library_tokens(notes, firsts[:-1], old, firsts[len(kept)])
         else:
             triples = library_tokens(notes, firsts[:-1])
         np.save(folder / TRIPLES, triples)

@@ -21,6 +21,7 @@ from mmid.corpus import Recipe, performed
 from mmid.embed import embed_whole
 from mmid.features import spectrogram
 from mmid.library import BadFile, Piece, Recording
+from mmid.packed import pack
 from mmid.params import FeatureParams
 from mmid.query import Sound, as_query
 from mmid.render import Synthesizer
@@ -124,26 +125,28 @@ def embed_copies(
 
     Returns
     -------
-    vectors : np.ndarray [n, embedding] float16
+    vectors : np.ndarray [n, embedding] int8
     places : np.ndarray [n] uint32
         First frame of each.
     """
     params = model.encoders.config.features
     vectors, places = embed_whole(as_query(piece, params), model)
     if not isinstance(piece, CopiedPiece):
-        return vectors, places
+        return pack(vectors), places
     parts = [(vectors, places)]
     for bands in piece.spectrograms:
         heard, where = embed_whole(Sound(torch.from_numpy(bands), params), model)
         shared = np.isin(where, places)
         parts.append((heard[shared], where[shared]))
     every, label = (np.concatenate(side) for side in zip(*parts, strict=True))
-    return (every, label) if collapse == "none" else _centroids(every, label)
+    if collapse == "kmeans":
+        every, label = _centroids(every, label)
+    return pack(every), label
 
 
 def _centroids(vectors: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     places, group = np.unique(label, return_inverse=True)
     sums = np.zeros((len(places), vectors.shape[1]), np.float32)
-    np.add.at(sums, group, vectors.astype(np.float32))
+    np.add.at(sums, group, vectors)
     centroids = sums / np.linalg.norm(sums, axis=1, keepdims=True).clip(1e-6)
-    return centroids.astype(np.float16), places.astype(np.uint32)
+    return centroids, places.astype(np.uint32)

@@ -1,7 +1,7 @@
 """Files of a library to vectors: what an index holds of each.
 
-Conventions: vectors are float16 unit vectors ``[snippets, embedding]``; a snippet's place is the
-frame of the file it begins at.
+Conventions: of a file, vectors are packed (`mmid.packed`), int8 ``[snippets, embedding]``; a
+snippet's place is the frame of the file it begins at.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from mmid.choices import Kind
 from mmid.encoders import embed_frames, fast_autocast, snippet_count
 from mmid.library import BadFile, Piece, Recording, read_item
 from mmid.midi import NOTE_DTYPE
+from mmid.packed import pack
 from mmid.pending import Embedded
 from mmid.pieces import Entry
 from mmid.query import Query, as_query
@@ -43,7 +44,7 @@ def embed_whole(
 
     Returns
     -------
-    vectors : np.ndarray [n, embedding] float16
+    vectors : np.ndarray [n, embedding] float32
     places : np.ndarray [n] uint32
         First frame of each.
     """
@@ -53,7 +54,7 @@ def embed_whole(
     pathway, shape = query.pathway(encoders)
     with fast_autocast(encoders.device):
         parts = [
-            part.half().cpu().numpy()
+            part.cpu().numpy()
             for part in embed_frames(pathway, shape, params, drawing.frames, drawing.draw)
         ]
     every = every or EVERY[query.kind]
@@ -71,8 +72,10 @@ Embed = Callable[[Piece | Recording, Checkpoint], tuple[np.ndarray, np.ndarray]]
 def embed_item(
     item: Piece | Recording, model: Checkpoint, every: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Embed a file of a library as `embed_whole` does."""
-    return embed_whole(as_query(item, model.encoders.config.features), model, every)
+    """Embed a file of a library as `embed_whole` does, and pack its vectors."""
+    query = as_query(item, model.encoders.config.features)
+    vectors, places = embed_whole(query, model, every)
+    return pack(vectors), places
 
 
 def embedded(item: Piece | Recording, model: Checkpoint, embed: Embed) -> Embedded:
@@ -123,7 +126,7 @@ def embed_files(
     engine: Engine = parallel,
 ) -> Iterator[Embedded | BadFile]:
     """Read and embed files: in worker processes or on a cluster on CPUs, else reading only."""
-    batch, least = (32, 64) if kind == "midi" else (1, 8)
+    batch, least = (32, 256) if kind == "midi" else (1, 8)
     if model.encoders.device.type == "cpu":
         task = partial(_embed_file, root=root, kind=kind, embed=embed)
         start = partial(_start_worker, model, engine is not parallel)

@@ -1,7 +1,6 @@
-"""The HNSW graph of an index's vectors: built, extended, loaded.
+"""The HNSW graph of an index's centroids: built, checked, loaded.
 
-Conventions: the label of a vector is its row. Rows that belong to no item any more are dead: not in
-a new graph, marked deleted in an extended one. The graph is a cache of the vectors.
+Conventions: the label of a centroid is its row.
 
 References
 ----------
@@ -16,15 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from mmid.console import Tell, quiet
 from mmid.regular import open_regular
 
 LINKS = 12
 BUILD_BREADTH = 80
 SEARCH_BREADTH = 128
-
-TOGETHER = 2_000
-"""Vectors added between two reports, and before a signal is heard."""
 
 HEADER = np.dtype(
     [
@@ -49,55 +44,17 @@ def _empty(dimensions: int) -> Any:
     return hnswlib.Index(space="ip", dim=dimensions)
 
 
-def build_graph(vectors: np.ndarray, live: np.ndarray, progress: Tell = quiet) -> Any:
+def build_graph(vectors: np.ndarray) -> Any:
     """Build the graph of unit vectors, with all cores.
 
     Parameters
     ----------
-    vectors : np.ndarray [n, embedding]
-    live : np.ndarray [m] int64
-        Rows to take.
-    progress : callable
-        Told ``("Linking", vectors done, in all)``.
+    vectors : np.ndarray [n, embedding] float32
     """
     graph = _empty(vectors.shape[1])
     graph.init_index(len(vectors), M=LINKS, ef_construction=BUILD_BREADTH, random_seed=0)
-    _add(graph, vectors, live, progress)
+    graph.add_items(vectors, np.arange(len(vectors)))
     return graph
-
-
-def extend_graph(
-    path: Path,
-    vectors: np.ndarray,
-    new: np.ndarray,
-    dead: np.ndarray,
-    progress: Tell = quiet,
-) -> Any:
-    """Load a graph, add rows and mark others deleted.
-
-    Parameters
-    ----------
-    path : Path
-        A graph whose hash was checked.
-    vectors : np.ndarray [n, embedding]
-        All of them, the graph's first.
-    new, dead : np.ndarray int64
-        Rows to add, and rows of the graph to delete that were not deleted before.
-    progress : callable
-        Told ``("Linking", vectors done, in all)``.
-    """
-    graph = load_graph(path, vectors.shape[1], len(vectors))
-    for row in dead.tolist():
-        graph.mark_deleted(row)
-    _add(graph, vectors, new, progress)
-    return graph
-
-
-def _add(graph: Any, vectors: np.ndarray, rows: np.ndarray, progress: Tell) -> None:
-    for first in range(0, len(rows), TOGETHER):
-        some = rows[first : first + TOGETHER]
-        graph.add_items(np.asarray(vectors[some], np.float32), some)
-        progress("Linking", first + len(some), len(rows))
 
 
 def check_graph(path: Path, rows: int) -> None:
@@ -107,7 +64,7 @@ def check_graph(path: Path, rows: int) -> None:
     ----------
     path : Path
     rows : int
-        How many vectors there are to link.
+        How many vectors there are, and so cells at most.
 
     Raises
     ------
@@ -128,7 +85,7 @@ def check_graph(path: Path, rows: int) -> None:
     node = _node(header["dimensions"], header["M"])
     for first in range(0, count, CHECKED):  # each mapped for itself, as a map stays in memory
         some, begin = min(CHECKED, count - first), HEADER.itemsize + first * stride
-        _check_nodes(np.memmap(path, node, "r", begin, (some,)), count, rows)
+        _check_nodes(np.memmap(path, node, "r", begin, (some,)), count)
 
 
 def _read_header(path: Path) -> dict[str, Any]:
@@ -159,12 +116,12 @@ def _node(dimensions: int, links: int) -> np.dtype:
     return np.dtype([*linked, ("vector", "<f4", dimensions), ("label", "<u8")])
 
 
-def _check_nodes(nodes: np.ndarray, count: int, rows: int) -> None:
+def _check_nodes(nodes: np.ndarray, count: int) -> None:
     most = nodes["to"].shape[1]
     used = np.arange(most) < nodes["used"][:, None]
     if (nodes["used"] > most).any() or (nodes["to"][used] >= count).any():
         raise ValueError("links to what is not there")
-    if (nodes["label"] >= rows).any() or not np.isfinite(nodes["vector"]).all():
+    if (nodes["label"] >= count).any() or not np.isfinite(nodes["vector"]).all():
         raise ValueError("holds other vectors")
 
 
@@ -205,8 +162,8 @@ def _find_lists(words: np.ndarray, count: int, length: int) -> tuple[np.ndarray,
     return high, begins
 
 
-def load_graph(path: Path, dimensions: int, capacity: int = 0) -> Any:
-    """Load a graph that was checked, with room for more.
+def load_graph(path: Path, dimensions: int) -> Any:
+    """Load a graph that was checked.
 
     Raises
     ------
@@ -216,5 +173,5 @@ def load_graph(path: Path, dimensions: int, capacity: int = 0) -> Any:
     if _read_header(path)["dimensions"] != dimensions:
         raise RuntimeError("a graph of vectors of another size")
     graph = _empty(dimensions)
-    graph.load_index(str(path), capacity)
+    graph.load_index(str(path))
     return graph

@@ -1,11 +1,11 @@
-"""The index of a library, opened: snippet vectors, their places, the items, and a graph.
+"""The index of a library, opened: snippet vectors in cells, their places, the items, their notes.
 
 Conventions: an index is a folder. ``manifest.json`` names a data folder beside it and the SHA-256
 of every file there; it is replaced in one step, so a reader sees the old index or the new one,
-whole. An item is a MIDI file or a recording, and one index holds only one kind. Vectors are float16
-unit vectors ``[rows, embedding]``, grouped by item; a snippet's place is the frame of the item
-it begins at. The notes of MIDI files are kept as well, to align a query with. Rows of items that
-were dropped since stay until they are many; they are dead, and never found. `mmid.build` writes.
+whole. An item is a MIDI file or a recording, and one index holds only one kind. Vectors are packed
+(`mmid.packed`), int8 ``[rows, embedding]``, grouped by item; a snippet's place is the frame of the
+item it begins at. The notes of MIDI files are kept as well, to align a query with. `mmid.build`
+writes.
 """
 
 from __future__ import annotations
@@ -25,20 +25,25 @@ import numpy as np
 import torch
 
 from mmid.arrays import map_array
+from mmid.cells import Cells
 from mmid.checkpoint import Checkpoint
 from mmid.choices import Kind, Search
 from mmid.console import LOG, stage
 from mmid.contents import (
+    check_bounds,
+    check_centroids,
     check_notes,
     check_places,
+    check_rows,
     check_sorted,
     check_table,
     check_vectors,
 )
 from mmid.errors import LibraryIndexError
-from mmid.graph import SEARCH_BREADTH, check_graph, load_graph
+from mmid.graph import check_graph, load_graph
 from mmid.library import file_digest
 from mmid.midi import NOTE_DTYPE
+from mmid.packed import unpack
 from mmid.paged import SortedFile
 from mmid.pending import Embedded
 from mmid.pieces import Entry, read_pieces
@@ -46,13 +51,18 @@ from mmid.regular import read_json
 from mmid.triples import Agreement, search_triples
 from mmid.whole import written_whole
 
-FORMAT = "mmid-index-6"
+FORMAT = "mmid-index-7"
 
 DATA_NAME = re.compile(r"data-[0-9a-f]{12}")
 MANIFEST, CHECKED = "manifest.json", "checked.json"
 VECTORS, PLACES, NOTES = "vectors.npy", "places.npy", "notes.npy"
-PIECES, GRAPH = "pieces.sqlite", "graph.bin"
+PIECES = "pieces.sqlite"
+CELLS, BOUNDS = "cells.npy", "bounds.npy"
+CENTROIDS, GRAPH = "centroids.npy", "graph.bin"
 TRIPLES, FENCES = "triples.npy", "fences.npy"
+
+CACHES = (CELLS, BOUNDS, CENTROIDS, GRAPH, TRIPLES, FENCES)
+"""Made of the other files, and so made again where they are damaged."""
 
 EXACT_BELOW = 20_000
 """``auto`` searches exactly up to so many snippets: fast enough there, and never wrong."""
@@ -64,8 +74,8 @@ SETTLED_NS = 2_000_000_000
 class Manifest(TypedDict):
     """What ``manifest.json`` holds.
 
-    ``rows`` counts vectors, dead ones too; ``recipe`` tells how items are embedded; ``folders`` are
-    the library's, and ``root`` is where the names begin.
+    ``rows`` counts vectors; ``recipe`` tells how items are embedded; ``folders`` are the library's,
+    and ``root`` is where the names begin.
     """
 
     format: str
@@ -162,6 +172,9 @@ class Checks:
             NOTES: check_notes,
             TRIPLES: check_sorted,
             FENCES: check_sorted,
+            CELLS: partial(check_rows, rows=rows),
+            BOUNDS: partial(check_bounds, rows=rows),
+            CENTROIDS: check_centroids,
             GRAPH: partial(check_graph, rows=rows),
         }
         try:
@@ -179,7 +192,7 @@ class Checks:
             If it is missing or damaged.
         """
         path = self._data / name
-        cache = name in (GRAPH, TRIPLES, FENCES)
+        cache = name in CACHES
         mend = "run mmid index rebuild" if cache else "run mmid build-index again"
         try:
             signature = Signature.of(path)
@@ -280,7 +293,7 @@ class LibraryIndex(Noted):
     @stage("open an index")
     def _open(self) -> None:
         manifest = self.manifest
-        self._graph: Any = None
+        self._cells: Cells | None = None
         self._triples: SortedFile | None = None
         self._exact: Any = None
         self.kind: Kind = manifest["kind"]
@@ -289,7 +302,7 @@ class LibraryIndex(Noted):
         check = self.checks.check
         self.entries: list[Entry] = read_pieces(check(PIECES))
         try:
-            self.vectors = map_array(check(VECTORS), np.float16, 2)
+            self.vectors = np.asarray(map_array(check(VECTORS), np.int8, 2))
             self.places = map_array(check(PLACES), np.uint32)
             self._notes = map_array(check(NOTES), NOTE_DTYPE)
             check_table(self.entries, manifest["rows"], len(self._notes))
@@ -300,15 +313,11 @@ class LibraryIndex(Noted):
                 f"{self.folder}: damaged ({error}); run mmid build-index again"
             ) from error
         self._firsts = np.array([entry.first for entry in self.entries])
-        ends = self._firsts + [entry.count for entry in self.entries]
-        counts = ends - self._firsts
-        self.live = np.repeat(self._firsts - np.cumsum(counts) + counts, counts)
-        self.live += np.arange(len(self.live))
-        LOG.debug("index %s: %d items, %d snippets", self.folder, len(counts), len(self.live))
+        LOG.debug("index %s: %d items, %d snippets", self.folder, len(self), self.snippets)
         if self._searched:  # now, as a writer may replace the files later
             self._tokens()
-            if len(self.live) > EXACT_BELOW:
-                self._load_graph()
+            if self.snippets > EXACT_BELOW:
+                self.cells()
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -327,7 +336,7 @@ class LibraryIndex(Noted):
     @property
     def snippets(self) -> int:
         """How many snippets can be found."""
-        return len(self.live)
+        return len(self.vectors)
 
     def search(
         self, queries: np.ndarray, k: int, how: Search = "auto"
@@ -341,7 +350,7 @@ class LibraryIndex(Noted):
         k : int
             Neighbours; fewer if the index is smaller.
         how : {"auto", "exact", "hnsw"}
-            Every vector compared, or the graph; ``auto`` by size.
+            Every vector compared, or those of the cells nearest by the graph; ``auto`` by size.
 
         Returns
         -------
@@ -352,36 +361,49 @@ class LibraryIndex(Noted):
         k = min(k, self.snippets)
         if how == "exact" or (how == "auto" and self.snippets <= EXACT_BELOW):
             return self._search_exact(queries, k)
-        return self._search_graph(queries, k)
+        rows, similarity = self.cells().search(queries, k)
+        if (similarity < -1.5).any():  # the cells looked into held too few
+            return self._search_exact(queries, k)
+        return rows, similarity
 
     def _search_exact(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         if self._exact is None:
-            vectors = np.asarray(self.vectors[self.live], np.float32)
-            self._exact = torch.from_numpy(vectors).T.contiguous()
+            self._exact = torch.from_numpy(unpack(self.vectors)).T.contiguous()
         found = [
             (torch.from_numpy(part) @ self._exact).topk(k)
             for part in np.array_split(queries, len(queries) // 64 + 1)
         ]
         return (
-            self.live[np.concatenate([f.indices.numpy() for f in found])],
+            np.concatenate([f.indices.numpy() for f in found]),
             np.concatenate([f.values.numpy() for f in found]),
         )
 
-    def _load_graph(self) -> None:
+    def cells(self) -> Cells:
+        """Return the vectors in their cells.
+
+        Raises
+        ------
+        LibraryIndexError
+            If the files of the cells are damaged or missing.
+        """
+        if self._cells is None:
+            self._cells = self._load_cells()
+        return self._cells
+
+    def _load_cells(self) -> Cells:
+        check = self.checks.check
         try:
-            self._graph = load_graph(self.checks.check(GRAPH), self.vectors.shape[1])
+            centroids = np.array(map_array(check(CENTROIDS), np.float32, 2))
+            rows, bounds = map_array(check(CELLS), np.uint32), map_array(check(BOUNDS), np.int64)
+            graph = load_graph(check(GRAPH), self.vectors.shape[1])
+            shapes = len(self.vectors), len(centroids) + 1, self.vectors.shape[1]
+            if (len(rows), len(bounds), centroids.shape[1]) != shapes:
+                raise ValueError("counts of cells do not agree")
+            if graph.element_count != len(centroids):
+                raise ValueError("a graph of other cells")
         except (RuntimeError, ValueError, OSError) as error:
             raise LibraryIndexError(f"{self.folder}: {error}; run mmid index rebuild") from error
-
-    def _search_graph(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        if self._graph is None:
-            self._load_graph()
-        self._graph.set_ef(max(SEARCH_BREADTH, 2 * k))
-        try:
-            labels, distance = self._graph.knn_query(queries, k)
-        except RuntimeError:
-            return self._search_exact(queries, k)
-        return labels.astype(np.int64), 1 - distance
+        return Cells(self.vectors, centroids, np.asarray(rows), np.array(bounds), graph)
 
     def _tokens(self) -> SortedFile:
         if self._triples is None:
@@ -397,7 +419,7 @@ class LibraryIndex(Noted):
     def faults(self) -> list[str]:
         """Hash every file again and tell what is damaged."""
         found = []
-        for name in (PIECES, VECTORS, PLACES, NOTES, TRIPLES, FENCES, GRAPH):
+        for name in (PIECES, VECTORS, PLACES, NOTES, *CACHES):
             try:
                 self.checks.check(name, again=True)
             except LibraryIndexError as error:

@@ -1,8 +1,9 @@
-"""What the neighbour graph gains and costs against comparing every vector, as an index grows.
+"""What an HNSW graph of all vectors gains and costs against comparing every one.
 
 Conventions: vectors are unit vectors ``[n, embedding]`` compared by cosine. Both ways run on one
 thread. A neighbour found is right if it is as near as the k-th nearest one: indexes hold many equal
-vectors, of bars that return, and any of them will do.
+vectors, of bars that return, and any of them will do. An index has a graph of its cells alone
+(`mmid.cells`), which takes a hundredth of the room.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from mmid.errors import MmidError
 from mmid.figures import Panel, Series, save_figure
 from mmid.graph import SEARCH_BREADTH, build_graph
 from mmid.identify import NEIGHBOURS
+from mmid.packed import unpack
 
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
 QUERIES = 1_000
@@ -125,15 +127,15 @@ def compare_search(
     seed: int = 0,
     progress: Tell = quiet,
 ) -> SearchReport:
-    """Search ever more vectors of an index, exactly and by the graph mmid builds.
+    """Search ever more vectors of an index, exactly and by a graph of them.
 
     The vectors are shuffled, and the queries held out of them. Neighbouring snippets of a piece
     overlap, so a held-out vector has nearer neighbours than the snippet of a recording would.
 
     Parameters
     ----------
-    vectors : np.ndarray [n, embedding] float16 or float32
-        Unit vectors, as `LibraryIndex.vectors`; may be mapped from a file.
+    vectors : np.ndarray [n, embedding] int8
+        Packed, as `LibraryIndex.vectors`; may be mapped from a file.
     sizes : sequence of int
         Vectors to search; sizes beyond those there are become one, all there are.
     queries, neighbours : int
@@ -164,7 +166,7 @@ def compare_search(
         )
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(vectors))[: queries + kept[-1]]
-    asked, base = np.split(np.asarray(vectors[order], np.float32), [queries])
+    asked, base = np.split(unpack(vectors[order]), [queries])
     rows = []
     for done, size in enumerate(kept):
         progress("Sizes", done, len(kept))
@@ -227,7 +229,7 @@ def measure_size(
         How many of the vectors are copies with noise.
     """
     started = time.perf_counter()
-    graph = build_graph(vectors, np.arange(len(vectors)))
+    graph = build_graph(vectors)
     built = time.perf_counter() - started
     graph.set_ef(max(SEARCH_BREADTH, 2 * neighbours))
     transposed = torch.from_numpy(vectors).T.contiguous()

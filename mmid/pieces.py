@@ -11,7 +11,8 @@ import os
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass, fields
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,7 @@ COLUMNS = {
     "size": "INTEGER",
     "changed": "INTEGER",
 }
+VALUES = attrgetter(*COLUMNS)
 TABLE = "CREATE TABLE pieces (" + ", ".join(f"{c} {t}" for c, t in COLUMNS.items()) + ")"
 
 assert list(COLUMNS) == [field.name for field in fields(Entry)]
@@ -76,7 +78,7 @@ def write_pieces(path: Path, entries: Sequence[Entry]) -> None:
     OSError
         If it cannot be written.
     """
-    rows = [(_storable(entry.name), *astuple(entry)[1:]) for entry in entries]
+    rows = [(_storable(entry.name), *VALUES(entry)[1:]) for entry in entries]
     try:
         with closing(sqlite3.connect(path)) as table, table:
             table.execute(TABLE)
@@ -108,7 +110,7 @@ def _entry(row: Sequence[Any]) -> Entry:
     """Take a row whose values are of the kinds they are written as."""
     entry = Entry(_stored(row[0]), *row[1:])
     kinds = [str, str | None, float, str, *[int] * (len(COLUMNS) - 4)]
-    if not all(map(isinstance, astuple(entry), kinds)) or not 0 <= entry.seconds < math.inf:
+    if not all(map(isinstance, VALUES(entry), kinds)) or not 0 <= entry.seconds < math.inf:
         raise ValueError("a row of another kind")
     return entry
 

@@ -302,6 +302,7 @@ GROWTH_UNITS = {
     "import_seconds": "s",
     "cold_seconds": "s",
     "query_megabytes": "MB",
+    "lookup_seconds": "s",
     "warm_seconds": "s",
     "keys_seconds": "s",
     "recall": "",

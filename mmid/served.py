@@ -27,6 +27,7 @@ from mmid.defaults import cache_folder
 from mmid.errors import LibraryIndexError
 from mmid.index import FORMAT, Manifest, Noted
 from mmid.milvus import Address, Milvus, Range
+from mmid.packed import pack, unpack
 from mmid.paged import SortedFile
 from mmid.pending import Embedded
 from mmid.pieces import Entry
@@ -109,7 +110,7 @@ class ServedIndex(Noted):
         table = self._header.table(self._server.address.name, "snippets")
         keys, vectors = self._server.vectors(table, _snippet_keys(entry.first >> PLACE_BITS))
         places = (keys - entry.first).astype(np.uint32)
-        return Embedded(entry, self.kind, vectors.astype(np.float16), places, self.notes_of(entry))
+        return Embedded(entry, self.kind, pack(vectors), places, self.notes_of(entry))
 
     def faults(self) -> list[str]:
         """Compare what the server holds with what the header says."""
@@ -277,7 +278,7 @@ class MilvusStore:
                     " --copies out, or build an index folder"
                 )
             keys.append((number << PLACE_BITS) + item.places.astype(np.int64))
-        vectors = np.concatenate([item.vectors for _, item in new.values()])
+        vectors = unpack(np.concatenate([item.vectors for _, item in new.values()]))
         self._server.put_vectors(header.table(name, "snippets"), np.concatenate(keys), vectors)
         parts = (
             (number << PART_BITS | i, part)

@@ -32,6 +32,7 @@ from mmid.encoders import pick_device
 from mmid.errors import MmidError
 from mmid.identify import NEIGHBOURS, TEMPO_RATIOS, Identifier
 from mmid.index import LibraryIndex
+from mmid.packed import unpack
 from mmid.pairs import read_pairs
 from mmid.pretrained import load_model
 from mmid.query import embed_query
@@ -261,7 +262,7 @@ class Simulation:
         chosen = [*self._right, *np.sort(self._others[:base]).tolist()]
         entries = [self._index.entries[i] for i in chosen]
         vectors = torch.from_numpy(
-            np.concatenate([self._index.item(i).vectors for i in chosen]).astype(np.float32)
+            unpack(np.concatenate([self._index.item(i).vectors for i in chosen]))
         )
         counts = np.array([entry.count for entry in entries])
         own = int(counts[: len(self._right)].sum())

@@ -24,7 +24,7 @@ from mmid.identify import KEYS, Identifier
 from mmid.index import LibraryIndex
 from mmid.library import find_midi
 from mmid.midi import read_midi, write_midi
-from mmid.upkeep import describe, graph_recall
+from mmid.upkeep import describe, search_recall
 
 ADDED = 100
 """Files added to a built index."""
@@ -51,8 +51,9 @@ class Growth:
         Of the index on disk.
     import_seconds, cold_seconds : float
         ``python -c "import torch"``, and ``mmid query`` of 30 s, whole processes.
-    warm_seconds, keys_seconds : float
-        The query in a process that has asked before, and so in 13 keys.
+    lookup_seconds, warm_seconds, keys_seconds : float
+        In a process that has asked before: the query's search and votes alone, all of it, and all
+        of it in 13 keys.
     recall : float
         Of the graph against exact search, ten neighbours.
     """
@@ -69,6 +70,7 @@ class Growth:
     import_seconds: float
     cold_seconds: float
     query_megabytes: float
+    lookup_seconds: float
     warm_seconds: float
     keys_seconds: float
     recall: float
@@ -130,7 +132,8 @@ def measure_growth(
     bare = [_timed([sys.executable, "-c", "import torch"])[0] for _ in range(REPEATS)]
     cold = [run_command(ask) for _ in range(REPEATS + 1)][1:]
     opened = LibraryIndex(index, model)
-    warm, keys = (_warm(model, opened, recording, tried) for tried in ((0,), KEYS))
+    lookup, warm = _warm(model, opened, recording, (0,))
+    keys = _warm(model, opened, recording, KEYS)[1]
     return Growth(
         pieces=size,
         hours=info.hours,
@@ -144,9 +147,10 @@ def measure_growth(
         import_seconds=median(bare),
         cold_seconds=median(seconds for seconds, _ in cold),
         query_megabytes=max(megabytes for _, megabytes in cold),
+        lookup_seconds=lookup,
         warm_seconds=warm,
         keys_seconds=keys,
-        recall=graph_recall(opened),
+        recall=search_recall(opened),
     )
 
 
@@ -206,12 +210,17 @@ def _timed(command: Sequence[str]) -> tuple[float, float]:
     return seconds, usage.ru_maxrss / unit
 
 
-def _warm(model: Checkpoint, index: LibraryIndex, recording: Path, keys: Sequence[int]) -> float:
+def _warm(
+    model: Checkpoint, index: LibraryIndex, recording: Path, keys: Sequence[int]
+) -> tuple[float, float]:
+    """Return the seconds of looking a query up, and of the whole answer."""
     identifier = Identifier(model, index, keys=keys)
     query = identifier.open(recording, 0.0, 30.0)
-    seconds = []
+    looked_up, answered = [], []
     for _ in range(REPEATS + 1):
         started = time.perf_counter()
-        identifier.identify(query)
-        seconds.append(time.perf_counter() - started)
-    return median(seconds[1:])
+        asked = identifier.ask(query)
+        looked_up.append(time.perf_counter() - started)
+        identifier.decide(asked)
+        answered.append(time.perf_counter() - started)
+    return median(looked_up[1:]), median(answered[1:])

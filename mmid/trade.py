@@ -5,7 +5,7 @@
 
 Conventions: vectors are float32 unit vectors ``[n, embedding]``. Those that are left out are gone;
 the others are found as rounded as they are kept, and the best of them are compared again exactly if
-the way says so, which takes the float16 vectors on disk.
+the way says so, which takes more bytes on disk.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from torch import Tensor
 from mmid.console import progress
 from mmid.encoders import pick_device
 from mmid.index import LibraryIndex
+from mmid.packed import unpack
 from mmid.pretrained import load_model
 from mmid.simulate import BLOCK, Clip, Nearest, judge, quantised, read_clips
 from mmid.store import folder_at
@@ -141,7 +142,7 @@ def principal(sample: Tensor, dimensions: int) -> Round:
 
 def ways(sample: Tensor) -> Iterator[Way]:
     """Yield the ways that are tried, those of an index first."""
-    whole = 2.0 * sample.shape[1]
+    whole = 1.0 * sample.shape[1]
     alone, unrounded = partial(every, step=1), partial(quantised, bits=16)
     yield Way("as the index has them", whole, alone, unrounded)
     for step in (2, 4):
@@ -151,16 +152,14 @@ def ways(sample: Tensor) -> Iterator[Way]:
         yield Way(f"none nearer than {cosine} to one of its piece", whole, keep, unrounded)
     for again in (True, False):
         then = ", the best again exactly" if again else ""
-        for bits in (8, 4):
-            size = bits * sample.shape[1] / 8
-            coarse = partial(quantised, bits=bits)
-            yield Way(f"{bits} bits a coordinate{then}", size, alone, coarse, again)
+        coarse = partial(quantised, bits=4)
+        yield Way(f"4 bits a coordinate{then}", whole / 2, alone, coarse, again)
         for parts in (16, 8, 4):
             code = product(sample, parts)
             yield Way(f"product quantiser, {parts} bytes{then}", parts, alone, code, again)
     for dimensions in (24, 16, 8):
         code = principal(sample, dimensions)
-        yield Way(f"{dimensions} principal axes", 2.0 * dimensions, alone, code, False)
+        yield Way(f"{dimensions} principal axes", 1.0 * dimensions, alone, code, False)
 
 
 def measure(index: LibraryIndex, clips: Sequence[Clip], way: Way) -> Traded:
@@ -169,11 +168,10 @@ def measure(index: LibraryIndex, clips: Sequence[Clip], way: Way) -> Traded:
     kept = []
     for entry in index.entries:
         own = index.vectors[entry.first : entry.first + entry.count]
-        kept.append(entry.first + way.keep(torch.from_numpy(np.asarray(own, np.float32))).numpy())
+        kept.append(entry.first + way.keep(torch.from_numpy(unpack(own))).numpy())
     rows = np.concatenate(kept)
     for first in range(0, len(rows), BLOCK):
-        block = np.asarray(index.vectors[rows[first : first + BLOCK]], np.float32)
-        vectors = torch.from_numpy(block)
+        vectors = torch.from_numpy(unpack(index.vectors[rows[first : first + BLOCK]]))
         rounded = way.round(vectors)
         nearest.offer(vectors if way.again else rounded, rounded, first)
     found, cosine = nearest.best()
@@ -183,9 +181,9 @@ def measure(index: LibraryIndex, clips: Sequence[Clip], way: Way) -> Traded:
 
 def draw_sample(index: LibraryIndex, seed: int = 0) -> Tensor:
     """Draw vectors of an index."""
-    count = min(SAMPLE, len(index.live))
-    rows = np.random.default_rng(seed).choice(index.live, count, replace=False)
-    return torch.from_numpy(np.asarray(index.vectors[np.sort(rows)], np.float32))
+    count = min(SAMPLE, index.snippets)
+    rows = np.random.default_rng(seed).choice(index.snippets, count, replace=False)
+    return torch.from_numpy(unpack(index.vectors[np.sort(rows)]))
 
 
 def main(

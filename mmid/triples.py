@@ -3,7 +3,8 @@
 Conventions: times in seconds. A triple is three notes that follow one another, each at least
 `APART` after the one before. Its fingerprint is their pitches and the ratio of the two gaps, which
 no tempo changes; its span, from the first note to the third, then tells the tempo. A token is a
-64-bit number: fingerprint, note and span, from the highest bits to the lowest. Notes are of
+64-bit number: fingerprint, note and span, from the highest bits to the lowest. Of fingerprints too
+common in a library there is a mark alone: their number for a note, and the last span. Notes are of
 `mmid.midi.NOTE_DTYPE`, sorted by onset.
 
 References
@@ -37,6 +38,12 @@ RATIO_BINS, BINS_PER_OCTAVE = 32, 4
 NOTE_BITS, SPAN_BITS = 28, 10
 SPAN_OCTAVES, SPAN_STEPS = 5, 102
 """Spans are kept from 1/32 s on, in so many steps an octave."""
+
+FINGERPRINT = np.uint64(NOTE_BITS + SPAN_BITS)
+"""Bits below a token's fingerprint."""
+
+MARK = 2**SPAN_BITS - 1
+"""The span of a mark."""
 
 SLOWEST, FASTEST = 0.25, 4.0
 """Speeds of the query against the piece."""
@@ -79,10 +86,23 @@ class Triples:
     def tokens(self, base: int = 0) -> np.ndarray:
         """Return them as tokens, unsorted, with notes counted from a base on."""
         span = np.round((np.log2(self.span) + SPAN_OCTAVES) * SPAN_STEPS)
-        tokens = self.fingerprint << np.uint64(NOTE_BITS + SPAN_BITS)
-        tokens |= (self.note + base).astype(np.uint64) << np.uint64(SPAN_BITS)
-        tokens |= np.clip(span, 0, 2**SPAN_BITS - 1).astype(np.uint64)
-        return tokens
+        return _tokens(self.fingerprint, self.note + base, np.clip(span, 0, MARK - 1))
+
+
+def _tokens(fingerprint: np.ndarray, note: np.ndarray, span: np.ndarray) -> np.ndarray:
+    tokens = fingerprint << FINGERPRINT
+    tokens |= note.astype(np.uint64) << np.uint64(SPAN_BITS)
+    tokens |= span.astype(np.uint64)
+    return tokens
+
+
+def _spans(tokens: np.ndarray) -> np.ndarray:
+    return tokens & np.uint64(2**SPAN_BITS - 1)
+
+
+def _notes(tokens: np.ndarray) -> np.ndarray:
+    """Return the notes of tokens, or what marks say in their place."""
+    return (tokens >> np.uint64(SPAN_BITS) & np.uint64(2**NOTE_BITS - 1)).astype(np.int64)
 
 
 def find_triples(onset: np.ndarray, pitch: np.ndarray) -> Triples:
@@ -124,6 +144,7 @@ def look_up(
         The query's.
     common : int, optional
         Fingerprints with more tokens than this say too little, and are passed over.
+        Those that are only marked always are.
 
     Returns
     -------
@@ -133,21 +154,20 @@ def look_up(
         The library's.
     """
     whose, found = [], []
-    shift = np.uint64(NOTE_BITS + SPAN_BITS)
     for kept, fingerprint in _neighbours(triples):
-        first = np.searchsorted(tokens, fingerprint << shift)
-        count = np.searchsorted(tokens, (fingerprint + np.uint64(1)) << shift) - first
+        first = np.searchsorted(tokens, fingerprint << FINGERPRINT)
+        count = np.searchsorted(tokens, (fingerprint + np.uint64(1)) << FINGERPRINT) - first
         if common is not None:
             count[count > common] = 0
         before = np.cumsum(count) - count
         place = np.repeat(first - before, count) + np.arange(count.sum())
         whose.append(np.repeat(kept, count))
         found.append(tokens[place])
-    token = np.concatenate(found)
-    span = (token & np.uint64(2**SPAN_BITS - 1)).astype(np.float64)
-    note = (token >> np.uint64(SPAN_BITS) & np.uint64(2**NOTE_BITS - 1)).astype(np.int64)
-    seconds = 2.0 ** (span / SPAN_STEPS - SPAN_OCTAVES)
-    return np.concatenate(whose), Triples(token >> shift, note, seconds)
+    which, token = np.concatenate(whose), np.concatenate(found)
+    span = _spans(token)
+    which, token, span = (side[span != MARK] for side in (which, token, span))
+    seconds = 2.0 ** (span.astype(np.float64) / SPAN_STEPS - SPAN_OCTAVES)
+    return which, Triples(token >> FINGERPRINT, _notes(token), seconds)
 
 
 def tokens_near(tokens: SortedFile, triples: Triples, common: int) -> np.ndarray:
@@ -166,9 +186,8 @@ def tokens_near(tokens: SortedFile, triples: Triples, common: int) -> np.ndarray
     np.ndarray [n] uint64
         Sorted; others are among them.
     """
-    shift = np.uint64(NOTE_BITS + SPAN_BITS)
     asked = np.concatenate([fingerprint for _, fingerprint in _neighbours(triples)])
-    return tokens.near(asked << shift, (asked + np.uint64(1)) << shift, common)
+    return tokens.near(asked << FINGERPRINT, (asked + np.uint64(1)) << FINGERPRINT, common)
 
 
 def _neighbours(triples: Triples) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -188,9 +207,18 @@ SCATTER = np.uint64(0x9E3779B97F4A7C15)
 MOST_TRIPLES = 1_500
 """Of a query; those of a longer one are thinned evenly."""
 
-COMMON, COMMON_SHARE = 300, 1 / 200_000
-"""A fingerprint with more tokens than this, or than this share of a large library's, says little
-for what it costs to count: leaving it out is five times as fast and finds more."""
+COMMON = 300
+"""A fingerprint with more tokens than this says little for what it costs to count: leaving it out
+is five times as fast and finds more, and half of a library's tokens need not be kept."""
+
+LARGE = 60_000_000
+"""With twice as many tokens a library may have twice as many of a fingerprint, and so on."""
+
+LEFT_OUT = 8
+"""A library keeps at least one in so many of its tokens."""
+
+BLOCK = 1 << 22
+"""Tokens looked at together; bounds memory."""
 
 SPREAD = 60.0
 """So much of the middle of a query is looked up: the tempo of longer ones wanders too far."""
@@ -224,16 +252,20 @@ def _kept(triples: Triples) -> Triples:
     return triples.take(((pitches * SCATTER) >> np.uint64(63)) == 0)
 
 
-def library_tokens(notes: np.ndarray, firsts: Sequence[int], start: int = 0) -> np.ndarray:
-    """Return the sorted tokens of pieces whose notes follow one another.
+def library_tokens(
+    notes: np.ndarray, firsts: Sequence[int], known: np.ndarray | None = None, start: int = 0
+) -> np.ndarray:
+    """Return the sorted tokens of pieces whose notes follow one another, marks among them.
 
     Parameters
     ----------
     notes : np.ndarray [n] of mmid.midi.NOTE_DTYPE
     firsts : sequence of int
         Where each piece begins in them, ascending.
+    known : np.ndarray [m] uint64, optional
+        The tokens of the pieces before a note.
     start : int
-        Pieces from this note on only.
+        That note.
 
     Returns
     -------
@@ -248,6 +280,18 @@ def library_tokens(notes: np.ndarray, firsts: Sequence[int], start: int = 0) -> 
         raise LibraryIndexError(
             f"{len(notes):,} notes are too many for one index; make several of parts of the library"
         )
+    tokens = None
+    if known is not None:
+        more = _list_tokens(notes, firsts, start)
+        tokens = _thinned(np.insert(known, np.searchsorted(known, more), more))
+    if tokens is None:
+        tokens = _thinned(_list_tokens(notes, firsts, 0))
+    assert tokens is not None
+    return tokens
+
+
+def _list_tokens(notes: np.ndarray, firsts: Sequence[int], start: int) -> np.ndarray:
+    """Return all sorted tokens of the pieces from a note on."""
     bounds = np.array([*firsts, len(notes)])
     bounds = bounds[bounds >= start]
     parts = [np.zeros(0, np.uint64)]
@@ -263,6 +307,52 @@ def library_tokens(notes: np.ndarray, firsts: Sequence[int], start: int = 0) -> 
     return tokens
 
 
+def _common(tokens: int) -> int:
+    """Return how many tokens of a fingerprint a library of so many may have.
+
+    Examples
+    --------
+    >>> _common(1_000), _common(130_000_000), _common(500_000_000)
+    (300, 600, 2400)
+    """
+    return COMMON << max(0, (tokens // LARGE).bit_length() - 1)
+
+
+def _thinned(tokens: np.ndarray) -> np.ndarray | None:
+    """Leave a mark of fingerprints that are too common; None if some were left out that are not.
+
+    The tokens given are overwritten.
+    """
+    firsts = _firsts(tokens)
+    counts = np.diff(np.append(firsts, len(tokens)))
+    marks = np.concatenate([_marked(tokens, first) for first in range(0, len(tokens) + 1, BLOCK)])
+    group = np.searchsorted(firsts, marks, side="right") - 1
+    np.add.at(counts, group, _notes(tokens[marks]) - 1)
+    rare = counts <= _common(int(counts.sum()))
+    if rare[group].any():
+        return None
+    fingerprint = tokens[firsts[~rare]] >> FINGERPRINT
+    common = np.minimum(counts[~rare], 2**NOTE_BITS - 1)
+    tokens[firsts[~rare]] = _tokens(fingerprint, common, np.full(len(common), MARK))
+    kept = np.repeat(rare, np.diff(np.append(firsts, len(tokens))))
+    kept[firsts[~rare]] = True
+    return tokens[kept]
+
+
+def _firsts(tokens: np.ndarray) -> np.ndarray:
+    """Return where the fingerprints of sorted tokens begin."""
+    found = [np.zeros(min(1, len(tokens)), np.int64)]
+    for first in range(1, len(tokens), BLOCK):
+        fingerprint = tokens[first - 1 : first + BLOCK] >> FINGERPRINT
+        found.append(np.flatnonzero(fingerprint[1:] != fingerprint[:-1]) + first)
+    return np.concatenate(found)
+
+
+def _marked(tokens: np.ndarray, first: int) -> np.ndarray:
+    """Return where marks are in a block of tokens."""
+    return np.flatnonzero(_spans(tokens[first : first + BLOCK]) == MARK) + first
+
+
 def _end_to_end(onset: np.ndarray, bounds: np.ndarray) -> np.ndarray:
     """Lay pieces on one time axis, so far apart that no triple spans two."""
     counts = np.diff(bounds)
@@ -270,13 +360,6 @@ def _end_to_end(onset: np.ndarray, bounds: np.ndarray) -> np.ndarray:
     lasts = onset[bounds[1:][filled] - 1].astype(np.float64)
     begins = np.cumsum(lasts + 2 * LONGEST) - lasts
     return np.asarray(onset + np.repeat(begins, counts[filled]))
-
-
-def extended(tokens: np.ndarray, more: np.ndarray) -> np.ndarray:
-    """Return sorted tokens with more sorted ones among them."""
-    both = np.concatenate([tokens, more])
-    both.sort(kind="stable")  # which merges sorted runs
-    return both
 
 
 def search_triples(
@@ -312,7 +395,7 @@ def search_triples(
     middle = (onset[0] + onset[-1]) / 2
     near = np.abs(onset - middle) <= SPREAD / 2
     triples = _kept(find_triples(onset[near], notes["pitch"][near])).thin(MOST_TRIPLES)
-    common = max(COMMON, int(COMMON_SHARE * len(tokens)))
+    common = _common(LEFT_OUT * len(tokens))
     which, found = look_up(tokens_near(tokens, triples, common), triples, common)
     tempo_ratio = found.span / triples.span[which]
     fits = (tempo_ratio >= SLOWEST) & (tempo_ratio <= FASTEST)

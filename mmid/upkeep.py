@@ -14,12 +14,13 @@ import numpy as np
 from mmid.console import Tell, quiet
 from mmid.errors import LibraryIndexError
 from mmid.index import LibraryIndex
+from mmid.packed import unpack
 from mmid.pieces import Entry
 from mmid.store import Library, Place, Store, folder_at, store_at
 from mmid.writer import Origin, write_index, writing
 
 SAMPLE, NEIGHBOURS = 500, 10
-"""Snippets whose neighbours in the graph are compared with the true ones, and how many."""
+"""Snippets whose neighbours in the nearest cells are compared with the true ones, and how many."""
 
 JITTER = 0.15
 """Noise added to them, a coordinate's standard deviation times the root of the dimensions."""
@@ -81,7 +82,7 @@ class Verification:
     faults : tuple of str
         What is damaged; none in a sound index.
     recall : float or None
-        Share of true neighbours that the graph finds; None where it cannot be read.
+        Share of true neighbours that the search finds; None where it cannot.
     missing, changed : tuple of str
         Files of the library that are gone or differ from what was embedded.
     """
@@ -93,7 +94,7 @@ class Verification:
 
 
 def verify_index(place: Place, seed: int = 0) -> Verification:
-    """Hash every file of an index, compare its graph with exact search, and look at its library.
+    """Hash every file of an index, tell how well it searches, and look at its library.
 
     On Milvus, what the server holds is counted instead; it looks after its own graph.
 
@@ -105,7 +106,7 @@ def verify_index(place: Place, seed: int = 0) -> Verification:
     index = store_at(place).open(None)
     faults, recall = index.faults(), None
     if isinstance(index, LibraryIndex) and not faults:
-        recall = graph_recall(index, seed)
+        recall = search_recall(index, seed)
     root = Path(index.manifest["root"])
     missing, changed = [], []
     for entry in index.entries if index.manifest["root"] else []:
@@ -119,11 +120,11 @@ def verify_index(place: Place, seed: int = 0) -> Verification:
     return Verification(tuple(faults), recall, tuple(missing), tuple(changed))
 
 
-def graph_recall(index: LibraryIndex, seed: int = 0) -> float:
-    """Return the share of true nearest neighbours that the graph finds, for shaken snippets."""
+def search_recall(index: LibraryIndex, seed: int = 0) -> float:
+    """Return the share of true nearest neighbours that the cells hold, for shaken snippets."""
     rng = np.random.default_rng(seed)
-    some = np.sort(rng.choice(index.live, min(SAMPLE, index.snippets), replace=False))
-    vectors = np.asarray(index.vectors[some], np.float32)
+    some = np.sort(rng.choice(index.snippets, min(SAMPLE, index.snippets), replace=False))
+    vectors = unpack(index.vectors[some])
     vectors += rng.normal(0, JITTER / np.sqrt(vectors.shape[1]), vectors.shape).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     found, true = (index.search(vectors, NEIGHBOURS, how)[1] for how in ("hnsw", "exact"))
@@ -170,8 +171,8 @@ def remove_pieces(place: Place, names: Sequence[str], progress: Tell = quiet) ->
     return [name for name in held if name in removed]
 
 
-def rebuild_graph(place: Place, progress: Tell = quiet) -> None:
-    """Build an index's graph and note triples anew, without those of items that were dropped.
+def rebuild_caches(place: Place, progress: Tell = quiet) -> None:
+    """Make an index's cells and note triples anew.
 
     Raises
     ------

@@ -12,7 +12,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -24,11 +24,15 @@ from numpy.lib.format import dtype_to_descr, write_array_header_1_0
 
 from mmid import __version__
 from mmid.arrays import map_array
+from mmid.cells import OUTGROWN, Cells, cells_for, learn_centroids, nearest_centroids
 from mmid.choices import Kind
 from mmid.console import Tell, quiet
 from mmid.errors import LibraryIndexError
-from mmid.graph import build_graph, check_graph, extend_graph
+from mmid.graph import check_graph
 from mmid.index import (
+    BOUNDS,
+    CELLS,
+    CENTROIDS,
     DATA_NAME,
     FENCES,
     FORMAT,
@@ -48,11 +52,8 @@ from mmid.paged import fences_of
 from mmid.pending import Embedded
 from mmid.pieces import Entry, write_pieces
 from mmid.regular import read_regular
-from mmid.triples import extended, library_tokens
+from mmid.triples import library_tokens
 from mmid.whole import UNFINISHED, flush, unfinished, written_whole
-
-SPARE = 0.25
-"""Dead rows are dropped, and the graph is built anew, once they are this share of all."""
 
 LOCK = "writing.lock"
 
@@ -196,18 +197,15 @@ def write_index(
     progress : callable
         Told ``(what, done, total)``.
     anew : bool
-        Build the graph anew even where the old one could be extended.
+        Make cells and triples anew even where the old ones could be extended.
     """
-    live = sum(before.count for before, _ in kept)
-    base = len(old.vectors) if old else 0
-    extend = old is not None and not anew and live >= (1 - SPARE) * base
-    base = base if extend else 0
-    entries = _laid_out([after for _, after in kept], fresh, base if extend else None)
+    entries = _laid_out([after for _, after in kept], fresh)
     data = folder / f"data-{uuid.uuid4().hex[:12]}"
     data.mkdir()
     try:
-        rows = max([base, *(e.first + e.count for e in entries)])
-        sources = _Sources(old, [before for before, _ in kept], len(fresh), load, whole=extend)
+        rows = sum(entry.count for entry in entries)
+        before = [entry for entry, _ in kept]
+        sources = _Sources(old, before, len(fresh), load)
         with unfinished(data):
             vectors = store_array(data / VECTORS, rows, sources.arrays("vectors"))
             store_array(data / PLACES, rows, sources.arrays("places"))
@@ -217,8 +215,7 @@ def write_index(
             np.save(data / TRIPLES, triples)
             np.save(data / FENCES, fences_of(triples))
             write_pieces(data / PIECES, entries)
-            graph = _graph(old if extend else None, vectors, entries, base, progress)
-            _save_graph(graph, data / GRAPH, rows)
+            _save_cells(_cells(None if anew else old, before, vectors, progress), data)
             for path in [*data.iterdir(), data]:
                 flush(path)
         files = {path.name: file_digest(path) for path in sorted(data.iterdir())}
@@ -236,23 +233,25 @@ def write_index(
             shutil.rmtree(other, ignore_errors=True)
 
 
-def _save_graph(graph: Any, path: Path, rows: int) -> None:
-    """Write a graph; hnswlib does not tell where the disk is full."""
+def _save_cells(cells: Cells, data: Path) -> None:
+    """Write cells; hnswlib does not tell where the disk is full."""
+    np.save(data / CENTROIDS, cells.centroids)
+    np.save(data / CELLS, cells.rows)
+    np.save(data / BOUNDS, cells.bounds)
+    path = data / GRAPH
     try:
-        graph.save_index(str(path))
-        check_graph(path, rows)
+        cells.graph.save_index(str(path))
+        check_graph(path, len(cells.centroids))
     except (RuntimeError, ValueError):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), os.fspath(path)) from None
 
 
-def _laid_out(kept: Sequence[Entry], fresh: Sequence[Entry], base: int | None) -> list[Entry]:
-    """Give rows their places: the kept ones theirs, if new ones follow from `base` on."""
-    entries, first, first_note = [], base or 0, 0
-    for number, entry in enumerate([*kept, *fresh]):
-        stays = base is not None and number < len(kept)
-        entries.append(replace(entry, first=entry.first if stays else first, first_note=first_note))
-        first += 0 if stays else entry.count
-        first_note += entry.notes
+def _laid_out(kept: Sequence[Entry], fresh: Sequence[Entry]) -> list[Entry]:
+    """Give rows their places, one behind the other."""
+    entries, first, first_note = [], 0, 0
+    for entry in (*kept, *fresh):
+        entries.append(replace(entry, first=first, first_note=first_note))
+        first, first_note = first + entry.count, first_note + entry.notes
     return entries
 
 
@@ -264,15 +263,11 @@ class _Sources:
     kept: Sequence[Entry]
     fresh: int
     load: Callable[[int], Embedded]
-    whole: bool
 
     def arrays(self, name: str) -> Iterator[np.ndarray]:
         if self.old:
             stored = getattr(self.old, name)
-            if self.whole:
-                yield stored
-            else:
-                yield from (stored[e.first : e.first + e.count] for e in self.kept)
+            yield from (stored[e.first : e.first + e.count] for e in self.kept)
         yield from (getattr(self.load(i), name) for i in range(self.fresh))
 
     def notes(self) -> Iterator[np.ndarray]:
@@ -316,26 +311,25 @@ def _triples(
         start = sum(entry.notes for entry in entries[:kept])
         try:
             before = map_array(old.checks.check(TRIPLES), np.uint64)
-            return extended(before, library_tokens(notes, firsts, start))
+            return library_tokens(notes, firsts, before, start)
         except (LibraryIndexError, ValueError):
             pass
     return library_tokens(notes, firsts)
 
 
-def _graph(
-    old: LibraryIndex | None,
-    vectors: np.ndarray,
-    entries: Sequence[Entry],
-    base: int,
-    progress: Tell,
-) -> Any:
-    """Extend the old index's graph, if it is whole; else build one."""
-    live = np.concatenate([np.arange(e.first, e.first + e.count) for e in entries])
-    if old:
-        try:
-            path = old.checks.check(GRAPH)
-            dead = np.setdiff1d(old.live, live, assume_unique=True)
-            return extend_graph(path, vectors, live[live >= base], dead, progress)
-        except (LibraryIndexError, RuntimeError, ValueError, OSError):
-            pass
-    return build_graph(vectors, live, progress)
+def _cells(
+    old: LibraryIndex | None, kept: Sequence[Entry], vectors: np.ndarray, progress: Tell
+) -> Cells:
+    """Sort new vectors into the old index's cells, if these still do; else make cells."""
+    sound = None
+    if old and kept:
+        with suppress(LibraryIndexError):
+            sound = old.cells()
+    wanted = cells_for(len(vectors))
+    if sound and wanted / OUTGROWN <= len(sound.centroids) <= wanted * OUTGROWN:
+        centroids, before = sound.centroids, sound.cell_of_rows()
+        known = np.concatenate([before[e.first : e.first + e.count] for e in kept])
+    else:
+        centroids, known = learn_centroids(vectors, progress), np.zeros(0, np.int32)
+    more = nearest_centroids(vectors[len(known) :], centroids, progress)
+    return Cells.of(vectors, centroids, np.concatenate([known, more]))

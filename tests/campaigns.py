@@ -12,6 +12,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -147,6 +148,7 @@ def harm(files: list[Path], rng: np.random.Generator) -> str:
 
 CAMPAIGNS: dict[str, Callable[..., Counter[str]]] = {
     "kills": kills,
+    "kills-update": partial(kills, kinds=("update",)),
     "damage": damage,
     "queries": queries,
     **{f"fuzz-{kind}": fuzz_kind(kind) for kind in CASES},

@@ -11,7 +11,7 @@ import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Protocol
@@ -277,10 +277,12 @@ KINDS: dict[str, Callable[[Path, np.random.Generator], Work]] = {
 }
 
 
-def kills(rounds: int, folder: Path, seed: int = 0) -> Counter[str]:
+def kills(
+    rounds: int, folder: Path, seed: int = 0, kinds: Iterable[str] = tuple(KINDS)
+) -> Counter[str]:
     """Kill each kind of work at random moments; compare what is left, and finish it in the end."""
     rng, seen = np.random.default_rng(seed), Counter[str]()
-    works = {kind: make(folder / kind, rng) for kind, make in KINDS.items()}
+    works = {kind: KINDS[kind](folder / kind, rng) for kind in kinds}
     usual = dict.fromkeys(works, 0.0)
     for number in range(rounds):
         kind = list(works)[number % len(works)]
@@ -294,9 +296,9 @@ def kills(rounds: int, folder: Path, seed: int = 0) -> Counter[str]:
         if state.startswith("fault"):
             print(f"{kind} {number}: {state}")
     ends = {"update": "new", "train": "epoch 4", "query": "all", "download": "there"}
-    for kind, ended in ends.items():
-        works[kind].work()
-        seen[f"fault: {kind} does not go on"] += works[kind].state() != ended
+    for kind, work in works.items():
+        work.work()
+        seen[f"fault: {kind} does not go on"] += work.state() != ends[kind]
     return seen
 
 

@@ -6,7 +6,7 @@ from fuzz.cases import CASES
 from fuzz.pool import fuzz
 from killing import kills
 
-ROUNDS = {"midi": 80, "audio": 25, "index": 15, "checkpoint": 40, "pairs": 40, "registry": 30}
+ROUNDS = {"midi": 80, "audio": 25, "index": 30, "checkpoint": 40, "pairs": 40, "registry": 30}
 
 
 def faults(seen: dict[str, int]) -> set[str]:

@@ -15,7 +15,20 @@ from mmid.build import update_index
 from mmid.errors import LibraryIndexError
 from mmid.graph import HEADER
 from mmid.identify import Identifier
-from mmid.index import FENCES, GRAPH, NOTES, PIECES, PLACES, TRIPLES, VECTORS, LibraryIndex
+from mmid.index import (
+    BOUNDS,
+    CELLS,
+    CENTROIDS,
+    FENCES,
+    GRAPH,
+    NOTES,
+    PIECES,
+    PLACES,
+    TRIPLES,
+    VECTORS,
+    LibraryIndex,
+)
+from mmid.packed import unpack
 
 Harm = Callable[[Path], None]
 
@@ -84,8 +97,7 @@ def pickled(path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "harm", "reason"),
     [
-        (VECTORS, array(lambda a: a * 3), "holds no unit vectors"),
-        (VECTORS, array(lambda a: a * np.float16("nan")), "holds no unit vectors"),
+        (VECTORS, array(lambda a: np.full_like(a, 100)), "holds no unit vectors"),
         (VECTORS, array(lambda a: a[:-1]), "counts do not agree"),
         (VECTORS, promise, "is cut short"),
         (PLACES, array(lambda a: a[:-1]), "counts do not agree"),
@@ -100,6 +112,15 @@ def pickled(path: Path) -> None:
         (FENCES, array(lambda a: a[:-1]), "counts do not agree"),
         (FENCES, promise, "is cut short"),
         (FENCES, pickled, "another kind of array"),
+        (CELLS, array(lambda a: a + np.uint32(1)), "lists what is not there"),
+        (CELLS, array(lambda a: a[:-1]), "counts of cells do not agree"),
+        (BOUNDS, array(lambda a: a[::-1]), "counts do not agree"),
+        (BOUNDS, array(lambda a: a[1:] * 0), "counts do not agree"),
+        (BOUNDS, array(lambda a: np.delete(a, 1)), "counts of cells do not agree"),
+        (CENTROIDS, array(lambda a: a * 3), "holds no unit vectors"),
+        (CENTROIDS, array(lambda a: a * np.float32(1e30)), "holds no unit vectors"),
+        (CENTROIDS, array(lambda a: a * np.float32("nan")), "holds no unit vectors"),
+        (CENTROIDS, array(lambda a: a[:-1]), "counts of cells do not agree"),
         (GRAPH, link(4, 2**31), "links to what is not there"),
         (GRAPH, link(0, 0xFFFF), "links to what is not there"),
         (PIECES, row("UPDATE pieces SET count = 1099511627776"), "counts do not agree"),
@@ -111,7 +132,7 @@ def test_what_no_index_holds_is_refused(built, tiny_model, name, harm, reason):
     craft(built, name, harm)
     with pytest.raises(LibraryIndexError, match=reason) as refusal:
         index = LibraryIndex(built, tiny_model)
-        index.search(np.asarray(index.vectors[:1], np.float32), 1, "hnsw")
+        index.search(unpack(index.vectors[:1]), 1, "hnsw")
     assert "\n" not in str(refusal.value) and "run mmid" in str(refusal.value)
 
 

@@ -24,8 +24,10 @@ ORDER = [
     *(
         "query",
         "pieces",
+        "packed",
         "pending",
         "graph",
+        "cells",
         "contents",
         "index",
         "embed",

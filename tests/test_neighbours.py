@@ -24,6 +24,7 @@ from mmid.neighbours import (
     pick_sizes,
     search_exact,
 )
+from mmid.packed import pack
 
 
 @pytest.fixture(autouse=True)
@@ -61,7 +62,7 @@ def test_errors_are_counted_and_equal_vectors_are_not_errors():
 
 
 def test_every_size_is_measured_and_the_graph_is_right_where_it_is_small():
-    report = compare_search(sphere(1_400), [100, 1_000], queries=50, neighbours=10)
+    report = compare_search(pack(sphere(1_400)), [100, 1_000], queries=50, neighbours=10)
     small, large = report.rows
     assert (small.size, large.size, report.available) == (100, 1_000, 1_350)
     assert small.error_first == small.error_all == 0
@@ -75,7 +76,7 @@ def test_every_size_is_measured_and_the_graph_is_right_where_it_is_small():
 
 def test_a_starved_graph_errs(monkeypatch):
     monkeypatch.setattr(neighbours, "SEARCH_BREADTH", 1)
-    row = compare_search(sphere(4_000, 32), [3_000], queries=100, neighbours=1).rows[0]
+    row = compare_search(pack(sphere(4_000, 32)), [3_000], queries=100, neighbours=1).rows[0]
     assert 0 < row.error_first == row.error_all < 1
 
 
@@ -90,7 +91,7 @@ def test_queries_are_held_out():
     measured = neighbours.measure_size
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(neighbours, "measure_size", look)
-        compare_search(vectors, [54], queries=10, neighbours=2)
+        compare_search(pack(vectors), [54], queries=10, neighbours=2)
     searched, asked = seen[0]
     assert (asked @ searched.T).max() == 0 and len(np.concatenate(seen[0])) == 64
 
@@ -98,12 +99,12 @@ def test_queries_are_held_out():
 def test_sizes_end_with_what_there_is():
     assert pick_sizes([1_000, 100, 10_000], 500) == [100, 500]
     assert pick_sizes([1_000, 100], 500, grow=True) == [100, 1_000]
-    report = compare_search(sphere(300).astype(np.float16), [100, 1_000, 9_000], queries=20)
+    report = compare_search(pack(sphere(300)), [100, 1_000, 9_000], queries=20)
     assert [row.size for row in report.rows] == [100, 280] and report.jitter == 0
 
 
 def test_noise_fills_up_only_where_it_is_asked_for():
-    report = compare_search(sphere(300), [100, 1_000], queries=20, neighbours=5, jitter=0.01)
+    report = compare_search(pack(sphere(300)), [100, 1_000], queries=20, neighbours=5, jitter=0.01)
     assert [(row.size, row.jittered) for row in report.rows] == [(100, 0), (1_000, 720)]
     vectors = sphere(40)
     grown = grow_vectors(vectors, 100, 0.01, np.random.default_rng(0))
@@ -116,7 +117,7 @@ def test_noise_fills_up_only_where_it_is_asked_for():
 @pytest.mark.parametrize(("count", "sizes"), [(50, [100]), (120, [5]), (40, [100])])
 def test_too_few_vectors_are_refused(count, sizes):
     with pytest.raises(MmidError, match=f"{count} vectors are too few"):
-        compare_search(sphere(count), sizes, queries=45, neighbours=10)
+        compare_search(pack(sphere(count)), sizes, queries=45, neighbours=10)
 
 
 def test_threads_come_back():
@@ -129,7 +130,7 @@ def test_threads_come_back():
 
 
 def test_the_figure_shows_errors_of_nothing_too(tmp_path):
-    report = compare_search(sphere(300), [100, 200], queries=20, neighbours=5)
+    report = compare_search(pack(sphere(300)), [100, 200], queries=20, neighbours=5)
     draw_search(report, tmp_path / "search.svg")
     drawn = (tmp_path / "search.svg").read_text()
     assert all(f"<!-- {text} -->" in drawn for text in ("5 neighbours", "times faster", "100"))

@@ -18,7 +18,7 @@ from mmid.index import LibraryIndex
 from mmid.midi import write_midi
 from mmid.milvus import Address, Milvus
 from mmid.store import MilvusStore, store_at
-from mmid.upkeep import describe, merge_indexes, rebuild_graph, remove_pieces, verify_index
+from mmid.upkeep import describe, merge_indexes, rebuild_caches, remove_pieces, verify_index
 
 
 @pytest.fixture
@@ -158,7 +158,7 @@ def test_looking_after_an_index(store, place, midi_folder, tiny_model, tmp_path)
     assert verify_index(place).faults == () and verify_index(place).recall is None
     assert remove_pieces(place, ["more/*"]) == ["more/piece 5.mid"]
     with pytest.raises(LibraryIndexError, match="the server builds its own graph"):
-        rebuild_graph(place)
+        rebuild_caches(place)
     with pytest.raises(LibraryIndexError, match="leave --search exact out"):
         store.open(None).search(np.zeros((1, 16), np.float32), 1, "exact")
     merge_indexes(tmp_path / "fetched", [place])

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from mmid import simulate
 from mmid.build import update_index
 from mmid.index import LibraryIndex
+from mmid.packed import unpack
 from mmid.simulate import RERANKED, Clip, Simulation, moved, quantised
 
 
@@ -29,7 +30,7 @@ def simulation(tmp_path, midi_folder, tiny_model) -> Simulation:
     index = LibraryIndex(tmp_path / "index", tiny_model)
     item = index.item(2)
     some = slice(5, 5 + simulate.ASKED)
-    clip = Clip(1.0, item.places[some] * 1.0, item.vectors[some].astype(np.float32), frozenset({2}))
+    clip = Clip(1.0, item.places[some] * 1.0, unpack(item.vectors[some]), frozenset({2}))
     return Simulation(index, [clip])
 
 
@@ -71,7 +72,7 @@ def test_a_library_grows_by_copies_of_what_is_not_asked_for(simulation):
     assert real.top1 == more.top1 == 1 and real.found == 1
     assert more.nearest >= real.nearest and more.farthest > real.farthest
     near = simulation.measure(5, copies=3, closeness=1.0)  # each snippet of others four times
-    assert near.nearest == pytest.approx(real.nearest, abs=1e-4)
+    assert near.nearest == pytest.approx(real.nearest, abs=5e-3)
 
 
 def test_the_command_prints_a_row_a_library(tmp_path, simulation, monkeypatch):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 
-import numpy as np
 import pytest
 import torch
 from typer import Typer
@@ -13,6 +12,7 @@ from typer.testing import CliRunner
 from mmid import simulate, trade
 from mmid.build import update_index
 from mmid.index import LibraryIndex
+from mmid.packed import unpack
 from mmid.simulate import Clip
 
 
@@ -50,7 +50,7 @@ def asked(tmp_path, midi_folder, tiny_model) -> tuple[LibraryIndex, list[Clip]]:
     index = LibraryIndex(tmp_path / "index", tiny_model)
     item = index.item(2)
     some = slice(4, 4 + 2 * simulate.ASKED, 2)
-    vectors = item.vectors[some].astype(np.float32)
+    vectors = unpack(item.vectors[some])
     return index, [Clip(1.0, item.places[some] * 1.0, vectors, frozenset({2}))]
 
 
@@ -65,11 +65,11 @@ def test_every_way_is_measured(asked, tmp_path, monkeypatch):
     assert told.exit_code == 0, told.output
     rows = {row["way"]: row for row in map(json.loads, told.stdout.splitlines())}
     first = rows["as the index has them"]
-    assert first["snippets"] == index.snippets and first["bytes"] == 32  # 16 coordinates
+    assert first["snippets"] == index.snippets and first["bytes"] == 16
     assert first["found"] == first["top1"] == first["shortlisted"] == 1
     halved = rows["one snippet in 2"]
     assert abs(halved["snippets"] - index.snippets / 2) <= len(index) and halved["found"] == 1
     assert rows["one snippet in 4"]["snippets"] < halved["snippets"]
-    assert rows["8 bits a coordinate"]["top1"] == 1
+    assert rows["4 bits a coordinate"]["bytes"] == 8
     assert rows["4 bits a coordinate, the best again exactly"]["found"] == 1
     assert rows["product quantiser, 4 bytes"]["bytes"] == 4

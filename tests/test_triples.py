@@ -11,7 +11,10 @@ from mmid.midi import NOTE_DTYPE
 from mmid.paged import SortedFile, fences_of
 from mmid.transcriber import LOWEST, PITCHES, SURE, heard_notes
 from mmid.triples import (
-    extended,
+    FINGERPRINT,
+    MARK,
+    NOTE_BITS,
+    SPAN_BITS,
     find_triples,
     library_tokens,
     look_up,
@@ -100,9 +103,34 @@ def test_tokens_are_the_same_at_once_and_bit_by_bit(library, monkeypatch):
     for pieces in (1, 3, 4, 20):
         half = int(firsts[pieces])
         before = library_tokens(notes[:half], firsts[:pieces])
-        assert np.array_equal(extended(before, library_tokens(notes, firsts, half)), whole)
+        assert np.array_equal(library_tokens(notes, firsts, before, half), whole)
     monkeypatch.setattr("mmid.triples.TOGETHER", 300)
     assert np.array_equal(library_tokens(notes, firsts), whole)
+
+
+@pytest.mark.parametrize(("common", "large"), [(1, 10**9), (1, 27_500)])
+def test_of_common_fingerprints_only_marks_are_kept(library, monkeypatch, common, large):
+    notes, firsts, pieces = library
+    everything = library_tokens(notes, firsts)
+    monkeypatch.setattr("mmid.triples.COMMON", common)
+    monkeypatch.setattr("mmid.triples.LARGE", large)
+    monkeypatch.setattr("mmid.triples.BLOCK", 1_000)
+    most = common << max(0, (len(everything) // large).bit_length() - 1)
+    fingerprint, counts = np.unique(everything >> FINGERPRINT, return_counts=True)
+    rare = np.isin(everything >> FINGERPRINT, fingerprint[counts <= most])
+    kept = library_tokens(notes, firsts)
+    marks = (kept & np.uint64(MARK)) == MARK
+    assert np.array_equal(kept[~marks], everything[rare]) and 0 < rare.mean() < 1
+    assert np.array_equal(kept[marks] >> FINGERPRINT, fingerprint[counts > most])
+    note = kept[marks] >> np.uint64(SPAN_BITS) & np.uint64(2**NOTE_BITS - 1)
+    assert np.array_equal(note, counts[counts > most])
+    for known in (1, 5, 39):
+        before = library_tokens(notes[: firsts[known]], firsts[:known])
+        assert np.array_equal(library_tokens(notes, firsts, before, int(firsts[known])), kept)
+    triples = find_triples(pieces[9]["onset"].astype(float), pieces[9]["pitch"])
+    expected, found = look_up(everything, triples, most), look_up(kept, triples)
+    assert np.array_equal(found[0], expected[0])
+    assert np.array_equal(found[1].tokens(), expected[1].tokens())
 
 
 def test_heard_notes_lie_between_frames():
