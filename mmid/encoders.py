@@ -18,7 +18,14 @@ from torch import Tensor, nn
 from mmid.errors import MmidError
 from mmid.memory import in_parts
 from mmid.params import FeatureParams
-from mmid.pathways import DorferConfig, EncoderConfig, PathwayConfig, Projected, build_pathway
+from mmid.pathways import (
+    ACTIVATIONS,
+    DorferConfig,
+    EncoderConfig,
+    PathwayConfig,
+    Projected,
+    build_pathway,
+)
 from mmid.transcriber import (
     CHANNELS,
     Transcriber,
@@ -33,8 +40,13 @@ BLOCK = 2_048
 
 
 def _pathway_config(values: dict[str, Any]) -> PathwayConfig:
-    parts = layer_shapes(values)
-    return DorferConfig(**parts) if "blocks" in parts else EncoderConfig(**parts)
+    parts = layer_shapes({name: value for name, value in values.items() if name != "activation"})
+    if "blocks" in parts:
+        return DorferConfig(**parts)
+    activation = values.get("activation", "elu")
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"no activation {activation!r}")
+    return EncoderConfig(**parts, activation=activation)
 
 
 @dataclass(frozen=True)

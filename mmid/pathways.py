@@ -31,6 +31,8 @@ class EncoderConfig:
         Channels after frequency is collapsed.
     embedding : int
         Dimensions of the shared space.
+    activation : {"elu", "relu"}
+        What follows each convolution.
     """
 
     widths: tuple[int, ...] = (32, 32, 64, 64, 96, 128)
@@ -40,6 +42,7 @@ class EncoderConfig:
     row_strides: tuple[int, ...] = (2, 2, 1, 2, 1, 1)
     collapsed: int = 256
     embedding: int = 32
+    activation: str = "elu"
 
     def remaining(self, frames: int) -> int:
         """Return the frames left of a snippet before the last layer."""
@@ -63,6 +66,18 @@ class EncoderConfig:
         """Return the configuration as JSON-ready names and values."""
         return asdict(self)
 
+
+LIGHT = EncoderConfig(
+    widths=(16, 32, 48, 64, 64, 96),
+    times=(4, 4, 3, 3, 3, 2),
+    strides=(2, 2, 1, 1, 1, 1),
+    row_strides=(2, 2, 2, 2, 1, 1),
+    collapsed=192,
+    activation="relu",
+)
+"""A pathway that takes a fifth of the default one's time; `mmid.distill` teaches it."""
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {"elu": nn.ELU, "relu": nn.ReLU}
 
 SHORT_SNIPPET = 42
 """Shorter snippets leave too few frames for two strides of two."""
@@ -102,6 +117,7 @@ class Pathway(nn.Module):
     def __init__(self, channels: int, rows: int, snippet: int, config: EncoderConfig) -> None:
         super().__init__()
         self.level = nn.BatchNorm1d(channels * rows)
+        activation = ACTIVATIONS[config.activation]
         layers: list[nn.Module] = []
         shapes = zip(
             config.widths,
@@ -122,14 +138,14 @@ class Pathway(nn.Module):
                     bias=False,
                 ),
                 nn.BatchNorm2d(width),
-                nn.ELU(inplace=True),
+                activation(inplace=True),
             ]
             channels, rows = width, (rows - 1) // row_stride + 1
         self.convolutions = nn.Sequential(*layers)
         self.collapse = nn.Sequential(
             nn.Conv2d(channels, config.collapsed, (rows, 1), bias=False),
             nn.BatchNorm2d(config.collapsed),
-            nn.ELU(inplace=True),
+            activation(inplace=True),
         )
         self.project = nn.Conv1d(config.collapsed, config.embedding, config.remaining(snippet))
 

@@ -73,6 +73,7 @@ ORDER = [
         "ablation",
         "simulate",
         "trade",
+        "distill",
     ),
     *("cli_shell", "cli_options", "cli_doctor", "cli_eval", "cli_figures", "cli_index"),
     *("cli_listen", "cli_model", "cli_query", "cli_train", "cli", "__main__"),
