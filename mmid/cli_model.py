@@ -47,7 +47,7 @@ def info(model: Named = None, as_json: JsonFlag = False) -> None:
         stdout.print(info_table(found.to_dict()))
 
 
-@model_app.command(epilog="Example: mmid model export mmid-2 my-copy.safetensors")
+@model_app.command(epilog="Example: mmid model export mmid-3 my-copy.safetensors")
 def export(
     model: Annotated[str, typer.Argument(help=MODEL_HELP)],
     target: Annotated[Path, typer.Argument(help="A .safetensors file to write.")],

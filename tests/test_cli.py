@@ -63,7 +63,10 @@ def test_usage_errors_exit_with_2(index, model, recording):
     ("arguments", "message"),
     [
         (["query", "a.wav", "--index", "nowhere"], "nowhere: no index there; make one with"),
-        (["query", "a.wav", "--model", "other"], "no model 'other': give one of mmid-1, mmid-2"),
+        (
+            ["query", "a.wav", "--model", "other"],
+            "no model 'other': give one of mmid-1, mmid-2, mmid-3",
+        ),
         (["build-index", "nowhere"], "nowhere: no such folder"),
         (["query", "a.wav", "--device", "abacus"], "device 'abacus' is not available"),
     ],

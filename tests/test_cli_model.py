@@ -33,10 +33,14 @@ def test_every_command_has_help_with_an_example(command):
 
 
 def test_list_tells_where_models_are():
-    first, second = json.loads(invoke("list", "--json").stdout)
-    assert (first["name"], first["default"]) == ("mmid-1", False)
-    assert (second["name"], second["default"]) == ("mmid-2", True)
-    assert first["where"] == second["where"] == "packaged"
+    listed = json.loads(invoke("list", "--json").stdout)
+    assert [(model["name"], model["default"]) for model in listed] == [
+        ("mmid-1", False),
+        ("mmid-2", False),
+        ("mmid-3", True),
+    ]
+    assert {model["where"] for model in listed} == {"packaged"}
+    first = listed[0]
     assert first["bytes"] == (ASSETS / "mmid-1.safetensors").stat().st_size
     shown = invoke("list").stdout
     assert "mmid-1" in shown and "6.0 MB" in shown and shown.count("*") == 1
@@ -56,7 +60,7 @@ def test_list_knows_what_is_on_a_hub_only(tmp_path, monkeypatch):
 
 def test_info_is_of_the_default_model_of_the_environments_or_of_the_named(monkeypatch):
     digests = {name: entry.sha256 for name, entry in read_registry().models.items()}
-    assert json.loads(invoke("info", "--json").stdout)["sha256"] == digests["mmid-2"]
+    assert json.loads(invoke("info", "--json").stdout)["sha256"] == digests["mmid-3"]
     monkeypatch.setenv("MMID_MODEL", "mmid-1")
     assert json.loads(invoke("info", "--json").stdout)["sha256"] == digests["mmid-1"]
     shown = invoke("info", "mmid-2").stdout

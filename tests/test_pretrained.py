@@ -54,7 +54,7 @@ def test_a_path_is_a_model_too(tmp_path, tiny_model):
 
 
 def test_an_unknown_name_lists_the_known_ones():
-    with pytest.raises(ModelError, match=r"one of mmid-1, mmid-2, a \.safe"):
+    with pytest.raises(ModelError, match=r"one of mmid-1, mmid-2, mmid-3, a \.safe"):
         load_model("loud")
 
 
