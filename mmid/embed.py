@@ -126,7 +126,7 @@ def embed_files(
     engine: Engine = parallel,
 ) -> Iterator[Embedded | BadFile]:
     """Read and embed files: in worker processes or on a cluster on CPUs, else reading only."""
-    batch, least = (32, 256) if kind == "midi" else (1, 8)
+    batch, least = (32, 64) if kind == "midi" else (1, 8)
     if model.encoders.device.type == "cpu":
         task = partial(_embed_file, root=root, kind=kind, embed=embed)
         start = partial(_start_worker, model, engine is not parallel)
