@@ -15,7 +15,9 @@ References
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,8 +53,8 @@ SLOWEST, FASTEST = 0.25, 4.0
 BIN = 1.0
 """Tokens agree if they place the query's middle within so many seconds of the piece."""
 
-TOGETHER = 500_000
-"""Notes whose triples are listed at once, which bounds the memory that takes."""
+TOGETHER = 20_000
+"""Notes whose triples are listed at once: what comes of them stays in the processor's cache."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -294,16 +296,36 @@ def _list_tokens(notes: np.ndarray, firsts: Sequence[int], start: int) -> np.nda
     """Return all sorted tokens of the pieces from a note on."""
     bounds = np.array([*firsts, len(notes)])
     bounds = bounds[bounds >= start]
-    parts = [np.zeros(0, np.uint64)]
+
+    def tokens_of(some: np.ndarray) -> np.ndarray:
+        """Return the tokens of pieces that lie between some bounds."""
+        own = notes[some[0] : some[-1]]
+        onset = _end_to_end(own["onset"], some - some[0])
+        return _kept(find_triples(onset, own["pitch"])).tokens(int(some[0]))
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        tokens = _joined(list(pool.map(tokens_of, _parts(bounds))))
+    tokens.sort()
+    return tokens
+
+
+def _parts(bounds: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield the bounds of pieces that follow one another, `TOGETHER` notes or one piece at once."""
     while len(bounds) > 1:
         ahead = max(1, int(np.searchsorted(bounds, bounds[0] + TOGETHER, "right")) - 1)
-        some = notes[bounds[0] : bounds[ahead]]
-        if len(some):
-            onset = _end_to_end(some["onset"], bounds[: ahead + 1] - bounds[0])
-            parts.append(_kept(find_triples(onset, some["pitch"])).tokens(int(bounds[0])))
+        if bounds[ahead] > bounds[0]:
+            yield bounds[: ahead + 1]
         bounds = bounds[ahead:]
-    tokens = np.concatenate(parts)
-    tokens.sort()
+
+
+def _joined(parts: list[np.ndarray]) -> np.ndarray:
+    """Put arrays one behind the other, each let go of once it is there: no two whole copies."""
+    tokens = np.empty(sum(map(len, parts)), np.uint64)
+    end = len(tokens)
+    while parts:
+        part = parts.pop()
+        tokens[end - len(part) : end] = part
+        end -= len(part)
     return tokens
 
 
