@@ -22,7 +22,7 @@ from mmid.midi import NOTE_DTYPE
 from mmid.milvus import Milvus
 from mmid.paged import SortedFile, fences_of
 from mmid.pieces import Entry, read_pieces, write_pieces
-from mmid.triples import library_tokens
+from mmid.tokens import library_tokens
 from mmid.writer import store_array
 
 PLACE_BITS = 24

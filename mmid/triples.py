@@ -15,14 +15,11 @@ References
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from mmid.errors import LibraryIndexError
 from mmid.paged import SortedFile
 
 APART = 0.05
@@ -52,9 +49,6 @@ SLOWEST, FASTEST = 0.25, 4.0
 
 BIN = 1.0
 """Tokens agree if they place the query's middle within so many seconds of the piece."""
-
-TOGETHER = 20_000
-"""Notes whose triples are listed at once: what comes of them stays in the processor's cache."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,21 +82,23 @@ class Triples:
     def tokens(self, base: int = 0) -> np.ndarray:
         """Return them as tokens, unsorted, with notes counted from a base on."""
         span = np.round((np.log2(self.span) + SPAN_OCTAVES) * SPAN_STEPS)
-        return _tokens(self.fingerprint, self.note + base, np.clip(span, 0, MARK - 1))
+        return make_tokens(self.fingerprint, self.note + base, np.clip(span, 0, MARK - 1))
 
 
-def _tokens(fingerprint: np.ndarray, note: np.ndarray, span: np.ndarray) -> np.ndarray:
+def make_tokens(fingerprint: np.ndarray, note: np.ndarray, span: np.ndarray) -> np.ndarray:
+    """Put fingerprints, notes and spans, whole numbers all, together."""
     tokens = fingerprint << FINGERPRINT
     tokens |= note.astype(np.uint64) << np.uint64(SPAN_BITS)
     tokens |= span.astype(np.uint64)
     return tokens
 
 
-def _spans(tokens: np.ndarray) -> np.ndarray:
+def spans_of(tokens: np.ndarray) -> np.ndarray:
+    """Return the spans of tokens, as whole numbers; `MARK` of marks."""
     return tokens & np.uint64(2**SPAN_BITS - 1)
 
 
-def _notes(tokens: np.ndarray) -> np.ndarray:
+def notes_of(tokens: np.ndarray) -> np.ndarray:
     """Return the notes of tokens, or what marks say in their place."""
     return (tokens >> np.uint64(SPAN_BITS) & np.uint64(2**NOTE_BITS - 1)).astype(np.int64)
 
@@ -166,10 +162,10 @@ def look_up(
         whose.append(np.repeat(kept, count))
         found.append(tokens[place])
     which, token = np.concatenate(whose), np.concatenate(found)
-    span = _spans(token)
+    span = spans_of(token)
     which, token, span = (side[span != MARK] for side in (which, token, span))
     seconds = 2.0 ** (span.astype(np.float64) / SPAN_STEPS - SPAN_OCTAVES)
-    return which, Triples(token >> FINGERPRINT, _notes(token), seconds)
+    return which, Triples(token >> FINGERPRINT, notes_of(token), seconds)
 
 
 def tokens_near(tokens: SortedFile, triples: Triples, common: int) -> np.ndarray:
@@ -219,9 +215,6 @@ LARGE = 60_000_000
 LEFT_OUT = 8
 """A library keeps at least one in so many of its tokens."""
 
-BLOCK = 1 << 22
-"""Tokens looked at together; bounds memory."""
-
 SPREAD = 60.0
 """So much of the middle of a query is looked up: the tempo of longer ones wanders too far."""
 
@@ -248,140 +241,21 @@ class Agreement:
     start: float
 
 
-def _kept(triples: Triples) -> Triples:
+def kept_half(triples: Triples) -> Triples:
     """Keep half of them, by their pitches and so whatever the ratio of the gaps."""
     pitches = triples.fingerprint // np.uint64(RATIO_BINS)
     return triples.take(((pitches * SCATTER) >> np.uint64(63)) == 0)
 
 
-def library_tokens(
-    notes: np.ndarray, firsts: Sequence[int], known: np.ndarray | None = None, start: int = 0
-) -> np.ndarray:
-    """Return the sorted tokens of pieces whose notes follow one another, marks among them.
-
-    Parameters
-    ----------
-    notes : np.ndarray [n] of mmid.midi.NOTE_DTYPE
-    firsts : sequence of int
-        Where each piece begins in them, ascending.
-    known : np.ndarray [m] uint64, optional
-        The tokens of the pieces before a note.
-    start : int
-        That note.
-
-    Returns
-    -------
-    np.ndarray [tokens] uint64
-
-    Raises
-    ------
-    LibraryIndexError
-        If there are more notes than a token can number.
-    """
-    if len(notes) > 2**NOTE_BITS:
-        raise LibraryIndexError(
-            f"{len(notes):,} notes are too many for one index; make several of parts of the library"
-        )
-    tokens = None
-    if known is not None:
-        more = _list_tokens(notes, firsts, start)
-        tokens = _thinned(np.insert(known, np.searchsorted(known, more), more))
-    if tokens is None:
-        tokens = _thinned(_list_tokens(notes, firsts, 0))
-    assert tokens is not None
-    return tokens
-
-
-def _list_tokens(notes: np.ndarray, firsts: Sequence[int], start: int) -> np.ndarray:
-    """Return all sorted tokens of the pieces from a note on."""
-    bounds = np.array([*firsts, len(notes)])
-    bounds = bounds[bounds >= start]
-
-    def tokens_of(some: np.ndarray) -> np.ndarray:
-        """Return the tokens of pieces that lie between some bounds."""
-        own = notes[some[0] : some[-1]]
-        onset = _end_to_end(own["onset"], some - some[0])
-        return _kept(find_triples(onset, own["pitch"])).tokens(int(some[0]))
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        tokens = _joined(list(pool.map(tokens_of, _parts(bounds))))
-    tokens.sort()
-    return tokens
-
-
-def _parts(bounds: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield the bounds of pieces that follow one another, `TOGETHER` notes or one piece at once."""
-    while len(bounds) > 1:
-        ahead = max(1, int(np.searchsorted(bounds, bounds[0] + TOGETHER, "right")) - 1)
-        if bounds[ahead] > bounds[0]:
-            yield bounds[: ahead + 1]
-        bounds = bounds[ahead:]
-
-
-def _joined(parts: list[np.ndarray]) -> np.ndarray:
-    """Put arrays one behind the other, each let go of once it is there: no two whole copies."""
-    tokens = np.empty(sum(map(len, parts)), np.uint64)
-    end = len(tokens)
-    while parts:
-        part = parts.pop()
-        tokens[end - len(part) : end] = part
-        end -= len(part)
-    return tokens
-
-
-def _common(tokens: int) -> int:
+def most_common(tokens: int) -> int:
     """Return how many tokens of a fingerprint a library of so many may have.
 
     Examples
     --------
-    >>> _common(1_000), _common(130_000_000), _common(500_000_000)
+    >>> most_common(1_000), most_common(130_000_000), most_common(500_000_000)
     (300, 600, 2400)
     """
     return COMMON << max(0, (tokens // LARGE).bit_length() - 1)
-
-
-def _thinned(tokens: np.ndarray) -> np.ndarray | None:
-    """Leave a mark of fingerprints that are too common; None if some were left out that are not.
-
-    The tokens given are overwritten.
-    """
-    firsts = _firsts(tokens)
-    counts = np.diff(np.append(firsts, len(tokens)))
-    marks = np.concatenate([_marked(tokens, first) for first in range(0, len(tokens) + 1, BLOCK)])
-    group = np.searchsorted(firsts, marks, side="right") - 1
-    np.add.at(counts, group, _notes(tokens[marks]) - 1)
-    rare = counts <= _common(int(counts.sum()))
-    if rare[group].any():
-        return None
-    fingerprint = tokens[firsts[~rare]] >> FINGERPRINT
-    common = np.minimum(counts[~rare], 2**NOTE_BITS - 1)
-    tokens[firsts[~rare]] = _tokens(fingerprint, common, np.full(len(common), MARK))
-    kept = np.repeat(rare, np.diff(np.append(firsts, len(tokens))))
-    kept[firsts[~rare]] = True
-    return tokens[kept]
-
-
-def _firsts(tokens: np.ndarray) -> np.ndarray:
-    """Return where the fingerprints of sorted tokens begin."""
-    found = [np.zeros(min(1, len(tokens)), np.int64)]
-    for first in range(1, len(tokens), BLOCK):
-        fingerprint = tokens[first - 1 : first + BLOCK] >> FINGERPRINT
-        found.append(np.flatnonzero(fingerprint[1:] != fingerprint[:-1]) + first)
-    return np.concatenate(found)
-
-
-def _marked(tokens: np.ndarray, first: int) -> np.ndarray:
-    """Return where marks are in a block of tokens."""
-    return np.flatnonzero(_spans(tokens[first : first + BLOCK]) == MARK) + first
-
-
-def _end_to_end(onset: np.ndarray, bounds: np.ndarray) -> np.ndarray:
-    """Lay pieces on one time axis, so far apart that no triple spans two."""
-    counts = np.diff(bounds)
-    filled = counts > 0
-    lasts = onset[bounds[1:][filled] - 1].astype(np.float64)
-    begins = np.cumsum(lasts + 2 * LONGEST) - lasts
-    return np.asarray(onset + np.repeat(begins, counts[filled]))
 
 
 def search_triples(
@@ -396,7 +270,7 @@ def search_triples(
     Parameters
     ----------
     tokens : SortedFile
-        From `library_tokens`.
+        From `mmid.tokens.library_tokens`.
     library : np.ndarray of mmid.midi.NOTE_DTYPE
         What they are of.
     firsts : np.ndarray [pieces] int64
@@ -416,8 +290,8 @@ def search_triples(
         return []
     middle = (onset[0] + onset[-1]) / 2
     near = np.abs(onset - middle) <= SPREAD / 2
-    triples = _kept(find_triples(onset[near], notes["pitch"][near])).thin(MOST_TRIPLES)
-    common = _common(LEFT_OUT * len(tokens))
+    triples = kept_half(find_triples(onset[near], notes["pitch"][near])).thin(MOST_TRIPLES)
+    common = most_common(LEFT_OUT * len(tokens))
     which, found = look_up(tokens_near(tokens, triples, common), triples, common)
     tempo_ratio = found.span / triples.span[which]
     fits = (tempo_ratio >= SLOWEST) & (tempo_ratio <= FASTEST)

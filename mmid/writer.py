@@ -52,7 +52,7 @@ from mmid.paged import fences_of
 from mmid.pending import Embedded
 from mmid.pieces import Entry, write_pieces
 from mmid.regular import read_regular
-from mmid.triples import library_tokens
+from mmid.tokens import library_tokens
 from mmid.whole import UNFINISHED, flush, unfinished, written_whole
 
 LOCK = "writing.lock"

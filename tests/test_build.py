@@ -26,7 +26,7 @@ from mmid.packed import unpack
 from mmid.pending import Pending
 from mmid.pieces import Entry, read_pieces, write_pieces
 from mmid.store import library_of
-from mmid.triples import library_tokens
+from mmid.tokens import library_tokens
 from mmid.upkeep import (
     describe,
     merge_indexes,

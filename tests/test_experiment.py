@@ -11,7 +11,7 @@ from mmid import choices
 from mmid.encoders import ModelConfig
 from mmid.errors import MmidError
 from mmid.experiment import PRESETS, Experiment
-from mmid.pathways import DorferConfig, EncoderConfig
+from mmid.pathways import LIGHT, DorferConfig, EncoderConfig
 from mmid.transcriber import CHANNELS, TranscriberConfig
 
 REPORT = PRESETS["report-2020"]
@@ -31,8 +31,8 @@ def test_the_default_is_the_packaged_models_grid_and_shape():
 
     assert PRESETS["default"] == Experiment()
     packaged = load_model().encoders.config
-    assert replace(Experiment().model, cca=packaged.cca) == packaged
-    assert Experiment().model.audio == EncoderConfig()
+    assert replace(Experiment().model, cca=packaged.cca, roll=LIGHT) == packaged
+    assert Experiment().model.audio == Experiment().model.roll == EncoderConfig()
 
 
 def test_the_transcription_is_of_what_the_default_listens_to():

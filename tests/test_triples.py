@@ -9,6 +9,7 @@ import torch
 from mmid.errors import LibraryIndexError
 from mmid.midi import NOTE_DTYPE
 from mmid.paged import SortedFile, fences_of
+from mmid.tokens import library_tokens
 from mmid.transcriber import LOWEST, PITCHES, SURE, heard_notes
 from mmid.triples import (
     FINGERPRINT,
@@ -16,7 +17,6 @@ from mmid.triples import (
     NOTE_BITS,
     SPAN_BITS,
     find_triples,
-    library_tokens,
     look_up,
     search_triples,
     tokens_near,
@@ -104,7 +104,7 @@ def test_tokens_are_the_same_at_once_and_bit_by_bit(library, monkeypatch):
         half = int(firsts[pieces])
         before = library_tokens(notes[:half], firsts[:pieces])
         assert np.array_equal(library_tokens(notes, firsts, before, half), whole)
-    monkeypatch.setattr("mmid.triples.TOGETHER", 300)
+    monkeypatch.setattr("mmid.tokens.TOGETHER", 300)
     assert np.array_equal(library_tokens(notes, firsts), whole)
 
 
@@ -114,7 +114,7 @@ def test_of_common_fingerprints_only_marks_are_kept(library, monkeypatch, common
     everything = library_tokens(notes, firsts)
     monkeypatch.setattr("mmid.triples.COMMON", common)
     monkeypatch.setattr("mmid.triples.LARGE", large)
-    monkeypatch.setattr("mmid.triples.BLOCK", 1_000)
+    monkeypatch.setattr("mmid.tokens.BLOCK", 1_000)
     most = common << max(0, (len(everything) // large).bit_length() - 1)
     fingerprint, counts = np.unique(everything >> FINGERPRINT, return_counts=True)
     rare = np.isin(everything >> FINGERPRINT, fingerprint[counts <= most])
@@ -160,6 +160,6 @@ def test_the_pages_read_answer_as_the_whole(library, stored, monkeypatch, common
 
 def test_more_notes_than_tokens_can_number_are_refused(draw_notes, monkeypatch):
     notes = draw_notes(0, 40)
-    monkeypatch.setattr("mmid.triples.NOTE_BITS", 5)
+    monkeypatch.setattr("mmid.tokens.NOTE_BITS", 5)
     with pytest.raises(LibraryIndexError, match="40 notes are too many for one index"):
         library_tokens(notes, [0])
