@@ -39,7 +39,7 @@ OUTGROWN = 1.5
 ROUNDS, SAMPLED = 4, 24
 """Of k-means, and vectors a cell that it learns from."""
 
-PROBED, SURE = 64, 3
+PROBED, SURE = 80, 3
 """Cells a query looks into, and how many of them tell what the others must surpass."""
 
 TOGETHER = 8_192
