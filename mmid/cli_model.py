@@ -34,7 +34,7 @@ def list_models(as_json: JsonFlag = False) -> None:
         stdout.print(models_table(found))
 
 
-@model_app.command(epilog="Example: mmid model info mmid-1")
+@model_app.command(epilog="Example: mmid model info mmid-2")
 def info(model: Named = None, as_json: JsonFlag = False) -> None:
     """Tell what a model is: its features, networks, training, calibration and hash."""
     from mmid.pretrained import describe_model

@@ -35,15 +35,14 @@ def test_every_command_has_help_with_an_example(command):
 def test_list_tells_where_models_are():
     listed = json.loads(invoke("list", "--json").stdout)
     assert [(model["name"], model["default"]) for model in listed] == [
-        ("mmid-1", False),
         ("mmid-2", False),
         ("mmid-3", True),
     ]
     assert {model["where"] for model in listed} == {"packaged"}
     first = listed[0]
-    assert first["bytes"] == (ASSETS / "mmid-1.safetensors").stat().st_size
+    assert first["bytes"] == (ASSETS / "mmid-2.safetensors").stat().st_size
     shown = invoke("list").stdout
-    assert "mmid-1" in shown and "6.0 MB" in shown and shown.count("*") == 1
+    assert "mmid-2" in shown and "6.0 MB" in shown and shown.count("*") == 1
 
 
 def test_list_knows_what_is_on_a_hub_only(tmp_path, monkeypatch):
@@ -61,8 +60,8 @@ def test_list_knows_what_is_on_a_hub_only(tmp_path, monkeypatch):
 def test_info_is_of_the_default_model_of_the_environments_or_of_the_named(monkeypatch):
     digests = {name: entry.sha256 for name, entry in read_registry().models.items()}
     assert json.loads(invoke("info", "--json").stdout)["sha256"] == digests["mmid-3"]
-    monkeypatch.setenv("MMID_MODEL", "mmid-1")
-    assert json.loads(invoke("info", "--json").stdout)["sha256"] == digests["mmid-1"]
+    monkeypatch.setenv("MMID_MODEL", "mmid-2")
+    assert json.loads(invoke("info", "--json").stdout)["sha256"] == digests["mmid-2"]
     shown = invoke("info", "mmid-2").stdout
     assert digests["mmid-2"] in shown and "MuseScore" not in shown
     for fact in ("config features bands", "config audio widths", "calibration", "TimGM6mb.sf2"):
@@ -89,7 +88,7 @@ def test_a_hubs_model_is_told_and_exported(tmp_path, tiny_model, monkeypatch):
 def test_export_refuses_to_overwrite_without_force(tmp_path):
     target = tmp_path / "copy.safetensors"
     target.write_bytes(b"mine")
-    refused = invoke("export", "mmid-1", target)
+    refused = invoke("export", "mmid-3", target)
     assert isinstance(refused.exception, ModelError) and target.read_bytes() == b"mine"
-    assert invoke("export", "mmid-1", target, "--force").exit_code == 0
-    assert load_checkpoint(target).digest == read_registry().models["mmid-1"].sha256
+    assert invoke("export", "mmid-3", target, "--force").exit_code == 0
+    assert load_checkpoint(target).digest == read_registry().models["mmid-3"].sha256

@@ -54,7 +54,7 @@ def test_a_path_is_a_model_too(tmp_path, tiny_model):
 
 
 def test_an_unknown_name_lists_the_known_ones():
-    with pytest.raises(ModelError, match=r"one of mmid-1, mmid-2, mmid-3, a \.safe"):
+    with pytest.raises(ModelError, match=r"one of mmid-2, mmid-3, a \.safe"):
         load_model("loud")
 
 
@@ -116,11 +116,11 @@ def test_a_model_that_says_little_can_be_described(tmp_path, tiny_model):
 
 def test_an_export_is_the_same_file_and_replaces_only_when_told(tmp_path):
     target = tmp_path / "copy.safetensors"
-    export_model("mmid-1", target)
-    assert load_checkpoint(target).digest == read_registry().models["mmid-1"].sha256
+    export_model("mmid-3", target)
+    assert load_checkpoint(target).digest == read_registry().models["mmid-3"].sha256
     with pytest.raises(ModelError, match="there already; --force replaces it"):
         export_model("mmid-2", target)
-    assert load_checkpoint(target).digest == read_registry().models["mmid-1"].sha256
+    assert load_checkpoint(target).digest == read_registry().models["mmid-3"].sha256
     export_model("mmid-2", target, force=True)
     assert load_checkpoint(target).digest == read_registry().models["mmid-2"].sha256
 
@@ -128,5 +128,5 @@ def test_an_export_is_the_same_file_and_replaces_only_when_told(tmp_path):
 @pytest.mark.parametrize("name", ["copy.pt", "gone/copy.safetensors"])
 def test_an_export_that_cannot_be_is_refused(name, tmp_path):
     with pytest.raises(ModelError, match=r"ends in \.safetensors|cannot be written"):
-        export_model("mmid-1", tmp_path / name)
+        export_model("mmid-3", tmp_path / name)
     assert list(tmp_path.iterdir()) == []

@@ -183,7 +183,7 @@ def test_help_is_readable_in_a_narrow_terminal():
     [
         ("mmid l", ["listen"]),
         ("mmid index re", ["remove", "rebuild"]),
-        ("mmid query --model mm", ["mmid-1", "mmid-2", "mmid-3"]),
+        ("mmid query --model mm", ["mmid-2", "mmid-3"]),
         ("mmid query --search e", ["exact"]),
         ("mmid query --device c", ["cpu", "cuda"]),
         ("mmid query --min", ["--min-confidence"]),
