@@ -224,7 +224,7 @@ class Noted:
     _notes: np.ndarray
 
     def _tokens(self) -> SortedFile:
-        """Return the triples of all notes."""
+        """Return the triples of all notes; every kind of index has them elsewhere."""
         raise NotImplementedError
 
     def search_triples(self, notes: np.ndarray, top: int) -> list[Agreement]:

@@ -55,7 +55,7 @@ class Growth:
         In a process that has asked before: the query's search and votes alone, all of it, and all
         of it in 13 keys.
     recall : float
-        Of the graph against exact search, ten neighbours.
+        Of the search against comparing every snippet, ten neighbours.
     """
 
     pieces: int
