@@ -27,7 +27,6 @@ import torch
 from threadpoolctl import ThreadpoolController
 
 from mmid.console import Tell, quiet
-from mmid.graph import build_graph
 from mmid.packed import STEPS, unpack
 
 PER_ROOT = 3
@@ -186,12 +185,12 @@ class Cells:
     graph: Any
 
     @classmethod
-    def of(cls, vectors: np.ndarray, centroids: np.ndarray, cell: np.ndarray) -> Cells:
+    def of(cls, vectors: np.ndarray, centroids: np.ndarray, cell: np.ndarray, graph: Any) -> Cells:
         """Gather vectors by the cells that `nearest_centroids` gave."""
         rows = np.argsort(cell, kind="stable").astype(np.uint32)
         counts = np.bincount(cell, minlength=len(centroids))
         bounds = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        return cls(vectors, centroids, rows, bounds, build_graph(centroids))
+        return cls(vectors, centroids, rows, bounds, graph)
 
     def cell_of_rows(self) -> np.ndarray:
         """Return the cell that each row lies in, int32."""

@@ -221,7 +221,7 @@ class Noted:
     """The notes of the items of an index, wherever it lives, and what their triples find."""
 
     entries: list[Entry]
-    _notes: np.ndarray
+    all_notes: np.ndarray
 
     def _tokens(self) -> SortedFile:
         """Return the triples of all notes; every kind of index has them elsewhere."""
@@ -238,7 +238,7 @@ class Noted:
             Places to return, one a piece.
         """
         firsts = np.array([entry.first_note for entry in self.entries])
-        return search_triples(self._tokens(), self._notes, firsts, notes, top)
+        return search_triples(self._tokens(), self.all_notes, firsts, notes, top)
 
     def notes(self, piece: int) -> np.ndarray:
         """Return the notes of a MIDI file, as `mmid.midi.read_midi` read them."""
@@ -246,7 +246,7 @@ class Noted:
 
     def notes_of(self, entry: Entry) -> np.ndarray:
         """Return the notes of a row of the table."""
-        return np.asarray(self._notes[entry.first_note : entry.first_note + entry.notes])
+        return np.asarray(self.all_notes[entry.first_note : entry.first_note + entry.notes])
 
 
 RETRIES = 5
@@ -304,8 +304,8 @@ class LibraryIndex(Noted):
         try:
             self.vectors = np.asarray(map_array(check(VECTORS), np.int8, 2))
             self.places = map_array(check(PLACES), np.uint32)
-            self._notes = map_array(check(NOTES), NOTE_DTYPE)
-            check_table(self.entries, manifest["rows"], len(self._notes))
+            self.all_notes = map_array(check(NOTES), NOTE_DTYPE)
+            check_table(self.entries, manifest["rows"], len(self.all_notes))
             if not len(self.vectors) == len(self.places) == manifest["rows"]:
                 raise ValueError("counts do not agree")
         except (ValueError, OSError) as error:

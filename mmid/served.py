@@ -52,7 +52,7 @@ class ServedIndex(Noted):
         self._server, self._header, self._folder = server, header, copy.folder
         self.manifest, self.where = header.manifest, str(server.address)
         self.kind: Kind = self.manifest["kind"]
-        self.entries, self._notes, self._triples = copy.entries(), copy.notes(), copy.triples()
+        self.entries, self.all_notes, self._triples = copy.entries(), copy.notes(), copy.triples()
         self._firsts = np.array([entry.first for entry in self.entries])
 
     def __len__(self) -> int:

@@ -29,7 +29,7 @@ from mmid.triples import (
 TOGETHER = 20_000
 """Notes whose triples are listed at once: what comes of them stays in the processor's cache."""
 
-BLOCK = 1 << 22
+BLOCK = 1 << 20
 """Tokens looked at together; bounds memory."""
 
 
@@ -63,12 +63,8 @@ def library_tokens(
         )
     tokens = None
     if known is not None:
-        more = _list_tokens(notes, firsts, start)
-        tokens = _thinned(np.insert(known, np.searchsorted(known, more), more))
-    if tokens is None:
-        tokens = _thinned(_list_tokens(notes, firsts, 0))
-    assert tokens is not None
-    return tokens
+        tokens = _extended(known, _list_tokens(notes, firsts, start))
+    return _thinned(_list_tokens(notes, firsts, 0)) if tokens is None else tokens
 
 
 def _list_tokens(notes: np.ndarray, firsts: Sequence[int], start: int) -> np.ndarray:
@@ -108,25 +104,61 @@ def _joined(parts: list[np.ndarray]) -> np.ndarray:
     return tokens
 
 
-def _thinned(tokens: np.ndarray) -> np.ndarray | None:
-    """Leave a mark of fingerprints that are too common; None if some were left out that are not.
-
-    The tokens given are overwritten.
-    """
+def _thinned(tokens: np.ndarray) -> np.ndarray:
+    """Leave a mark of fingerprints that are too common; the tokens given are overwritten."""
     firsts = _firsts(tokens)
     counts = np.diff(np.append(firsts, len(tokens)))
-    marks = np.concatenate([_marked(tokens, first) for first in range(0, len(tokens) + 1, BLOCK)])
-    group = np.searchsorted(firsts, marks, side="right") - 1
-    np.add.at(counts, group, notes_of(tokens[marks]) - 1)
-    rare = counts <= most_common(int(counts.sum()))
-    if rare[group].any():
-        return None
-    fingerprint = tokens[firsts[~rare]] >> FINGERPRINT
-    common = np.minimum(counts[~rare], 2**NOTE_BITS - 1)
-    tokens[firsts[~rare]] = make_tokens(fingerprint, common, np.full(len(common), MARK))
-    kept = np.repeat(rare, np.diff(np.append(firsts, len(tokens))))
+    rare = counts <= most_common(len(tokens))
+    tokens[firsts[~rare]] = _marks(tokens[firsts[~rare]] >> FINGERPRINT, counts[~rare])
+    kept = np.repeat(rare, counts)
     kept[firsts[~rare]] = True
     return tokens[kept]
+
+
+def _extended(known: np.ndarray, more: np.ndarray) -> np.ndarray | None:
+    """Add tokens to thinned ones; None if some were left out there that no longer are to be."""
+    marks = np.concatenate([_marked(known, first) for first in range(0, len(known) + 1, BLOCK)])
+    before = len(known) + int((notes_of(known[marks]) - 1).sum())
+    most = most_common(before + len(more))
+    if most != most_common(before):
+        return None
+    fingerprint, added = np.unique(more >> FINGERPRINT, return_counts=True)
+    first = np.searchsorted(known, fingerprint << FINGERPRINT)
+    end = np.searchsorted(known, (fingerprint + np.uint64(1)) << FINGERPRINT)
+    counts = end - first
+    marked = np.isin(first, marks) & (counts > 0)
+    counts[marked] = notes_of(known[first[marked]])
+    counts += added
+    common = counts > most
+    rare = more[np.repeat(~common, added)]
+    fresh = np.sort(np.concatenate([rare, _marks(fingerprint[common], counts[common])]))
+    return _merged(known, fresh, first[common], end[common])
+
+
+def _merged(known: np.ndarray, fresh: np.ndarray, first: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """Put sorted tokens among others, of which some ranges are left out; all are ascending."""
+    merged = np.empty(len(known) + len(fresh) - int((end - first).sum()), np.uint64)
+    place = np.searchsorted(known, fresh)
+    done = 0
+    for begin in range(0, len(known) + 1, BLOCK):
+        block = known[begin : begin + BLOCK]
+        some = slice(*np.searchsorted(place, [begin, begin + BLOCK]))
+        edges = np.zeros(len(block) + 1, np.int8)
+        np.add.at(edges, np.clip(first - begin, 0, len(block)), 1)
+        np.add.at(edges, np.clip(end - begin, 0, len(block)), -1)
+        left = np.flatnonzero(np.cumsum(edges[:-1], dtype=np.int8))
+        kept = np.delete(block, left)
+        ahead = place[some] - begin
+        part = np.insert(kept, ahead - np.searchsorted(left, ahead), fresh[some])
+        merged[done : done + len(part)] = part
+        done += len(part)
+    return merged
+
+
+def _marks(fingerprint: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Return marks of fingerprints that so many tokens have."""
+    counts = np.minimum(counts, 2**NOTE_BITS - 1)
+    return make_tokens(fingerprint, counts, np.full(len(counts), MARK))
 
 
 def _firsts(tokens: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -28,7 +29,7 @@ from mmid.cells import OUTGROWN, Cells, cells_for, learn_centroids, nearest_cent
 from mmid.choices import Kind
 from mmid.console import Tell, quiet
 from mmid.errors import LibraryIndexError
-from mmid.graph import check_graph
+from mmid.graph import build_graph, check_graph
 from mmid.index import (
     BOUNDS,
     CELLS,
@@ -218,7 +219,7 @@ def write_index(
             _save_cells(_cells(None if anew else old, before, vectors, progress), data)
             for path in [*data.iterdir(), data]:
                 flush(path)
-        files = {path.name: file_digest(path) for path in sorted(data.iterdir())}
+        files = _digests(sorted(data.iterdir()))
         manifest = origin.manifest(rows, data.name, files)
         with written_whole(folder / MANIFEST, durably=True) as part:
             part.write_text(json.dumps(manifest, indent=1))
@@ -231,6 +232,13 @@ def write_index(
     for other in _data_folders(folder):
         if other != data:
             shutil.rmtree(other, ignore_errors=True)
+
+
+def _digests(files: Sequence[Path]) -> dict[str, str]:
+    """Hash files, several at once."""
+    with ThreadPoolExecutor() as pool:
+        hashes = pool.map(file_digest, files)
+        return {path.name: digest for path, digest in zip(files, hashes, strict=True)}
 
 
 def _save_cells(cells: Cells, data: Path) -> None:
@@ -267,13 +275,25 @@ class _Sources:
     def arrays(self, name: str) -> Iterator[np.ndarray]:
         if self.old:
             stored = getattr(self.old, name)
-            yield from (stored[e.first : e.first + e.count] for e in self.kept)
+            yield from (stored[run] for run in _runs((e.first, e.count) for e in self.kept))
         yield from (getattr(self.load(i), name) for i in range(self.fresh))
 
     def notes(self) -> Iterator[np.ndarray]:
         if self.old:
-            yield from (self.old.notes_of(entry) for entry in self.kept)
+            stored = self.old.all_notes
+            yield from (stored[run] for run in _runs((e.first_note, e.notes) for e in self.kept))
         yield from (self.load(i).notes for i in range(self.fresh))
+
+
+def _runs(spans: Iterable[tuple[int, int]]) -> Iterator[slice]:
+    """Join spans, each a first row and a count, that follow one another."""
+    first = end = 0
+    for start, count in spans:
+        if start != end:
+            yield slice(first, end)
+            first = start
+        end = start + count
+    yield slice(first, end)
 
 
 def store_array(
@@ -321,15 +341,16 @@ def _cells(
     old: LibraryIndex | None, kept: Sequence[Entry], vectors: np.ndarray, progress: Tell
 ) -> Cells:
     """Sort new vectors into the old index's cells, if these still do; else make cells."""
-    sound = None
+    sound, known = None, np.zeros(0, np.int32)
     if old and kept:
         with suppress(LibraryIndexError):
             sound = old.cells()
     wanted = cells_for(len(vectors))
     if sound and wanted / OUTGROWN <= len(sound.centroids) <= wanted * OUTGROWN:
-        centroids, before = sound.centroids, sound.cell_of_rows()
+        centroids, graph, before = sound.centroids, sound.graph, sound.cell_of_rows()
         known = np.concatenate([before[e.first : e.first + e.count] for e in kept])
     else:
-        centroids, known = learn_centroids(vectors, progress), np.zeros(0, np.int32)
+        centroids = learn_centroids(vectors, progress)
+        graph = build_graph(centroids)
     more = nearest_centroids(vectors[len(known) :], centroids, progress)
-    return Cells.of(vectors, centroids, np.concatenate([known, more]))
+    return Cells.of(vectors, centroids, np.concatenate([known, more]), graph)

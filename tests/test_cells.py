@@ -8,6 +8,7 @@ from threadpoolctl import threadpool_info
 
 from mmid import cells as module
 from mmid.cells import Cells, cells_for, learn_centroids, nearest_centroids
+from mmid.graph import build_graph
 from mmid.packed import pack, unpack
 
 
@@ -30,7 +31,7 @@ def to_unit(vectors: np.ndarray) -> np.ndarray:
 def gathered(vectors: np.ndarray) -> Cells:
     packed = pack(vectors)
     centroids = learn_centroids(packed)
-    return Cells.of(packed, centroids, nearest_centroids(packed, centroids))
+    return Cells.of(packed, centroids, nearest_centroids(packed, centroids), build_graph(centroids))
 
 
 def test_each_vector_lies_in_the_cell_of_its_nearest_centroid(monkeypatch):
