@@ -27,9 +27,10 @@ from mmid.embed import embed_whole
 from mmid.encoders import pick_device
 from mmid.errors import AudioError, MidiError, MmidError, label
 from mmid.features import stream_spectrogram
-from mmid.identify import KEYS, MIN_CONFIDENCE, TOP, Identifier
+from mmid.identify import MIN_CONFIDENCE, TOP, Identifier
 from mmid.index import LibraryIndex
 from mmid.library import MIDI_SUFFIXES
+from mmid.lookup import KEYS
 from mmid.params import FeatureParams
 from mmid.query import Query, Sound, open_query
 from mmid.store import Library, Store, store_at

@@ -20,8 +20,9 @@ import torch
 
 from mmid.answer import Identification
 from mmid.errors import MmidError, label
-from mmid.identify import Asked, Identifier
+from mmid.identify import Identifier
 from mmid.library import BadFile
+from mmid.lookup import Asked
 from mmid.query import Query
 from mmid.workers import stops_put_off
 

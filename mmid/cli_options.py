@@ -203,7 +203,8 @@ def open_identifier(
 ) -> tuple[Identifier, Library]:
     """Load a model and the index made with it."""
     from mmid.encoders import pick_device
-    from mmid.identify import KEYS, Identifier
+    from mmid.identify import Identifier
+    from mmid.lookup import KEYS
     from mmid.pretrained import load_model
     from mmid.store import store_at
 

@@ -20,7 +20,8 @@ from mmid.bootstrap import mean_interval
 from mmid.confidence import Evidence, fit_confidence
 from mmid.errors import MmidError
 from mmid.features import frame_count, piano_roll
-from mmid.identify import NEIGHBOURS, Identifier
+from mmid.identify import Identifier
+from mmid.lookup import NEIGHBOURS
 from mmid.params import DEFAULT
 from mmid.retrieval import SAME_ROLL
 from mmid.sources import Source

@@ -31,7 +31,8 @@ from mmid.figures import (
     check_target,
     save_whole,
 )
-from mmid.identify import NEIGHBOURS, Asked, Identifier, Trace
+from mmid.identify import Identifier, Trace
+from mmid.lookup import NEIGHBOURS, Asked
 from mmid.params import FeatureParams
 from mmid.query import Heard, Query, Score, Sound
 from mmid.report import clock

@@ -4,55 +4,26 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from mmid.align import (
-    COMPARED_FRAMES,
-    Alignment,
-    Gains,
-    align,
-    compared_gains,
-    explained,
-    note_gains,
-)
+from mmid.align import Alignment, Gains, align, explained, note_gains
 from mmid.answer import Identification, Match
 from mmid.checkpoint import Checkpoint
 from mmid.choices import Kind, Search, Vote
 from mmid.confidence import CALIBRATION, VOTES_ALONE, Evidence, confidence
 from mmid.console import stage
 from mmid.library import group_duplicates
+from mmid.lookup import TEMPO_RATIOS, Asked, Lookup
 from mmid.params import FeatureParams
-from mmid.query import MANY_KEYS, ONE_KEY, TUNINGS, Query, embed_query, open_query
+from mmid.query import Query, open_query
 from mmid.store import Library
-from mmid.transcriber import heard_notes
-from mmid.vote import Candidate, Hits, elect, joined, nearest
-
-TEMPO_RATIOS = tuple(2 ** (step / 6) for step in range(-12, 13))
-"""Speeds tried: a quarter to four times the library's, 12 % apart; training tolerates 6 %."""
-
-FAR_OFF = max(TUNINGS)
-"""From so many cents on, notes may as well be heard a semitone away: both keys are tried."""
-
-KEYS = tuple(sorted(range(-6, 7), key=abs))
-"""Transpositions tried when asked to, semitones."""
-
-NEIGHBOURS = 25
-"""Nearest snippets that vote, for each snippet of the query (Dorfer et al. 2017)."""
-
-EACH = 3
-"""Places of one piece, at most, that are compared note by note."""
+from mmid.vote import Candidate
 
 CLOSELY = 12
 """Best places that are compared again on finer frames, where the first ones were coarse."""
-
-COMPARED = 21_500
-"""Frames to compare, over all places: as many places as that leaves to a query of its length."""
-
-AGREED = 40
-"""Places that note triples agree on, at most, that are compared note by note."""
 
 VOTES_WEIGH, TRIPLES_WEIGH = 2.0, 2.0
 """What votes of snippets and of note triples count beside the share explained."""
@@ -68,34 +39,6 @@ CROWD = slice(4, 30)
 
 MIN_CONFIDENCE = 0.5
 TOP = 5
-
-
-@dataclass(frozen=True, eq=False)
-class Asked:
-    """A query and all that a library has near it, before anything is decided.
-
-    Parameters
-    ----------
-    query : Query
-        As the model hears it.
-    gains : tuple of Gains
-        What a score gains by its notes, or those of excerpts, where they can be compared.
-    hits : tuple of Hits
-        One a tempo and key.
-    found : tuple of Candidate
-        Places that note triples agree on, where notes can be compared.
-    """
-
-    query: Query
-    gains: tuple[Gains, ...]
-    hits: tuple[Hits, ...]
-    found: tuple[Candidate, ...] = ()
-
-    @property
-    def places(self) -> int:
-        """How many places are worth comparing with it."""
-        frames = max((part.values.shape[1] for part in self.gains), default=COMPARED_FRAMES)
-        return COMPARED // frames
 
 
 @dataclass(frozen=True)
@@ -168,9 +111,8 @@ class Identifier:
         min_confidence: float = MIN_CONFIDENCE,
     ) -> None:
         self._model, self._index = model, index
-        self._search: Search = search
         self._vote: Vote = vote
-        self._tempo_ratios, self._keys = tempo_ratios, keys
+        self.lookup = Lookup(model, index, search, vote, tempo_ratios, keys)
         self._top, self.min_confidence = top, min_confidence
 
     @property
@@ -232,61 +174,9 @@ class Identifier:
         """
         return self.decide(self.ask(query), name)
 
-    @stage("look it up")
     def ask(self, query: Query, spare: int = 0) -> Asked:
-        """Look up the snippets of music at every tempo and in every key.
-
-        Parameters
-        ----------
-        query : Query
-        spare : int
-            How many more neighbours to find of each snippet, for `decide` to leave some out.
-        """
-        heard = query.listened(self._model.encoders)
-        shortest = min(1.0, self.params.snippet_seconds / heard.seconds)
-        ratios = [ratio for ratio in self._tempo_ratios if ratio >= shortest]
-        keys = self._keys_of(heard)
-        hits = self._hits(heard, ratios, keys, NEIGHBOURS + spare)
-        compared = self.kind == "midi" and self._vote == "consistent"
-        gains: tuple[Gains, ...] = ()
-        found: tuple[Candidate, ...] = ()
-        if compared and heard.log_odds is not None:
-            gains = tuple(compared_gains(heard.log_odds))
-            found = tuple(self._agreed(heard_notes(heard.log_odds, self.params.frame_rate), keys))
-        return Asked(heard, gains, tuple(h for h in hits if len(h.query_frame)), found)
-
-    def _agreed(self, notes: np.ndarray, keys: Sequence[int]) -> Iterator[Candidate]:
-        """Look up note triples, in each key."""
-        for key in keys:
-            moved = notes.copy()
-            moved["pitch"] = notes["pitch"].astype(int) - key
-            for place in self._index.search_triples(moved, AGREED):
-                start = place.start * self.params.frame_rate
-                yield Candidate(place.piece, 0.0, place.tempo_ratio, start, key, place.share)
-
-    def _keys_of(self, query: Query) -> Sequence[int]:
-        """Return the keys to try: far off concert pitch, those on both sides."""
-        if len(self._keys) > 1 or abs(query.tuning) < FAR_OFF:
-            return self._keys
-        [key] = self._keys
-        return (key, key - (1 if query.tuning > 0 else -1))
-
-    def _hits(
-        self, query: Query, tempo_ratios: Sequence[float], keys: Sequence[int], count: int
-    ) -> list[Hits]:
-        """Look a query up at every tempo and in each key, in one search."""
-        effort = MANY_KEYS if len(keys) > 2 else ONE_KEY
-        asked = [embed_query(query, self._model, ratio, effort, keys) for ratio in tempo_ratios]
-        together = np.concatenate([vectors.reshape(-1, vectors.shape[2]) for vectors, _ in asked])
-        rows, similarity = self._index.search(together, count, self._search)
-        piece, place = self._index.locate(rows)
-        hits, first = [], 0
-        for ratio, (vectors, frames) in zip(tempo_ratios, asked, strict=True):
-            for key in keys:
-                own = slice(first, first + vectors.shape[1])
-                hits.append(Hits(ratio, frames, piece[own], place[own], similarity[own], key))
-                first = own.stop
-        return hits
+        """Look music up, as `Lookup.find` does."""
+        return self.lookup.find(self.lookup.embed(query), spare)
 
     @stage("compare and align")
     def decide(
@@ -302,17 +192,10 @@ class Identifier:
         without : frozenset of int
             Positions of items to act as if they were not in the index.
         """
-        ranked = self._rank(self._candidates(asked, without), asked)
+        ranked = self._rank(self.lookup.candidates(asked, without), asked)
         matches = self._matches(ranked, asked)
         matched = bool(matches) and matches[0].confidence >= self.min_confidence
         return Identification(name, asked.query.seconds, matched, matches, asked.query.tuning)
-
-    def _candidates(self, asked: Asked, without: frozenset[int] = frozenset()) -> list[Candidate]:
-        """Choose the places that are compared."""
-        hits = [nearest(hypothesis, NEIGHBOURS, without) for hypothesis in asked.hits]
-        elected = elect(hits, self._vote, asked.places, EACH)
-        frames = int(asked.query.seconds * self.params.frame_rate)
-        return [c for c in joined(elected, asked.found, frames) if c.piece not in without]
 
     def trace(self, asked: Asked, match: Match) -> Trace:
         """Tell how `decide`, with nothing left out, came to a match.
@@ -325,7 +208,7 @@ class Identifier:
             One of its matches.
         """
         entries = self._index.entries
-        places = [c for c in self._candidates(asked) if entries[c.piece].name == match.piece]
+        places = [c for c in self.lookup.candidates(asked) if entries[c.piece].name == match.piece]
         [best] = self._rank(places, asked)
         notes = self._index.notes(best.candidate.piece)
         path = self._align(best.candidate, asked)

@@ -22,7 +22,7 @@ from mmid.console import Tell, quiet
 from mmid.errors import MmidError
 from mmid.figures import Panel, Series, save_figure
 from mmid.graph import SEARCH_BREADTH, build_graph
-from mmid.identify import NEIGHBOURS
+from mmid.lookup import NEIGHBOURS
 from mmid.packed import unpack
 
 SIZES = (1_000, 10_000, 100_000, 1_000_000)

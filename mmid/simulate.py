@@ -30,8 +30,9 @@ from mmid.checkpoint import Checkpoint
 from mmid.console import Tell, progress, quiet
 from mmid.encoders import pick_device
 from mmid.errors import MmidError
-from mmid.identify import NEIGHBOURS, TEMPO_RATIOS, Identifier
+from mmid.identify import Identifier
 from mmid.index import LibraryIndex
+from mmid.lookup import NEIGHBOURS, TEMPO_RATIOS
 from mmid.packed import unpack
 from mmid.pairs import read_pairs
 from mmid.pretrained import load_model

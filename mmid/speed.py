@@ -20,9 +20,10 @@ import numpy as np
 
 from mmid.checkpoint import Checkpoint
 from mmid.errors import MmidError
-from mmid.identify import KEYS, Identifier
+from mmid.identify import Identifier
 from mmid.index import LibraryIndex
 from mmid.library import find_midi
+from mmid.lookup import KEYS
 from mmid.midi import read_midi, write_midi
 from mmid.upkeep import describe, search_recall
 
@@ -213,14 +214,20 @@ def _timed(command: Sequence[str]) -> tuple[float, float]:
 def _warm(
     model: Checkpoint, index: LibraryIndex, recording: Path, keys: Sequence[int]
 ) -> tuple[float, float]:
-    """Return the seconds of looking a query up, and of the whole answer."""
+    """Return the seconds of a query's search and votes, and of the whole answer."""
     identifier = Identifier(model, index, keys=keys)
+    lookup = identifier.lookup
     query = identifier.open(recording, 0.0, 30.0)
     looked_up, answered = [], []
     for _ in range(REPEATS + 1):
         started = time.perf_counter()
-        asked = identifier.ask(query)
-        looked_up.append(time.perf_counter() - started)
+        embedded = lookup.embed(query)
+        began = time.perf_counter()
+        asked = lookup.find(embedded)
+        found = time.perf_counter()
+        lookup.candidates(asked)
+        voted = time.perf_counter()
         identifier.decide(asked)
-        answered.append(time.perf_counter() - started)
+        answered.append(time.perf_counter() - started - (voted - found))
+        looked_up.append(voted - began)
     return median(looked_up[1:]), median(answered[1:])

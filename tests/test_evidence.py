@@ -23,9 +23,10 @@ from mmid.evidence import (
     gather_evidence,
     picture_paths,
 )
-from mmid.identify import NEIGHBOURS, TEMPO_RATIOS, Identifier
+from mmid.identify import Identifier
 from mmid.index import LibraryIndex
 from mmid.library import scan_library
+from mmid.lookup import NEIGHBOURS, TEMPO_RATIOS
 from mmid.midi import write_midi
 from mmid.params import DEFAULT
 from mmid.query import Query, Score, Sound

@@ -40,7 +40,7 @@ ORDER = [
         "upkeep",
     ),
     *("vote", "align", "answer"),
-    *("identify", "hearing", "tracking", "timeline"),
+    *("lookup", "identify", "hearing", "tracking", "timeline"),
     *("inputs", "batch", "targets", "playlist", "sidecar", "aligned"),
     *("api", "listen"),
     *("losses", "metrics", "render", "renderings", "augment", "corpus", "data", "cca"),

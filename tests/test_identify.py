@@ -12,11 +12,12 @@ import torch
 from mmid.answer import Identification, Match
 from mmid.batch import answer_files
 from mmid.build import build_index
-from mmid.errors import AudioError, MmidError
+from mmid.errors import AudioError, LibraryIndexError, MmidError
 from mmid.features import spectrogram
-from mmid.identify import KEYS, NEIGHBOURS, TEMPO_RATIOS, Identifier
+from mmid.identify import Identifier
 from mmid.index import LibraryIndex
 from mmid.library import Recording, read_library
+from mmid.lookup import KEYS, NEIGHBOURS, TEMPO_RATIOS
 from mmid.midi import write_midi
 from mmid.params import DEFAULT
 from mmid.query import Heard, Score, Sound
@@ -221,6 +222,35 @@ def test_files_of_the_same_music_are_one_match(midi_folder, opened, draw_notes):
     assert best.lead > 0.5, "measured against other music"
     assert best.lead == pytest.approx(one.matches[0].lead, abs=0.1)
     assert best.confidence == pytest.approx(one.matches[0].confidence, abs=0.05)
+
+
+@pytest.mark.parametrize(("keys", "limit"), [((0,), "LOOKED_UP"), (KEYS, "IN_EACH_KEY")])
+def test_of_many_snippets_some_of_every_part_are_looked_up(
+    identifier, pieces, monkeypatch, keys, limit
+):
+    query = played(pieces[3], 5.0, 8.0)
+    lookup = Identifier(identifier._model, identifier._index, keys=keys).lookup
+    monkeypatch.setattr(f"mmid.lookup.{limit}", 10**6)
+    whole = lookup.embed(query)
+    most = sum(len(frames) for _, frames in whole.snippets) // 2
+    monkeypatch.setattr(f"mmid.lookup.{limit}", most)
+    some = lookup.embed(query)
+    assert 0 <= sum(len(frames) for _, frames in some.snippets) - most <= len(TEMPO_RATIOS)
+    for (few, at), (all_of_them, frames) in zip(some.snippets, whole.snippets, strict=True):
+        kept = np.isin(frames, at)
+        assert kept.sum() == len(at) == math.ceil(len(frames) / 2) and kept[0]
+        assert np.array_equal(few, all_of_them[:, kept]) and few.shape[0] == len(keys)
+        assert np.diff(np.flatnonzero(kept), append=len(frames)).max() <= 3
+    assert identifier.identify(query).matches[0].piece == pieces[3].name
+
+
+def test_a_damaged_index_is_told_from_beside_the_search(identifier, pieces, monkeypatch):
+    def damaged(*_):
+        raise LibraryIndexError("damaged")
+
+    monkeypatch.setattr(identifier._index, "search_triples", damaged)
+    with pytest.raises(LibraryIndexError, match="damaged"):
+        identifier.identify(played(pieces[3], 5.0, 8.0))
 
 
 def test_what_is_taken_out_is_not_named(identifier, opened, pieces):
