@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -183,6 +183,7 @@ class Cells:
     rows: np.ndarray
     bounds: np.ndarray
     graph: Any
+    _kept: dict[int, np.ndarray] = field(default_factory=dict)
 
     @classmethod
     def of(cls, vectors: np.ndarray, centroids: np.ndarray, cell: np.ndarray, graph: Any) -> Cells:
@@ -270,7 +271,7 @@ class Cells:
         floor: np.ndarray | None,
     ) -> _Hits:
         """Compare queries with part of a cell: their k best in it, or what is above a floor."""
-        held = self.vectors.take(self.rows[start:end], 0).astype(np.float32)
+        held = self._gathered(start, end).astype(np.float32)
         cosine = queries.take(asking, 0) @ held.T
         over = _kth(cosine, k) if floor is None else floor[asking]
         some = np.flatnonzero(cosine.max(1) > over)
@@ -278,6 +279,12 @@ class Cells:
         hit = np.flatnonzero(cosine > over[some, None])
         which, place = np.divmod(hit, end - start)
         return _Hits(asking[which], place + start, cosine.ravel()[hit])
+
+    def _gathered(self, start: int, end: int) -> np.ndarray:
+        """Return the vectors of part of a cell; they are kept, next to one another."""
+        if start not in self._kept:
+            self._kept[start] = self.vectors.take(self.rows[start:end], 0)
+        return self._kept[start]
 
 
 def _kth(cosine: np.ndarray, k: int) -> np.ndarray:

@@ -215,6 +215,9 @@ LARGE = 60_000_000
 LEFT_OUT = 8
 """A library keeps at least one in so many of its tokens."""
 
+CROWDED = (10, 4, 0)
+"""Places of fewer tokens than this are counted only where not enough others have as many votes."""
+
 SPREAD = 60.0
 """So much of the middle of a query is looked up: the tempo of longer ones wanders too far."""
 
@@ -319,13 +322,25 @@ def _fullest(
     if not len(piece):
         return
     low = int(bins.min())
-    key = (piece * (int(bins.max()) - low + 1) + bins - low) * triples + which
-    order = np.argsort(key)
-    votes_of = key[order]
-    fresh = np.diff(votes_of, prepend=-1) != 0  # a triple votes once a place
-    place = votes_of // triples
-    firsts = np.flatnonzero(np.diff(place, prepend=-1))
-    votes = np.add.reduceat(fresh, firsts)
+    place = piece * (int(bins.max()) - low + 1) + bins - low
+    about = _tokens_about(place)
+    for least in CROWDED:
+        (some,) = np.nonzero(about >= least)
+        key = place[some] * triples + which[some]
+        order = np.argsort(key)
+        votes_of = key[order]
+        fresh = np.diff(votes_of, prepend=-1) != 0  # a triple votes once a place
+        firsts = np.flatnonzero(np.diff(votes_of // triples, prepend=-1))
+        votes = np.add.reduceat(fresh, firsts) if len(firsts) else np.zeros(0, np.int64)
+        if (votes >= least).sum() >= 2 * top:
+            break
     ends = np.append(firsts[1:], len(order))
     for i in np.argsort(-votes, kind="stable")[: 2 * top]:
-        yield order[firsts[i] : ends[i]], int(votes[i])
+        yield some[order[firsts[i] : ends[i]]], int(votes[i])
+
+
+def _tokens_about(place: np.ndarray) -> np.ndarray:
+    """Return for each token at least the number of those that lie in the same place."""
+    bits = np.uint64(64 - len(place).bit_length())
+    scattered = ((place.astype(np.uint64) * SCATTER) >> bits).astype(np.int64)
+    return np.bincount(scattered)[scattered]
