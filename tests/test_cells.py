@@ -87,6 +87,16 @@ def test_the_nearest_cells_hold_nearly_all_of_the_nearest():
     assert all(len(set(found)) == 10 for found in rows.tolist())
 
 
+def test_a_cell_is_gathered_once(monkeypatch):
+    monkeypatch.setattr(module, "PART", 30)
+    cells, queries = gathered(sphere(2_000)), sphere(100, 2)
+    first = cells.search(queries, 25)
+    assert 0 < sum(len(part) for part in cells._kept.values()) <= 2_000
+    cells.rows[:] = 0  # nothing is looked for there again
+    again = cells.search(queries, 25)
+    assert np.array_equal(first[1], again[1])
+
+
 @pytest.mark.parametrize("rows", [1 << 14, 30])
 def test_of_many_equal_vectors_as_many_are_found_as_asked_for(monkeypatch, rows):
     monkeypatch.setattr(module, "PART", rows)

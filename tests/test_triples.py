@@ -65,6 +65,20 @@ def test_a_passage_is_found_at_its_tempo_and_place(library, stored, ratio):
         assert all(other.share < first.share / 2 for other in others)
 
 
+@pytest.mark.parametrize("seconds", [2.5, 4.0, 30.0])
+@pytest.mark.parametrize("top", [1, 5, 40])
+def test_places_of_few_tokens_are_passed_over_without_loss(
+    library, stored, monkeypatch, seconds, top
+):
+    notes, firsts, pieces = library
+    tokens = stored(library_tokens(notes, firsts))
+    query = passage(pieces[4], 5.0, 5.0 + seconds, 1.2)
+    found = search_triples(tokens, notes, firsts, query, top)
+    monkeypatch.setattr("mmid.triples.CROWDED", (0,))
+    assert found == search_triples(tokens, notes, firsts, query, top)
+    assert 1 <= len(found) <= top
+
+
 def test_wrong_and_missing_notes_are_borne(library, stored):
     notes, firsts, pieces = library
     tokens = stored(library_tokens(notes, firsts))
