@@ -165,10 +165,11 @@ class Copies:
         firsts = np.cumsum([0, *(entry.notes for entry in entries)]).tolist()
         if before and len(kept) == len(before.entries()):
             old = map_array(before.folder / TRIPLES, np.uint64)
-            triples = library_tokens(notes, firsts[:-1], old, firsts[len(kept)])
+            tokens = library_tokens(notes, firsts[:-1], old, firsts[len(kept)])
         else:
-            triples = library_tokens(notes, firsts[:-1])
-        np.save(folder / TRIPLES, triples)
+            tokens = library_tokens(notes, firsts[:-1])
+        kind = np.dtype(np.uint64)
+        triples = store_array(folder / TRIPLES, tokens.count, tokens.parts, kind)
         np.save(folder / FENCES, fences_of(triples))
         rows = [replace(e, first_note=first) for e, first in zip(entries, firsts, strict=False)]
         write_pieces(folder / PIECES, rows)

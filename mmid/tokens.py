@@ -7,8 +7,9 @@ worth counting only a mark is kept.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -33,10 +34,25 @@ BLOCK = 1 << 20
 """Tokens looked at together; bounds memory."""
 
 
+@dataclass(frozen=True, eq=False)
+class Tokens:
+    """Sorted tokens, marks among them, in parts that are made as they are asked for, once.
+
+    Parameters
+    ----------
+    count : int
+    parts : iterable of np.ndarray uint64
+        Following one another.
+    """
+
+    count: int
+    parts: Iterable[np.ndarray]
+
+
 def library_tokens(
     notes: np.ndarray, firsts: Sequence[int], known: np.ndarray | None = None, start: int = 0
-) -> np.ndarray:
-    """Return the sorted tokens of pieces whose notes follow one another, marks among them.
+) -> Tokens:
+    """Return the tokens of pieces whose notes follow one another.
 
     Parameters
     ----------
@@ -48,10 +64,6 @@ def library_tokens(
     start : int
         That note.
 
-    Returns
-    -------
-    np.ndarray [tokens] uint64
-
     Raises
     ------
     LibraryIndexError
@@ -61,10 +73,12 @@ def library_tokens(
         raise LibraryIndexError(
             f"{len(notes):,} notes are too many for one index; make several of parts of the library"
         )
-    tokens = None
     if known is not None:
-        tokens = _extended(known, _list_tokens(notes, firsts, start))
-    return _thinned(_list_tokens(notes, firsts, 0)) if tokens is None else tokens
+        extended = _extended(known, _list_tokens(notes, firsts, start))
+        if extended is not None:
+            return extended
+    tokens = _thinned(_list_tokens(notes, firsts, 0))
+    return Tokens(len(tokens), [tokens])
 
 
 def _list_tokens(notes: np.ndarray, firsts: Sequence[int], start: int) -> np.ndarray:
@@ -115,7 +129,7 @@ def _thinned(tokens: np.ndarray) -> np.ndarray:
     return tokens[kept]
 
 
-def _extended(known: np.ndarray, more: np.ndarray) -> np.ndarray | None:
+def _extended(known: np.ndarray, more: np.ndarray) -> Tokens | None:
     """Add tokens to thinned ones; None if some were left out there that no longer are to be."""
     marks = np.concatenate([_marked(known, first) for first in range(0, len(known) + 1, BLOCK)])
     before = len(known) + int((notes_of(known[marks]) - 1).sum())
@@ -132,14 +146,16 @@ def _extended(known: np.ndarray, more: np.ndarray) -> np.ndarray | None:
     common = counts > most
     rare = more[np.repeat(~common, added)]
     fresh = np.sort(np.concatenate([rare, _marks(fingerprint[common], counts[common])]))
-    return _merged(known, fresh, first[common], end[common])
+    left_out = int((end - first)[common].sum())
+    parts = _merged(known, fresh, first[common], end[common])
+    return Tokens(len(known) + len(fresh) - left_out, parts)
 
 
-def _merged(known: np.ndarray, fresh: np.ndarray, first: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """Put sorted tokens among others, of which some ranges are left out; all are ascending."""
-    merged = np.empty(len(known) + len(fresh) - int((end - first).sum()), np.uint64)
+def _merged(
+    known: np.ndarray, fresh: np.ndarray, first: np.ndarray, end: np.ndarray
+) -> Iterator[np.ndarray]:
+    """Yield sorted tokens with others among them and ranges left out; all are ascending."""
     place = np.searchsorted(known, fresh)
-    done = 0
     for begin in range(0, len(known) + 1, BLOCK):
         block = known[begin : begin + BLOCK]
         some = slice(*np.searchsorted(place, [begin, begin + BLOCK]))
@@ -147,12 +163,8 @@ def _merged(known: np.ndarray, fresh: np.ndarray, first: np.ndarray, end: np.nda
         np.add.at(edges, np.clip(first - begin, 0, len(block)), 1)
         np.add.at(edges, np.clip(end - begin, 0, len(block)), -1)
         left = np.flatnonzero(np.cumsum(edges[:-1], dtype=np.int8))
-        kept = np.delete(block, left)
         ahead = place[some] - begin
-        part = np.insert(kept, ahead - np.searchsorted(left, ahead), fresh[some])
-        merged[done : done + len(part)] = part
-        done += len(part)
-    return merged
+        yield np.insert(np.delete(block, left), ahead - np.searchsorted(left, ahead), fresh[some])
 
 
 def _marks(fingerprint: np.ndarray, counts: np.ndarray) -> np.ndarray:

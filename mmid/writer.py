@@ -53,7 +53,7 @@ from mmid.paged import fences_of
 from mmid.pending import Embedded
 from mmid.pieces import Entry, write_pieces
 from mmid.regular import read_regular
-from mmid.tokens import library_tokens
+from mmid.tokens import Tokens, library_tokens
 from mmid.whole import UNFINISHED, flush, unfinished, written_whole
 
 LOCK = "writing.lock"
@@ -212,8 +212,8 @@ def write_index(
             store_array(data / PLACES, rows, sources.arrays("places"))
             count = sum(entry.notes for entry in entries)
             notes = store_array(data / NOTES, count, sources.notes(), NOTE_DTYPE)
-            triples = _triples(None if anew else old, len(kept), notes, entries)
-            np.save(data / TRIPLES, triples)
+            tokens = _triples(None if anew else old, len(kept), notes, entries)
+            triples = store_array(data / TRIPLES, tokens.count, tokens.parts, np.dtype(np.uint64))
             np.save(data / FENCES, fences_of(triples))
             write_pieces(data / PIECES, entries)
             _save_cells(_cells(None if anew else old, before, vectors, progress), data)
@@ -324,7 +324,7 @@ def store_array(
 
 def _triples(
     old: LibraryIndex | None, kept: int, notes: np.ndarray, entries: Sequence[Entry]
-) -> np.ndarray:
+) -> Tokens:
     """Add new notes' triples to the old index's, if it is kept as it is; else list all."""
     firsts = [entry.first_note for entry in entries]
     if old and kept == len(old):

@@ -52,10 +52,18 @@ def passage(notes: np.ndarray, start: float, end: float, ratio: float) -> np.nda
     return inside
 
 
+def listed(*what) -> np.ndarray:
+    """Return all tokens of a library."""
+    tokens = library_tokens(*what)
+    whole = np.concatenate(list(tokens.parts))
+    assert len(whole) == tokens.count and whole.dtype == np.uint64
+    return whole
+
+
 @pytest.mark.parametrize("ratio", [0.3, 0.7, 1.0, 1.6, 3.5])
 def test_a_passage_is_found_at_its_tempo_and_place(library, stored, ratio):
     notes, firsts, pieces = library
-    tokens = stored(library_tokens(notes, firsts))
+    tokens = stored(listed(notes, firsts))
     for piece in (0, 2, 4, 39):
         query = passage(pieces[piece], 20.0, 32.0, ratio)
         first, *others = search_triples(tokens, notes, firsts, query, 10)
@@ -71,7 +79,7 @@ def test_places_of_few_tokens_are_passed_over_without_loss(
     library, stored, monkeypatch, seconds, top
 ):
     notes, firsts, pieces = library
-    tokens = stored(library_tokens(notes, firsts))
+    tokens = stored(listed(notes, firsts))
     query = passage(pieces[4], 5.0, 5.0 + seconds, 1.2)
     found = search_triples(tokens, notes, firsts, query, top)
     monkeypatch.setattr("mmid.triples.CROWDED", (0,))
@@ -81,7 +89,7 @@ def test_places_of_few_tokens_are_passed_over_without_loss(
 
 def test_wrong_and_missing_notes_are_borne(library, stored):
     notes, firsts, pieces = library
-    tokens = stored(library_tokens(notes, firsts))
+    tokens = stored(listed(notes, firsts))
     rng = np.random.default_rng(0)
     query = passage(pieces[7], 10.0, 25.0, 1.1)
     query["onset"] += rng.normal(0, 0.015, len(query))
@@ -94,53 +102,53 @@ def test_wrong_and_missing_notes_are_borne(library, stored):
 
 def test_of_few_notes_nothing_is_said(library, stored):
     notes, firsts, pieces = library
-    tokens = stored(library_tokens(notes, firsts))
+    tokens = stored(listed(notes, firsts))
     for count in (0, 1, 2):
         assert search_triples(tokens, notes, firsts, pieces[0][:count], 5) == []
     nothing = np.zeros(0, NOTE_DTYPE)
-    none = stored(library_tokens(nothing, [0, 0]))
+    none = stored(listed(nothing, [0, 0]))
     assert len(none) == 0
     assert search_triples(none, nothing, np.array([0, 0]), pieces[0], 5) == []
 
 
 def test_the_middle_of_a_long_query_is_looked_up(library, stored):
     notes, firsts, pieces = library
-    tokens = stored(library_tokens(notes, firsts))
+    tokens = stored(listed(notes, firsts))
     long = passage(pieces[5], 0.0, 60.0, 0.25)  # four minutes
     assert search_triples(tokens, notes, firsts, long, 1)[0].piece == 5
 
 
 def test_tokens_are_the_same_at_once_and_bit_by_bit(library, monkeypatch):
     notes, firsts, _ = library
-    whole = library_tokens(notes, firsts)
+    whole = listed(notes, firsts)
     assert (np.diff(whole.astype(object)) >= 0).all() and len(whole) > 10_000
     for pieces in (1, 3, 4, 20):
         half = int(firsts[pieces])
-        before = library_tokens(notes[:half], firsts[:pieces])
-        assert np.array_equal(library_tokens(notes, firsts, before, half), whole)
+        before = listed(notes[:half], firsts[:pieces])
+        assert np.array_equal(listed(notes, firsts, before, half), whole)
     monkeypatch.setattr("mmid.tokens.TOGETHER", 300)
-    assert np.array_equal(library_tokens(notes, firsts), whole)
+    assert np.array_equal(listed(notes, firsts), whole)
 
 
 @pytest.mark.parametrize(("common", "large"), [(1, 10**9), (1, 27_500)])
 def test_of_common_fingerprints_only_marks_are_kept(library, monkeypatch, common, large):
     notes, firsts, pieces = library
-    everything = library_tokens(notes, firsts)
+    everything = listed(notes, firsts)
     monkeypatch.setattr("mmid.triples.COMMON", common)
     monkeypatch.setattr("mmid.triples.LARGE", large)
     monkeypatch.setattr("mmid.tokens.BLOCK", 1_000)
     most = common << max(0, (len(everything) // large).bit_length() - 1)
     fingerprint, counts = np.unique(everything >> FINGERPRINT, return_counts=True)
     rare = np.isin(everything >> FINGERPRINT, fingerprint[counts <= most])
-    kept = library_tokens(notes, firsts)
+    kept = listed(notes, firsts)
     marks = (kept & np.uint64(MARK)) == MARK
     assert np.array_equal(kept[~marks], everything[rare]) and 0 < rare.mean() < 1
     assert np.array_equal(kept[marks] >> FINGERPRINT, fingerprint[counts > most])
     note = kept[marks] >> np.uint64(SPAN_BITS) & np.uint64(2**NOTE_BITS - 1)
     assert np.array_equal(note, counts[counts > most])
     for known in (1, 5, 39):
-        before = library_tokens(notes[: firsts[known]], firsts[:known])
-        assert np.array_equal(library_tokens(notes, firsts, before, int(firsts[known])), kept)
+        before = listed(notes[: firsts[known]], firsts[:known])
+        assert np.array_equal(listed(notes, firsts, before, int(firsts[known])), kept)
     triples = find_triples(pieces[9]["onset"].astype(float), pieces[9]["pitch"])
     expected, found = look_up(everything, triples, most), look_up(kept, triples)
     assert np.array_equal(found[0], expected[0])
@@ -163,7 +171,7 @@ def test_heard_notes_lie_between_frames():
 def test_the_pages_read_answer_as_the_whole(library, stored, monkeypatch, common):
     monkeypatch.setattr("mmid.paged.PAGE", 16)
     notes, firsts, pieces = library
-    whole = library_tokens(notes, firsts)
+    whole = listed(notes, firsts)
     triples = find_triples(pieces[9]["onset"].astype(float), pieces[9]["pitch"])
     part = tokens_near(stored(whole), triples, common)
     assert len(part) < len(whole)
@@ -176,4 +184,4 @@ def test_more_notes_than_tokens_can_number_are_refused(draw_notes, monkeypatch):
     notes = draw_notes(0, 40)
     monkeypatch.setattr("mmid.tokens.NOTE_BITS", 5)
     with pytest.raises(LibraryIndexError, match="40 notes are too many for one index"):
-        library_tokens(notes, [0])
+        listed(notes, [0])
