@@ -41,6 +41,8 @@ class Match:
         Semitones that take the piece to the key it was asked for in.
     also : tuple of str
         Other files of the library that hold the same music.
+    title : str or None
+        Of a MIDI file that has one.
     """
 
     piece: str
@@ -54,6 +56,7 @@ class Match:
     tempo_ratio: float
     transpose: int
     also: tuple[str, ...] = ()
+    title: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the match as JSON-ready names and values."""

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from typing import Literal
 
+FARTHEST = 24
+"""Semitones that a query may be transposed by, either way: two octaves."""
+
 Scale = Literal["log", "mel"]
 """Spacing of a spectrogram's bands: 16 to the octave, or the 2020 report's mel scale."""
 

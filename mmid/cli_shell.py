@@ -14,8 +14,8 @@ from types import FrameType
 from typing import Any
 
 import typer
-from typer.core import TyperGroup
 
+from mmid.cli_help import PANELS, Commands
 from mmid.console import note
 from mmid.errors import MmidError
 from mmid.whole import drop_unfinished
@@ -35,8 +35,20 @@ class LeftAtWork(SystemExit):
     """The end of a stopped command, without waiting for threads or what PyTorch tidies up."""
 
 
-class Commands(TyperGroup):
-    """All commands, none of which ends with a traceback for being stopped."""
+class AllCommands(Commands):
+    """All commands in their panels, none of which ends with a traceback for being stopped."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        for panel, names in PANELS.items():
+            for name in names:
+                command: Any = self.commands[name]
+                command.rich_help_panel = panel
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """List them in the order in which they are needed."""
+        order = [name for names in PANELS.values() for name in names]
+        return sorted(self.commands, key=[*order, *self.commands].index)
 
     def make_context(self, *args: Any, **named: Any) -> Any:
         """Read the arguments."""

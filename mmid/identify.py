@@ -304,6 +304,7 @@ class Identifier:
             1 / tempo_ratio if score_asked_of_recordings else tempo_ratio,
             candidate.transpose,
             tuple(entries[other.candidate.piece].name for other in group[1:]),
+            entry.title,
         )
 
     def _place(

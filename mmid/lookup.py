@@ -176,8 +176,10 @@ class Lookup:
         rate, found = self._params.frame_rate, []
         notes = heard_notes(log_odds, rate)
         for key in keys:
-            moved = notes.copy()
-            moved["pitch"] = notes["pitch"].astype(int) - key
+            pitch = notes["pitch"].astype(int) - key
+            written = (pitch >= 0) & (pitch < self._params.pitches)
+            moved = notes[written]
+            moved["pitch"] = pitch[written]
             for at in self._index.search_triples(moved, AGREED):
                 place = at.piece, 0.0, at.tempo_ratio, at.start * rate
                 found.append(Candidate(*place, key, at.share))

@@ -120,8 +120,8 @@ def test_what_is_no_sound_is_refused(index, sound, rate, said):
         ({"duration": 0}, "give seconds"),
         ({"top": 0}, "at least 1"),
         ({"min_confidence": 2}, "give 0 to 1"),
-        ({"transpose": 13}, "from -12 to 12"),
-        ({"transpose": "up"}, "from -12 to 12"),
+        ({"transpose": 25}, "from -24 to 24"),
+        ({"transpose": "up"}, "from -24 to 24"),
     ],
 )
 def test_options_out_of_range_are_refused(index, options, said):
