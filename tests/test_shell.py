@@ -163,7 +163,7 @@ COLOUR = re.compile(r"\x1b\[[0-9;]*(3[0-7]|9[0-7]|38;5;\d+)[0-9;]*m")
 
 
 def test_a_narrow_terminal_shows_all_and_colours_can_be_refused(options, index, recording):
-    asked = ["query", recording, *options, "--top", 5]
+    asked = ["-q", "query", recording, *options, "--top", 5]
     status, text = in_terminal(asked, 40, NO_COLOR="1")
     assert status == 0 and "confidence: " in text and not COLOUR.search(text)
     lines = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", text).splitlines()
