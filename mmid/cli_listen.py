@@ -51,7 +51,7 @@ def listen(
     model: Model = None,
     device: Device = "auto",
 ) -> None:
-    """Name the piece that is played into the microphone, as soon as that is sure.
+    """Name the piece that is played into the microphone, once mmid is confident.
 
     Ctrl-C ends it with the best guess so far. The exit status is 0, found or not.
     """
