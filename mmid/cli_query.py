@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from mmid.batch import Answered, Sink
     from mmid.identify import Identifier
     from mmid.library import BadFile
-    from mmid.page import Page
     from mmid.timelines import TimelineSink
 
 ASKED, OUTPUT, SEARCH, MACHINE = "What to ask", "Output", "Search", "Machine"
@@ -168,12 +167,14 @@ def query(
     _check_every(every, cue, {**unfit, "--export-aligned": export_aligned})
     from mmid.aligned import AlignedMidi
     from mmid.batch import answer_files
+    from mmid.cue import CueSheets
     from mmid.inputs import find_inputs
     from mmid.library import BadFile
     from mmid.page import Page
     from mmid.playlist import Playlist
     from mmid.sidecar import Origin, Sidecars
     from mmid.sinks import Pictures
+    from mmid.timelines import TimelinePage
 
     with waiting("Loading the model and the index"):
         identifier, opened = open_identifier(
@@ -183,9 +184,11 @@ def query(
     paths = [file.path if isinstance(file, BadFile) else file for file in files]
     page = Page(report, identifier, start) if report else None
     if every is not None:
-        span = every, start, duration
+        written: list[TimelineSink] = [TimelinePage(page, identifier, start)] if page else []
+        written += [CueSheets(cue, paths, start)] if cue else []
         printed = _timelines(json_lines=json_lines, csv_rows=csv_rows)
-        raise typer.Exit(_follow(identifier, files, span, [printed], page, cue, paths))
+        span = every, start, duration
+        raise typer.Exit(_follow(identifier, files, span, [printed, *written]))
     sinks: list[Sink] = []
     if plot:
         sinks.append(Pictures(identifier, plot, paths))
@@ -266,21 +269,12 @@ def _follow(
     identifier: Identifier,
     files: Sequence[Path | BadFile],
     span: tuple[float, float, float | None],
-    sinks: list[TimelineSink],
-    page: Page | None,
-    cue: Path | None,
-    paths: Sequence[Path],
+    sinks: Sequence[TimelineSink],
 ) -> int:
     """Say what is played in each recording from when to when; return the exit status."""
-    from mmid.cue import CueSheets
     from mmid.timeline import follow_files
-    from mmid.timelines import TimelinePage, hand_out_timelines
+    from mmid.timelines import hand_out_timelines
 
-    start = span[1]
-    if page:
-        sinks.append(TimelinePage(page, identifier, start))
-    if cue:
-        sinks.append(CueSheets(cue, paths, start))
     with progress() as tell:
         timelines = follow_files(identifier, files, *span, tell)
         failed = hand_out_timelines(timelines, sinks, lambda why: note(f"mmid: {why}"))

@@ -98,6 +98,9 @@ GRACE = 1.5
 AGAIN = 0.05
 """Seconds until a stop that Python dropped is raised again."""
 
+SHOW_CURSOR = "\r\x1b[2K\x1b[?25h"
+"""Clears the line of what is under way, and shows a terminal's cursor again."""
+
 _heard = Event()
 _stops: list[KeyboardInterrupt] = []
 
@@ -137,7 +140,9 @@ def _end_in_time(ear: int) -> None:
     word, status = stops[signal.Signals(number)]
     drop_unfinished()
     end_workers()
-    os.write(sys.stderr.fileno(), f"mmid: {word}\n".encode())
+    errors = sys.stderr.fileno()
+    shown = SHOW_CURSOR if os.isatty(errors) else ""  # what waits may have hidden it
+    os.write(errors, f"{shown}mmid: {word}\n".encode())
     os._exit(status)
 
 
