@@ -45,6 +45,23 @@ def _notes(seed: int, count: int = 40, seconds: float = 20.0) -> np.ndarray:
     return notes
 
 
+NEED_DEV = {"browser", "site", "tensorboard"}
+"""Fixtures that skip a test without the extra dev."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that need the extra dev."""
+    for item in items:
+        if isinstance(item, pytest.Function) and NEED_DEV & set(item.fixturenames):
+            item.add_marker("dev")
+
+
+@pytest.fixture(scope="session")
+def tensorboard() -> None:
+    """Skip a test where TensorBoard is not installed."""
+    pytest.importorskip("tensorboard", reason="needs tensorboard: pip install 'mmid[train]'")
+
+
 @pytest.fixture(scope="session")
 def draw_notes() -> DrawNotes:
     """Return a function that draws ``count`` random notes within ``seconds``, for a seed."""

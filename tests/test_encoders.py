@@ -21,6 +21,8 @@ from mmid.features import frame_count, piano_roll, spectrogram
 from mmid.params import DEFAULT, FeatureParams
 from mmid.pathways import DorferConfig, EncoderConfig, Pathway, build_pathway, fit_config
 
+pytestmark = pytest.mark.numerical
+
 
 @pytest.fixture(scope="module")
 def full(shake) -> Encoders:

@@ -29,6 +29,8 @@ from mmid.tasks import (
     validation_batches,
 )
 
+pytestmark = pytest.mark.numerical
+
 CPU = torch.device("cpu")
 SMALL = DorferConfig(blocks=(4, 4, 4, 4))
 

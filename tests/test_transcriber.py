@@ -23,6 +23,8 @@ from mmid.transcriber import (
     transcribe,
 )
 
+pytestmark = pytest.mark.numerical
+
 SHAPES = [
     TranscriberConfig((4, 4), (5, 3), (3, 3), (4, 4), 16, 1),
     TranscriberConfig((4, 4), (5, 3), (5, 1), (2, 4), 8, 4),
