@@ -151,11 +151,12 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> Checkpoin
     ) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
         raise ModelError(f"{path}: weights do not fit their configuration ({reason})") from error
+    encoders.fingerprint = _fingerprint(header["config"], tensors)
     return Checkpoint(
         encoders.to(device).eval(),
         facts,
         hashlib.sha256(path.read_bytes()).hexdigest(),
-        _fingerprint(header["config"], tensors),
+        encoders.fingerprint,
     )
 
 

@@ -14,6 +14,7 @@ VARIABLES = {
     "MMID_MODEL": "the model: a name or a .safetensors file",
     "MMID_CACHE": "the folder of what can be made or fetched again",
     "HF_ENDPOINT": "the hub that models are fetched from",
+    "ONEDNN_MAX_CPU_ISA": "what oneDNN may use of the processor",
     "SF2_PATH": "folders with more soundfonts",
     "NO_COLOR": "no colours, whatever its value",
     "COLUMNS": "how wide tables may be",

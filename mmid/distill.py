@@ -27,12 +27,13 @@ from torch import Tensor, nn
 
 from mmid.checkpoint import Checkpoint, save_checkpoint
 from mmid.console import Tell, progress, quiet
-from mmid.encoders import Encoders, fast_autocast
+from mmid.encoders import Encoders
 from mmid.errors import MmidError
 from mmid.features import draw_rolls
 from mmid.library import drop_duplicates, read_library, split_library
 from mmid.params import FeatureParams
 from mmid.pathways import LIGHT, EncoderConfig, build_pathway
+from mmid.precision import Network, settle
 from mmid.pretrained import load_model
 
 STEPS = 12_000
@@ -140,6 +141,8 @@ def teach(
     light = light.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     own = getattr(teacher, "pathway", teacher).state_dict()
     light.load_state_dict({n: t for n, t in own.items() if n.startswith("level.")}, strict=False)
+    shown = Network(light, params.roll_channels, params.pitches, params.snippet)
+    precision = settle([*model.encoders.networks(), shown], device, learning=True)
     optimizer = torch.optim.AdamW(light.parameters(), LEARNING_RATE, weight_decay=DECAY)
     lengths = np.array([piece["offset"].max() for piece in notes]) ** LONG_COUNT
     rng = np.random.default_rng(seed + 1)
@@ -149,7 +152,7 @@ def teach(
             fall = 0.5 + 0.5 * math.cos(math.pi * step / steps)
             group["lr"] = LEARNING_RATE * (min(1, (step + 1) / RISE) * fall + 1e-3)
         rolls = draw_batch(notes, lengths / lengths.sum(), params, rng).to(device)
-        with fast_autocast(device):
+        with precision.autocast():
             with torch.no_grad():
                 wanted = teacher(rolls)
             cosine = (wanted * light(rolls)).sum(-1)
@@ -196,6 +199,12 @@ class Likeness:
     same: float
 
 
+def _embedded(roll: Tensor, model: Encoders) -> Tensor:
+    with model.autocast():
+        embedded: Tensor = model.roll(roll.to(model.device)).float()
+    return embedded
+
+
 @torch.inference_mode()
 def compare(old: Encoders, new: Encoders, notes: Sequence[np.ndarray]) -> Likeness:
     """Compare the roll pathways of two models on the beginnings of pieces."""
@@ -206,9 +215,7 @@ def compare(old: Encoders, new: Encoders, notes: Sequence[np.ndarray]) -> Likene
         pitch = torch.from_numpy(piece["pitch"].astype(np.int64))
         roll = draw_rolls(torch.zeros_like(pitch), onset, offset, pitch, 1, FRAMES, params)
         kept = with_onsets(roll, params)
-        with fast_autocast(old.device):
-            both = (model.roll(roll.to(model.device)).float()[kept] for model in (new, old))
-            sides.append(torch.stack(list(both)))
+        sides.append(torch.stack([_embedded(roll, model)[kept] for model in (new, old)]))
     light, plain = torch.cat(sides, 1)
     cosine = (light * plain).sum(1)
     some = torch.randperm(len(light), generator=torch.Generator().manual_seed(0))[:JUDGED]

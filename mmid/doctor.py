@@ -194,6 +194,7 @@ def _device() -> Iterator[Finding]:
 
 
 def _model_and_index(index: str | os.PathLike[str] | None, model: str | None) -> Iterator[Finding]:
+    from mmid.encoders import pick_device
     from mmid.pretrained import load_model
 
     name, where = _find_model(model)
@@ -203,14 +204,28 @@ def _model_and_index(index: str | os.PathLike[str] | None, model: str | None) ->
         yield Finding("model", "absent", f"{name}, not fetched yet", mend)
     else:
         try:
-            loaded = load_model(name)
+            loaded = load_model(name, pick_device())
             facts = (
                 f"{loaded.encoders.config.audio.embedding} dimensions, {loaded.fingerprint[:12]}"
             )
             yield Finding("model", "ok", f"{label(name)}, {where}, hash right, {facts}")
+            yield _precision(loaded)
         except MmidError as error:
             yield Finding("model", "broken", str(error), "mmid model list tells of others")
     yield _index(index, loaded)
+
+
+def _precision(model: Checkpoint) -> Finding:
+    """Say how the model is computed here, and why."""
+    try:
+        found = model.encoders.precision
+    except MmidError as error:
+        return Finding("precision", "broken", str(error))
+    said = f"{found.name}: {found.reason}"
+    if found.fault:
+        mend = "answers are right, but slower; another PyTorch may do better"
+        return Finding("precision", "absent", said, mend)
+    return Finding("precision", "ok", said)
 
 
 def _find_model(model: str | None) -> tuple[str, str]:

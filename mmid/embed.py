@@ -16,7 +16,7 @@ import torch
 
 from mmid.checkpoint import Checkpoint
 from mmid.choices import Kind
-from mmid.encoders import embed_frames, fast_autocast, snippet_count
+from mmid.encoders import embed_frames, snippet_count
 from mmid.library import BadFile, Piece, Recording, read_item
 from mmid.midi import NOTE_DTYPE
 from mmid.packed import pack
@@ -52,7 +52,7 @@ def embed_whole(
     query = query.listened(encoders)
     drawing = query.at(1.0, encoders.device)
     pathway, shape = query.pathway(encoders)
-    with fast_autocast(encoders.device):
+    with encoders.autocast():
         parts = [
             part.cpu().numpy()
             for part in embed_frames(pathway, shape, params, drawing.frames, drawing.draw)

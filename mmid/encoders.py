@@ -26,8 +26,10 @@ from mmid.pathways import (
     Projected,
     build_pathway,
 )
+from mmid.precision import Network, Precision, settle
 from mmid.transcriber import (
     CHANNELS,
+    SHORTEST,
     Transcriber,
     TranscriberConfig,
     heard_rolls,
@@ -103,6 +105,9 @@ class Encoders(nn.Module):
     def __init__(self, config: ModelConfig | None = None) -> None:
         super().__init__()
         self.config = config or ModelConfig()
+        self.fingerprint: str | None = None
+        self._precision: Precision | None = None
+        self._learning = False
         self._roll_frozen = False
         params = self.config.features
         self.transcriber: Transcriber | None = None
@@ -125,6 +130,41 @@ class Encoders(nn.Module):
     def device(self) -> torch.device:
         """Where the weights are."""
         return self.log_scale.device
+
+    def networks(self) -> list[Network]:
+        """Return its networks, with the smallest input of each."""
+        params, ear = self.config.features, self.transcriber
+        heard = (CHANNELS, params.pitches) if ear else (1, params.bands)
+        found = [
+            Network(self.audio, *heard, params.snippet),
+            Network(self.roll, params.roll_channels, params.pitches, params.snippet),
+        ]
+        return found + ([Network(ear, 1, params.bands, SHORTEST)] if ear else [])
+
+    @property
+    def precision(self) -> Precision:
+        """How it is computed where it is; found out when first asked for, and before it learns.
+
+        Raises
+        ------
+        MmidError
+            If the device computes it wrongly.
+        """
+        learning = self.training or self._learning
+        asked = (self.device.type, learning)
+        if self._precision is None or asked != (self._precision.device, self._learning):
+            self._learning = learning
+            self._precision = settle(
+                self.networks(), self.device, self.fingerprint, learning=learning
+            )
+        return self._precision
+
+    def autocast(self) -> torch.autocast:
+        """Return the context to compute it in."""
+        return self.precision.autocast()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_precision": None}  # of this process, on this machine
 
     def train(self, mode: bool = True) -> Encoders:
         """Set the mode of both pathways; the transcriber is learned before them, by itself."""
@@ -177,14 +217,14 @@ class Encoders(nn.Module):
         """
         length = self.config.features.snippet
         margin = (spectrograms.shape[-1] - length) // 2
-        with fast_autocast(self.device):
+        with self.autocast():
             heard = self.listen(spectrograms)[..., margin : margin + length]
             embedded: Tensor = self.audio(heard)[:, 0]
         return embedded
 
     def embed_rolls(self, rolls: Tensor) -> Tensor:
         """Embed one snippet each: ``[batch, channels, pitches, snippet]``."""
-        with fast_autocast(self.device):
+        with self.autocast():
             embedded: Tensor = self.roll(rolls)[:, 0]
         return embedded
 
@@ -207,16 +247,6 @@ def pick_device(name: str = "auto") -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise MmidError(f"device {name!r} is not available here; try --device auto") from error
     return device
-
-
-def fast_autocast(device: torch.device) -> torch.autocast:
-    """Return bf16 autocast where the device computes bf16 natively, else a no-op."""
-    if device.type == "cuda":
-        native = torch.cuda.is_bf16_supported()
-    else:
-        native = device.type == "cpu" and torch.backends.cpu.get_cpu_capability() == "AVX512"
-        native = native and torch.cpu._is_avx512_bf16_supported()
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=native)
 
 
 def snippet_count(frames: int, params: FeatureParams, config: PathwayConfig) -> int:

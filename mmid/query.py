@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from mmid.checkpoint import Checkpoint
 from mmid.choices import Kind
-from mmid.encoders import Encoders, fast_autocast
+from mmid.encoders import Encoders
 from mmid.errors import MidiError, MmidError, label
 from mmid.features import (
     frame_count,
@@ -189,7 +189,7 @@ class Sound:
 
 
 def _transcribed(spectrograms: Tensor, encoders: Encoders) -> Tensor:
-    with torch.inference_mode(), fast_autocast(encoders.device):
+    with torch.inference_mode(), encoders.autocast():
         log_odds = encoders.transcribe(spectrograms[:, None].to(encoders.device))
     assert log_odds is not None
     return log_odds
@@ -401,7 +401,7 @@ def embed_query(
     phased = torch.stack([padded[..., phase : phase + length] for phase in phases])
     keyed = torch.stack([_transposed(phased, -key) for key in keys])
     rows = keyed.flatten(0, 2)
-    with fast_autocast(device):
+    with model.encoders.autocast():
         parts = in_parts(lambda first, count: pathway(rows[first : first + count]).cpu(), len(rows))
     flat = torch.cat(parts).numpy()
     embedded = flat.reshape(*keyed.shape[:3], *flat.shape[1:])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,14 +18,15 @@ from torch import Tensor, nn
 from mmid.autoencoders import Autoencoder, AutoencoderConfig, Side, draw_reconstructions
 from mmid.checkpoint import load_tensors, save_checkpoint, save_tensors
 from mmid.data import Batch, PairSource
-from mmid.encoders import Encoders, fast_autocast
+from mmid.encoders import Encoders
 from mmid.errors import ModelError
 from mmid.experiment import Experiment
 from mmid.losses import info_nce, pairwise_ranking, triplet_ranking
 from mmid.metrics import Retrieval, ranks, summarize
+from mmid.precision import Network, Precision, settle
 from mmid.pretrained import load_model
 from mmid.ranks import gathered
-from mmid.transcriber import LOWEST, PITCHES, Transcriber, TranscriberConfig
+from mmid.transcriber import LOWEST, PITCHES, SHORTEST, Transcriber, TranscriberConfig
 
 MAX_SCALE = 100.0
 PICTURE_NAME, PICTURED = "reconstructions.png", 12
@@ -67,6 +69,10 @@ class Task(Protocol):
     def network(self) -> nn.Module:
         """The network to train."""
 
+    @property
+    def precision(self) -> Precision:
+        """How it is computed, found out before it is trained."""
+
     def loss(self, batch: Batch) -> Tensor:
         """Return the loss of a batch."""
 
@@ -91,6 +97,11 @@ class Matching:
         self.network = Encoders(experiment.model).to(device)
         if experiment.learn == "audio":
             self.network.freeze_roll()
+
+    @property
+    def precision(self) -> Precision:
+        """How both pathways are computed, and the transcriber before them."""
+        return self.network.precision
 
     def _hear(self, batch: Batch) -> Tensor:
         return self.network.embed_audio(batch.audio.to(self.network.device))
@@ -168,9 +179,16 @@ class Transcription:
             {"transcriber": Transcriber(experiment.features.bands, self._config)}
         ).to(device)
 
+    @cached_property
+    def precision(self) -> Precision:
+        """How the transcriber is computed."""
+        bands = self._experiment.features.bands
+        ear = Network(self.network["transcriber"], 1, bands, SHORTEST)
+        return settle([ear], self._device, learning=True)
+
     def loss(self, batch: Batch) -> Tensor:
         """Return the cross-entropy of the notes sounding and beginning, nats a pitch and frame."""
-        with fast_autocast(self._device):
+        with self.precision.autocast():
             log_odds = self.network["transcriber"](batch.audio.to(self._device))
         written = batch.rolls[:, :, LOWEST : LOWEST + PITCHES].to(self._device)
         return nn.functional.binary_cross_entropy_with_logits(log_odds, written)
@@ -205,10 +223,16 @@ class Reconstruction:
         self.network = Autoencoder(config).to(device)
         self._pictured: tuple[Tensor, Tensor] | None = None
 
+    @cached_property
+    def precision(self) -> Precision:
+        """How the autoencoder is computed."""
+        whole = Network(self.network, *self.network.config.shape, grows=False)
+        return settle([whole], self.network.device, learning=True)
+
     def _run(self, batch: Batch) -> tuple[Tensor, Tensor]:
         device, audio = self.network.device, self.network.config.side == "audio"
         snippets = (batch.audio if audio else batch.rolls).to(device)
-        with fast_autocast(device):
+        with self.precision.autocast():
             return snippets, self.network(snippets).float()
 
     def loss(self, batch: Batch) -> Tensor:

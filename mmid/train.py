@@ -19,6 +19,7 @@ import torch
 
 from mmid.cca import fit_projection
 from mmid.checkpoint import load_checkpoint, load_tensors, save_checkpoint, save_tensors
+from mmid.console import LOG
 from mmid.corpus import Corpus, Progress
 from mmid.data import Batch, PairSource
 from mmid.errors import MmidError, ModelError
@@ -113,6 +114,7 @@ class Trainer:
         Epoch
             After its state is on disk.
         """
+        LOG.debug("trained in %s", self.task.precision.name)
         with _scalars(self.folder / LOG_NAME) if not rank() else _unwritten() as log:
             while self.epoch < self.experiment.epochs:
                 if self.epoch - self.best_epoch >= self.experiment.patience:

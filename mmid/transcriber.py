@@ -64,6 +64,9 @@ class TranscriberConfig:
         return cls(**layer_shapes(values))
 
 
+SHORTEST = 4
+"""Frames that do to compare its precision; it takes any number of them."""
+
 MOST_LAYERS, LARGEST = 32, 1 << 16
 """What a file's configuration of a network may ask for."""
 

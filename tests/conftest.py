@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 import wave
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,15 @@ from mmid.params import DEFAULT
 
 torch.set_num_threads(1)  # tiny models gain nothing from more, and lose much on a busy machine
 
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep what tests have remembered out of the user's cache, also in the processes they start."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MMID_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 DrawNotes = Callable[..., np.ndarray]
 
 
@@ -34,6 +43,23 @@ def _notes(seed: int, count: int = 40, seconds: float = 20.0) -> np.ndarray:
     notes["velocity"] = rng.integers(40, 120, count)
     notes["program"] = rng.integers(0, 4, count)
     return notes
+
+
+NEED_DEV = {"browser", "site", "tensorboard"}
+"""Fixtures that skip a test without the extra dev."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that need the extra dev."""
+    for item in items:
+        if isinstance(item, pytest.Function) and NEED_DEV & set(item.fixturenames):
+            item.add_marker("dev")
+
+
+@pytest.fixture(scope="session")
+def tensorboard() -> None:
+    """Skip a test where TensorBoard is not installed."""
+    pytest.importorskip("tensorboard", reason="needs tensorboard: pip install 'mmid[train]'")
 
 
 @pytest.fixture(scope="session")
@@ -141,6 +167,13 @@ def play() -> Callable[..., np.ndarray]:
 def recording(tmp_path: Path, pieces: list[Piece]) -> Path:
     """Return eight seconds of the third piece, played as decaying sines."""
     return _write_wav(tmp_path / "recording.wav", _sines(pieces[2].midi.notes)[: 22_050 * 8])
+
+
+@pytest.fixture
+def in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compute networks in float32."""
+    off = torch.autocast("cpu", enabled=False)
+    monkeypatch.setattr(Encoders, "autocast", lambda self: off)
 
 
 @pytest.fixture

@@ -15,6 +15,8 @@ from mmid.query import Score
 from mmid.transcriber import LOWEST, PITCHES
 from mmid.vote import Candidate
 
+pytestmark = pytest.mark.numerical
+
 RATE = DEFAULT.frame_rate
 SECONDS = 60.0
 

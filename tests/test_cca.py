@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from mmid.cca import canonical_projections, fit_projection
@@ -11,6 +12,8 @@ from mmid.encoders import Encoders, ModelConfig
 from mmid.metrics import ranks, summarize
 from mmid.params import DEFAULT
 from mmid.pathways import Projected
+
+pytestmark = pytest.mark.numerical
 
 
 def pairs(seed: int = 0, count: int = 2_000) -> tuple[torch.Tensor, torch.Tensor]:

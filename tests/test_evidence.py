@@ -31,6 +31,8 @@ from mmid.midi import write_midi
 from mmid.params import DEFAULT
 from mmid.query import Query, Score, Sound
 
+pytestmark = pytest.mark.numerical
+
 FRAME = 1 / DEFAULT.frame_rate
 
 

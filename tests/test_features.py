@@ -28,6 +28,8 @@ from mmid.features import (
 from mmid.midi import NOTE_DTYPE
 from mmid.params import DEFAULT, FeatureParams
 
+pytestmark = pytest.mark.numerical
+
 RATE = DEFAULT.frame_rate
 
 

@@ -80,7 +80,7 @@ def test_without_matplotlib_the_error_says_what_to_install(tmp_path):
         check_target(tmp_path / "a.png")
 
 
-def test_the_best_epoch_is_that_of_the_lowest_validation_loss(tmp_path):
+def test_the_best_epoch_is_that_of_the_lowest_validation_loss(tensorboard, tmp_path):
     run = write_run(tmp_path / "run", [3.0, 2.0, 1.0, 0.5], [3.5, 2.25, 2.5, math.nan])
     curves = loss_curves(run, tmp_path / "curves.svg")
     assert curves.epochs == (1, 2, 3, 4) and curves.best_epoch == 2
@@ -88,7 +88,7 @@ def test_the_best_epoch_is_that_of_the_lowest_validation_loss(tmp_path):
     assert "<!-- best epoch: 2 -->" in (tmp_path / "curves.svg").read_text()
 
 
-def test_epochs_trained_twice_count_as_they_were_last(tmp_path):
+def test_epochs_trained_twice_count_as_they_were_last(tensorboard, tmp_path):
     run = write_run(tmp_path / "run", [3.0, 2.0], [3.0, 0.1])
     write_run(run, [1.5, 1.0], [2.0, 1.5], first=2)
     curves = read_losses(run)
@@ -96,7 +96,7 @@ def test_epochs_trained_twice_count_as_they_were_last(tmp_path):
     assert curves.best_epoch == 3
 
 
-def test_a_run_without_losses_says_so(tmp_path):
+def test_a_run_without_losses_says_so(tensorboard, tmp_path):
     with pytest.raises(MmidError, match="no logs of a training run there"):
         read_losses(tmp_path)
     run = write_run(tmp_path / "run", [1.0], [math.nan])
@@ -104,7 +104,7 @@ def test_a_run_without_losses_says_so(tmp_path):
         read_losses(run)
 
 
-def test_the_command_draws_and_prints(tmp_path):
+def test_the_command_draws_and_prints(tensorboard, tmp_path):
     run = write_run(tmp_path / "run", [3.0, 2.0], [3.5, 2.25])
     out = tmp_path / "curves.png"
     result = CliRunner().invoke(app, ["eval", "curves", str(run), "--out", str(out), "--json"])

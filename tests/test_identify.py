@@ -22,6 +22,8 @@ from mmid.midi import write_midi
 from mmid.params import DEFAULT
 from mmid.query import Heard, Score, Sound
 
+pytestmark = pytest.mark.numerical
+
 
 def answers_of(identifier, paths, *span, **named):
     return [answered.answer for answered in answer_files(identifier, paths, *span, **named)]

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
 from mmid.losses import info_nce, pairwise_ranking, triplet_ranking
+
+pytestmark = pytest.mark.numerical
 
 
 def unit(seed: int, count: int = 7, size: int = 5) -> torch.Tensor:

@@ -42,6 +42,8 @@ from mmid.render import Synthesizer
 from mmid.rough import roughen_samples
 from mmid.transcriber import LOWEST, PITCHES
 
+pytestmark = pytest.mark.numerical
+
 
 @pytest.fixture
 def asked(draw_notes, play) -> dict[str, Sound | Score]:

@@ -29,6 +29,8 @@ from mmid.tasks import (
     validation_batches,
 )
 
+pytestmark = pytest.mark.numerical
+
 CPU = torch.device("cpu")
 SMALL = DorferConfig(blocks=(4, 4, 4, 4))
 
@@ -65,13 +67,7 @@ def embedded(task, batch):
     return task.network.audio(batch.audio)[:, 0], task.network.roll(batch.rolls)[:, 0]
 
 
-def no_bf16(monkeypatch):
-    off = torch.autocast("cpu", enabled=False)
-    monkeypatch.setattr("mmid.encoders.fast_autocast", lambda device: off)
-
-
-def test_each_loss_is_the_one_named(source, monkeypatch):
-    no_bf16(monkeypatch)
+def test_each_loss_is_the_one_named(source, in_float32):
     base = Experiment(batch=16, margin=0.01)
     batch = next(source(base).batches(16, 1, 0))
     repeats = batch.repeats()
@@ -91,8 +87,7 @@ def test_each_loss_is_the_one_named(source, monkeypatch):
     assert forth != back
 
 
-def test_sampled_negatives_are_the_contrast(source, monkeypatch):
-    no_bf16(monkeypatch)
+def test_sampled_negatives_are_the_contrast(source, in_float32):
     base = Experiment(batch=4, loss="ranking-both", negatives="sampled", sampling="grid")
     batch = next(source(base).batches(4, 1, 0))
     task = make_task(base, CPU)

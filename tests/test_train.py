@@ -242,8 +242,7 @@ def test_a_run_listens_through_the_transcriber_it_begins_with(
         assert torch.equal(heard.encoders.state_dict()[name], tensor)
 
 
-def test_figures_are_logged_for_tensorboard(trainer, sources, tmp_path):
-    pytest.importorskip("tensorboard", reason="needs tensorboard: pip install 'mmid[train]'")
+def test_figures_are_logged_for_tensorboard(tensorboard, trainer, sources, tmp_path):
     next(trainer(config=replace(CONFIG, epochs=1, epoch_pairs=32)).run(*sources))
     logged = list((tmp_path / "run" / LOG_NAME).iterdir())
     assert len(logged) == 1

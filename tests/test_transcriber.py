@@ -23,6 +23,8 @@ from mmid.transcriber import (
     transcribe,
 )
 
+pytestmark = pytest.mark.numerical
+
 SHAPES = [
     TranscriberConfig((4, 4), (5, 3), (3, 3), (4, 4), 16, 1),
     TranscriberConfig((4, 4), (5, 3), (5, 1), (2, 4), 8, 4),
@@ -100,14 +102,8 @@ def test_a_configuration_survives_json(config, listening_config):
 # ---- before a pathway
 
 
-@pytest.fixture
-def exact(monkeypatch):
-    off = torch.autocast("cpu", enabled=False)
-    monkeypatch.setattr("mmid.encoders.fast_autocast", lambda device: off)
-
-
 def test_a_snippet_with_its_surroundings_is_embedded_as_in_the_whole(
-    exact, listening_model, draw_notes, play
+    in_float32, listening_model, draw_notes, play
 ):
     encoders = listening_model.encoders
     bands = spectrogram(torch.from_numpy(play(draw_notes(0), 6.0)))
