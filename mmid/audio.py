@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmid.errors import AudioError, label
-from mmid.filetypes import HEAD, name_kind, sound_kind
+from mmid.filetypes import name_kind, read_head, why_closed
 
 if TYPE_CHECKING:  # importing PyAV takes a quarter of a second: only who decodes pays for it
     from av.audio import AudioFrame, AudioStream
@@ -40,13 +40,14 @@ PEAK = 32_768.0  # louder samples are cut; lets a float file on the 16-bit scale
 BLOCK = 65_536  # samples of the longest streamed block
 BATCH = 32_768  # samples gathered, at the file's rate, before they are resampled
 MICROSECONDS = 1_000_000  # the unit of a container's length
-MOST_BOXES = 10_000  # of an MP4 file that are looked at
 LEAD = 0.25  # seconds: how far before the wanted second to seek, for codecs that need a run-up
 
 # Containers that hold their own sound. Playlists and scripts, which name other files, stay out.
 FORMATS = (
-    "3gp,aac,ac3,aiff,amr,ape,asf,au,avi,caf,dsf,dts,eac3,flac,flv,iff,loas,m4a,matroska,mov,mp3,"
-    "mp4,mpc,mpc8,mpeg,mpegts,ogg,oma,tak,tta,voc,w64,wav,webm,wv,xwma"
+    "3gp,aac,ac3,adx,aea,aiff,alp,amr,ape,apm,argo_asf,asf,ast,au,avi,caf,codec2,dsf,dts,dtshd,dv,"
+    "eac3,flac,flv,iff,ircam,kvag,loas,m4a,matroska,mlp,mmf,mov,mp3,mp4,mpc,mpc8,mpeg,mpegts,mxf,"
+    "nistsphere,nsv,nut,ogg,oma,qcp,qoa,rm,rso,sbc,shn,smjpeg,sox,spdif,swf,tak,truehd,tta,voc,"
+    "w64,wav,webm,wsaud,wtv,wv,xwma"
 )
 
 
@@ -245,16 +246,12 @@ def _check_file(path: PathLike) -> None:
         raise _error(path, f"{kind}, not an audio file")
     if info.st_size == 0:
         raise _error(path, "the file is empty")
-    if kind := name_kind(_head(path), "an audio file"):
-        raise _error(path, kind)
-
-
-def _head(path: PathLike) -> bytes:
     try:
-        with open(path, "rb") as file:
-            return file.read(HEAD)
+        other = name_kind(read_head(path), "an audio file")
     except OSError as error:
         raise _error(path, f"cannot be read ({error.strerror})") from error
+    if other:
+        raise _error(path, other)
 
 
 def _check_sound(path: PathLike, channels: int, rate: int) -> None:
@@ -286,34 +283,9 @@ def _opened(path: PathLike) -> Iterator[tuple[InputContainer, AudioStream]]:
             failure = "cannot be decoded"
             yield container, stream
     except av.FFmpegError as error:  # whose own words are for its programmers
-        raise _error(path, failure or _why_closed(path)) from error
+        raise _error(path, failure or why_closed(path)) from error
     except OSError as error:
         raise _error(path, f"cannot be read ({error.strerror})") from error
-
-
-def _why_closed(path: PathLike) -> str:
-    """Tell why a file does not open."""
-    kind = sound_kind(_head(path))
-    if kind == "MP4" and not _has_box(path, b"moov"):
-        return "the recording was not finished, or only a part was copied: its index is missing"
-    if kind:
-        return f"a damaged {kind} file, or one of a kind that cannot be read"
-    return "not an audio file that can be read"
-
-
-def _has_box(path: PathLike, name: bytes) -> bool:
-    """Look for a box of an MP4 file among the outermost."""
-    with suppress(OSError), open(path, "rb") as file:
-        for _ in range(MOST_BOXES):
-            box = file.read(16)
-            if box[4:8] == name:
-                return True
-            size = int.from_bytes(box[:4], "big")
-            size = int.from_bytes(box[8:], "big") if size == 1 else size
-            if len(box) < 8 or size < 8:
-                return False
-            file.seek(size - len(box), os.SEEK_CUR)
-    return False
 
 
 def _stream(

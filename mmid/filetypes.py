@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
+from contextlib import suppress
 
 HEAD = 512
 """Bytes that tell a file's kind."""
+
+_MOST_BOXES = 10_000
 
 _POINTER = "this is a Git LFS pointer, not the file itself: run git lfs pull"
 _PAGE = "this is an HTML page, not the file itself: download it again"
@@ -67,6 +71,43 @@ def name_kind(head: bytes, wanted: str) -> str | None:
 def sound_kind(head: bytes) -> str | None:
     """Name the container of sound that a file begins as."""
     return next((kind for pattern, kind in _SOUNDS if _begins(head, pattern)), None)
+
+
+def read_head(path: str | os.PathLike[str]) -> bytes:
+    """Read the first bytes of a file.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read.
+    """
+    with open(path, "rb") as file:
+        return file.read(HEAD)
+
+
+def why_closed(path: str | os.PathLike[str]) -> str:
+    """Tell why a file of sound does not open."""
+    kind = sound_kind(read_head(path))
+    if kind == "MP4" and not _has_box(path, b"moov"):
+        return "the recording was not finished, or only a part was copied: its index is missing"
+    if kind:
+        return f"a damaged {kind} file, or of a kind that cannot be read"
+    return "not an audio file that can be read"
+
+
+def _has_box(path: str | os.PathLike[str], name: bytes) -> bool:
+    """Look for a box of an MP4 file among the outermost."""
+    with suppress(OSError), open(path, "rb") as file:
+        for _ in range(_MOST_BOXES):
+            box = file.read(16)
+            if box[4:8] == name:
+                return True
+            size = int.from_bytes(box[:4], "big")
+            size = int.from_bytes(box[8:], "big") if size == 1 else size
+            if len(box) < 8 or size < 8:
+                return False
+            file.seek(size - len(box), os.SEEK_CUR)
+    return False
 
 
 def _begins(head: bytes, pattern: bytes) -> bool:

@@ -315,14 +315,16 @@ def test_damage_prints_nothing(tmp_path, capfd):
 def test_what_is_not_audio_is_refused(tmp_path, name, content):
     path = tmp_path / name
     path.write_bytes(content)
-    with pytest.raises(AudioError, match=rf"{name}: (not an audio file|no sound|no audio)"):
+    with pytest.raises(
+        AudioError, match=rf"{name}: (not an audio|no sound|no audio|this is a PDF document)"
+    ):
         read_audio(path, RATE)
 
 
 def test_a_damaged_header_is_refused(tmp_path):
     path = write(tmp_path / "a.m4a", noise(2.0, 44_100), 44_100, "aac")
     path.write_bytes(path.read_bytes()[:5_000])
-    with pytest.raises(AudioError, match=r"a\.m4a: not an audio file"):
+    with pytest.raises(AudioError, match=r"a\.m4a: the recording was not finished"):
         read_audio(path, RATE)
 
 
@@ -345,7 +347,9 @@ def test_a_playlist_opens_no_other_file(tmp_path, kind, disguise):
     target = write(tmp_path / "secret.ts", tone(2.0, 44_100), 44_100, "aac")
     path = tmp_path / ("song.mp3" if disguise else kind)
     path.write_text(playlists(target.name)[kind])
-    with pytest.raises(AudioError, match=r": not an audio file that can be read"):
+    with pytest.raises(
+        AudioError, match=r": (not an audio file that can be read|this is an XML file)"
+    ):
         read_audio(path, RATE)
 
 
