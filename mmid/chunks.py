@@ -32,13 +32,14 @@ _NEXT_TRACK = re.compile(rb"MTrk|MThd")
 _TRACK_END = b"\xff\x2f\x00"
 _DELTA = rb"[\x80-\xff]{0,1}[\x00-\x7f]"
 _CHANNEL = rb"(?:[\x80-\xbf\xe0-\xef][\x00-\x7f]{2}|[\xc0-\xdf][\x00-\x7f])"
+_RUNNING = rb"(?:%b|[\x00-\x7f]{2})" % _CHANNEL
 _SOUND = re.compile(  # a message with its status and three more, or one that is unmistakable
-    rb"%(d)s%(m)s(?:%(d)s(?:%(m)s|[\x00-\x7f]{2})){3}|%(d)s\xff(?:\x2f\x00|\x51\x03)"
-    % {b"d": _DELTA, b"m": _CHANNEL}
+    rb"%(d)s%(m)s(?:(?:%(d)s%(r)s){3}|(?:%(d)s%(r)s){0,2}%(d)s\xff[\x00-\x7f])"
+    rb"|%(d)s\xff(?:\x2f\x00|\x51\x03)" % {b"d": _DELTA, b"m": _CHANNEL, b"r": _RUNNING}
 )
 _AFTER_WAIT = re.compile(  # the same from the status on, which may be that of the last message
-    rb"(?:%(m)s|[\x00-\x7f]{2})(?:%(d)s(?:%(m)s|[\x00-\x7f]{2})){3}|\xff[\x00-\x7f]|[\xf0\xf7]"
-    % {b"d": _DELTA, b"m": _CHANNEL}
+    rb"%(r)s(?:(?:%(d)s%(r)s){3}|(?:%(d)s%(r)s){0,2}%(d)s\xff[\x00-\x7f])"
+    rb"|\xff[\x00-\x7f]|[\xf0\xf7]" % {b"d": _DELTA, b"r": _RUNNING}
 )
 _MESSAGE = (  # its last byte may be as broken as that of the one before
     rb"[\x80-\xff]{0,3}[\x00-\x7f]"

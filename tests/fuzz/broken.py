@@ -70,7 +70,8 @@ def _part(rng: Rng, channel: int) -> list[Message]:
 
 Way = Callable[[Draft, Rng], bytes]
 WAYS: dict[str, tuple[Way, float, bool | None]] = {}
-"""How a file is broken, the share of its notes read at least, and whether it is said if always or never."""
+"""How a file is broken, the share of its notes that is read at least, and whether that is said:
+always, never, or at times."""
 
 
 def way(name: str, share: float = 1.0, told: bool | None = True) -> Callable[[Way], Way]:
