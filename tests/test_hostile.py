@@ -68,7 +68,7 @@ REFUSED = {
     "17 MB.mid": (bytes(17 * 2**20), "larger than 16777216 bytes"),
 }
 DAMAGED = {
-    "a tick delta of 2^28.mid": (smf(TUNE, b"\x81\x80\x80\x80\0\x90\x3c\x40"), "8 bytes skipped"),
+    "a tick delta of 2^28.mid": (smf(TUNE, b"\x81\x80\x80\x80\0\x90\x3c\x40"), "3 bytes skipped"),
     "zero division.mid": (smf(TUNE, division=0), "time division of zero read as 480"),
     "zero tempo.mid": (smf(b"\0\xff\x51\x03\0\0\0", TUNE), "1 message mended"),
     "absurd tempo.mid": (smf(b"\0\xff\x51\x03\0\0\x02", TUNE), "1 message mended"),
@@ -128,6 +128,13 @@ def test_a_damaged_file_of_a_library_is_warned_of_once(library, tmp_path, tiny_m
     caplog.clear()
     read_library([library], jobs=1)
     assert len(caplog.messages) == len(DAMAGED)
+
+
+def test_a_damaged_file_that_is_asked_about_is_warned_of(tmp_path, opened, caplog):
+    path = tmp_path / "cut short.mid"
+    path.write_bytes(DAMAGED[path.name][0])
+    assert ask(opened, path).error is None
+    assert caplog.messages == [f"{path}: damaged: {DAMAGED[path.name][1]}"]
 
 
 def test_a_folder_that_cannot_be_read_is_not_taken_for_gone(tmp_path, midi_folder, monkeypatch):
