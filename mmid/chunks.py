@@ -121,7 +121,7 @@ def _find_header(data: bytes, damage: Damage) -> tuple[int, int]:
         raise MidiError("empty file")
     riff = data[:4] == b"RIFF" and data[8:12] == b"RMID"
     kind = None if riff else name_kind(data, "a MIDI file")
-    begin = -1 if kind else data.find(b"MThd", 0, _SEARCHED)
+    begin = -1 if kind else data.find(b"MThd", 0, None if riff else _SEARCHED)
     if begin < 0:
         raise MidiError(kind or "not a MIDI file")
     if riff and data[begin - 8 : begin - 4] == b"data":
@@ -137,7 +137,7 @@ def _chunk_at(data: bytes, pos: int, stop: int) -> bool:
     name, size = data[pos : pos + 4], data[pos + 4 : pos + 8]
     if pos + 8 > stop or name == b"MTrk":
         return name == b"MTrk" and pos + 8 <= stop
-    return name.isalnum() and pos + 8 + int.from_bytes(size, "big") <= stop
+    return all(32 <= byte < 127 for byte in name) and pos + 8 + int.from_bytes(size, "big") <= stop
 
 
 class Track:
