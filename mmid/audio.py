@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmid.errors import AudioError, label
+from mmid.filetypes import name_kind, read_head, why_closed
 
 if TYPE_CHECKING:  # importing PyAV takes a quarter of a second: only who decodes pays for it
     from av.audio import AudioFrame, AudioStream
@@ -43,8 +44,10 @@ LEAD = 0.25  # seconds: how far before the wanted second to seek, for codecs tha
 
 # Containers that hold their own sound. Playlists and scripts, which name other files, stay out.
 FORMATS = (
-    "3gp,aac,ac3,aiff,amr,ape,asf,au,avi,caf,dsf,dts,eac3,flac,flv,iff,loas,m4a,matroska,mov,mp3,"
-    "mp4,mpc,mpc8,mpeg,mpegts,ogg,oma,tak,tta,voc,w64,wav,webm,wv,xwma"
+    "3gp,aac,ac3,adx,aea,aiff,alp,amr,ape,apm,argo_asf,asf,ast,au,avi,caf,codec2,dsf,dts,dtshd,dv,"
+    "eac3,flac,flv,iff,ircam,kvag,loas,m4a,matroska,mlp,mmf,mov,mp3,mp4,mpc,mpc8,mpeg,mpegts,mxf,"
+    "nistsphere,nsv,nut,ogg,oma,qcp,qoa,rm,rso,sbc,shn,smjpeg,sox,spdif,swf,tak,truehd,tta,voc,"
+    "w64,wav,webm,wsaud,wtv,wv,xwma"
 )
 
 
@@ -243,6 +246,12 @@ def _check_file(path: PathLike) -> None:
         raise _error(path, f"{kind}, not an audio file")
     if info.st_size == 0:
         raise _error(path, "the file is empty")
+    try:
+        other = name_kind(read_head(path), "an audio file")
+    except OSError as error:
+        raise _error(path, f"cannot be read ({error.strerror})") from error
+    if other:
+        raise _error(path, other)
 
 
 def _check_sound(path: PathLike, channels: int, rate: int) -> None:
@@ -260,7 +269,7 @@ def _opened(path: PathLike) -> Iterator[tuple[InputContainer, AudioStream]]:
 
     # PyAV reads through our file object, and no protocol is on its list: it can open nothing else.
     options = {"format_whitelist": FORMATS, "protocol_whitelist": "none"}
-    failure = "not an audio file that can be read"
+    failure = ""
     try:
         with (
             _File(path) as file,
@@ -273,8 +282,10 @@ def _opened(path: PathLike) -> Iterator[tuple[InputContainer, AudioStream]]:
                 raise _error(path, "no decoder for its audio stream")
             failure = "cannot be decoded"
             yield container, stream
-    except (av.FFmpegError, OSError) as error:
-        raise _error(path, f"{failure} ({error.strerror or error})") from error
+    except av.FFmpegError as error:  # whose own words are for its programmers
+        raise _error(path, failure or why_closed(path)) from error
+    except OSError as error:
+        raise _error(path, f"cannot be read ({error.strerror})") from error
 
 
 def _stream(

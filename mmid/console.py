@@ -1,8 +1,8 @@
 """What a command shows while it works: progress, notes and timings on stderr, never on stdout.
 
 Conventions: a `note` is always shown, for what went wrong; a `remark` unless the user asked for
-quiet; the time a `stage` took only where the user asked for more. Remarks and stages go to the
-logger ``mmid``, so that a program that uses mmid can have them as well.
+quiet; the time a `stage` took only where the user asked for more. A library's warnings, remarks and
+stages go to the logger ``mmid``, so that a program that uses mmid can have them as well.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ stdout = _Console(
 Tell = Callable[[str, int, int], None]
 
 LOG = logging.getLogger("mmid")
+LOG.addHandler(logging.NullHandler())  # a program that does not ask for them sees none
 
 _displays: list[Live] = []
 
@@ -58,6 +59,11 @@ def quiet(what: str, done: int, total: int) -> None:
 def note(text: str) -> None:
     """Print a line to stderr as it is, but for what a terminal would act on."""
     stderr.print(label(text), markup=False)
+
+
+def warn(text: str) -> None:
+    """Print a line to stderr as `note` does, or give it to the log of a program that uses mmid."""
+    LOG.warning("%s", text)
 
 
 def remark(text: str) -> None:

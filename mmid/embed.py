@@ -16,7 +16,9 @@ import torch
 
 from mmid.checkpoint import Checkpoint
 from mmid.choices import Kind
+from mmid.console import warn
 from mmid.encoders import embed_frames, snippet_count
+from mmid.errors import label
 from mmid.library import BadFile, Piece, Recording, read_item
 from mmid.midi import NOTE_DTYPE
 from mmid.packed import pack
@@ -82,13 +84,13 @@ def embedded(item: Piece | Recording, model: Checkpoint, embed: Embed) -> Embedd
     """Embed an item in some way, and make its row of the table."""
     query = as_query(item, model.encoders.config.features)
     vectors, places = embed(item, model)
-    title, notes = None, np.zeros(0, NOTE_DTYPE)
+    title, damage, notes = None, None, np.zeros(0, NOTE_DTYPE)
     if isinstance(item, Piece):
-        title, notes = item.midi.title, item.midi.notes
+        title, damage, notes = item.midi.title, item.midi.damage, item.midi.notes
     size, changed = file_stat(item.path)
     counts = (0, len(places), 0, len(notes))
     entry = Entry(item.name, title, query.seconds, item.digest, *counts, size, changed)
-    return Embedded(entry, query.kind, vectors, places, notes)
+    return Embedded(entry, query.kind, vectors, places, notes, damage)
 
 
 def file_stat(path: Path) -> tuple[int, int]:
@@ -125,7 +127,25 @@ def embed_files(
     jobs: int | None,
     engine: Engine = parallel,
 ) -> Iterator[Embedded | BadFile]:
-    """Read and embed files: in worker processes or on a cluster on CPUs, else reading only."""
+    """Read and embed files: in worker processes or on a cluster on CPUs, else reading only.
+
+    A damaged one is warned of here, where workers' warnings would not be seen.
+    """
+    for item in _embed_files(files, root, kind, model, embed, jobs, engine):
+        if isinstance(item, Embedded) and item.damage:
+            warn(f"{label(item.entry.name)}: {item.damage}")
+        yield item
+
+
+def _embed_files(
+    files: Sequence[Path],
+    root: Path,
+    kind: Kind,
+    model: Checkpoint,
+    embed: Embed,
+    jobs: int | None,
+    engine: Engine,
+) -> Iterator[Embedded | BadFile]:
     batch, least = (32, 64) if kind == "midi" else (1, 8)
     if model.encoders.device.type == "cpu":
         task = partial(_embed_file, root=root, kind=kind, embed=embed)

@@ -16,10 +16,12 @@ from functools import partial
 from itertools import chain
 from multiprocessing import parent_process
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from mmid.choices import Kind, LibraryKind
+from mmid.console import warn
 from mmid.errors import MidiError, MmidError, label
 from mmid.midi import Midi, read_midi
 from mmid.params import FeatureParams
@@ -213,7 +215,19 @@ def scan(folders: Sequence[Path], jobs: int | None = None) -> tuple[int, Iterato
         If a folder is missing or without MIDI files.
     """
     files = _find_all(folders, MIDI_SUFFIXES)
-    return len(files), parallel(partial(read_piece, folder=library_root(folders)), files, jobs)
+    read = partial(read_piece, folder=library_root(folders))
+    return len(files), _warned(parallel(read, files, jobs))
+
+
+Item = TypeVar("Item")
+
+
+def _warned(items: Iterator[Item]) -> Iterator[Item]:
+    """Pass items on, with a warning of each damaged MIDI file."""
+    for item in items:
+        if isinstance(item, Piece) and item.midi.damage:
+            warn(f"{label(item.name)}: {item.midi.damage}")
+        yield item
 
 
 def list_library(folders: Sequence[Path], kind: LibraryKind) -> tuple[Kind, list[Path]]:
@@ -240,7 +254,7 @@ def scan_library(
     what, files = list_library(folders, kind)
     read = partial(read_item, root=library_root(folders), kind=what, params=params)
     batch, least = (32, 16) if what == "midi" else (1, 8)
-    return len(files), parallel(read, files, jobs, batch=batch, least=least)
+    return len(files), _warned(parallel(read, files, jobs, batch=batch, least=least))
 
 
 def read_library(

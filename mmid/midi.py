@@ -13,7 +13,8 @@ far. Rules:
 - One note-off ends every open note of its pitch, channel and track.
 - No note is shorter than `MIN_SECONDS`; one released and struck again on its first tick goes on.
 - A note never released ends after `OPEN_BEATS` beats or with its track, whichever comes first.
-- SMPTE time divisions are refused. A RIFF wrapper (RMID) is taken off.
+- SMPTE time goes by seconds, whatever the tempo. A RIFF wrapper (RMID) is taken off.
+- What is broken is mended or skipped, as players do (`mmid.chunks`), and `Midi.damage` says so.
 """
 
 from __future__ import annotations
@@ -60,11 +61,15 @@ class Midi:
         End of the last note.
     title : str or None
         Name of the first track, unless it is that of an instrument or a placeholder.
+    damage : str or None
+        What was broken, such as ``damaged: 2 messages mended, 12 bytes skipped``; None of a sound
+        file.
     """
 
     notes: np.ndarray
     seconds: float
     title: str | None
+    damage: str | None = None
 
 
 @dataclass(slots=True)
@@ -86,7 +91,7 @@ def read_midi(path: str | os.PathLike[str], limits: MidiLimits = MidiLimits()) -
     Parameters
     ----------
     path : str or PathLike
-        A standard MIDI file of format 0, 1 or 2.
+        A standard MIDI file of format 0, 1 or 2; a damaged one is read as far as it can be.
     limits : MidiLimits
         Bounds checked before anything is allocated.
 
@@ -98,17 +103,18 @@ def read_midi(path: str | os.PathLike[str], limits: MidiLimits = MidiLimits()) -
     Raises
     ------
     MidiError
-        The file cannot be read, is no sound MIDI file, exceeds a limit, or has no notes but drums.
+        The file cannot be read, is no MIDI file, exceeds a limit, or has no notes but drums.
         The message is one line, ``<file name>: <reason>``.
     """
     try:
         song = walk(read_bytes(path, limits.bytes), limits)
         if song.seconds > limits.seconds:
-            raise MidiError(f"lasts {song.seconds:.0f} s, more than {limits.seconds:.0f} s")
+            told = f"; {song.damage}" if song.damage else ""
+            raise MidiError(f"lasts {song.seconds:.0f} s, more than {limits.seconds:.0f} s{told}")
     except MidiError as error:
         raise _error(path, str(error)) from None
     notes = _note_array(song)
-    return Midi(notes, float(notes["offset"].max()), song.title)
+    return Midi(notes, float(notes["offset"].max()), song.title, str(song.damage) or None)
 
 
 def _error(path: str | os.PathLike[str], reason: str) -> MidiError:

@@ -33,6 +33,7 @@ class Embedded:
     vectors: np.ndarray
     places: np.ndarray
     notes: np.ndarray
+    damage: str | None = None  # of the file; not kept
 
 
 class Pending:

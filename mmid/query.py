@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from mmid.checkpoint import Checkpoint
 from mmid.choices import Kind
+from mmid.console import warn
 from mmid.encoders import Encoders
 from mmid.errors import MidiError, MmidError, label
 from mmid.features import (
@@ -348,6 +349,8 @@ def open_query(
         bands = recording_spectrogram(path, params, start=start, duration=duration, device=device)
         return Sound(bands, params)
     midi = read_midi(path)
+    if midi.damage:
+        warn(f"{label(path)}: {midi.damage}")
     length = midi.seconds if duration is None else duration
     if not (0 <= start < midi.seconds and length > 0):
         raise MidiError(

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from mmid import __version__
+from mmid.console import warn
 from mmid.errors import MmidError, RenderError, label
 from mmid.library import BadFile, file_digest, find_midi, library_root, read_piece
 from mmid.render import Synthesizer
@@ -174,9 +175,11 @@ def render_library(
         _Job(library[midi][0], midi, audio, out, soundfont.resolve(), settings)
         for midi, audio in _name_audio(library, current, encoding).items()
     ]
-    results = []
+    results: list[Rendering | BadFile] = []
     try:
-        for result in parallel(_render, tasks, jobs, batch=1, least=4):
+        for result, damage in parallel(_render, tasks, jobs, batch=1, least=4):
+            if damage:
+                warn(f"{label(tasks[len(results)].path.name)}: {damage}")
             results.append(result)
             progress("Rendering", len(results), len(tasks))
     finally:
@@ -293,13 +296,14 @@ def _name_audio(
     return names
 
 
-def _render(job: _Job) -> Rendering | BadFile:
+def _render(job: _Job) -> tuple[Rendering | BadFile, str | None]:
+    """Render a file; return with it what is damaged in its MIDI."""
     piece = read_piece(job.path, job.path.parent)
     if isinstance(piece, BadFile):
-        return piece
+        return piece, None
     if piece.midi.seconds > MAX_SECONDS:
         hours = f"{piece.midi.seconds / 3600:.1f} hours, more than {MAX_SECONDS / 3600:g}"
-        return BadFile(job.path, f"{label(job.path.name)}: lasts {hours}")
+        return BadFile(job.path, f"{label(job.path.name)}: lasts {hours}"), None
     rate = job.settings.sample_rate
     audio = _play(piece.midi.notes, str(job.soundfont), rate)
     with _whole(job.folder / job.audio) as part:
@@ -308,7 +312,7 @@ def _render(job: _Job) -> Rendering | BadFile:
     journal = job.folder / JOURNAL
     with _writing(journal), journal.open("a", encoding="utf-8") as file:
         file.write(json.dumps(asdict(rendering)) + "\n")
-    return rendering
+    return rendering, piece.midi.damage
 
 
 def _play(notes: np.ndarray, soundfont: str, sample_rate: int) -> np.ndarray:

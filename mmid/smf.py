@@ -9,21 +9,23 @@ from __future__ import annotations
 import os
 import re
 import stat
-import struct
 from array import array
-from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 
+from mmid.chunks import Damage, Track, read_header, read_tracks
 from mmid.errors import MidiError
 
 OPEN_BEATS = 4
 TITLE_CHARS = 200
 DEFAULT_TEMPO = 500_000  # microseconds a beat: 120 bpm
 
-_MIN_TEMPO = 100  # anything faster is a broken file
+_MIN_TEMPO = 100  # anything faster is a broken message
 _DRUMS = 9
-_SYSTEM_LENGTHS = {0xF1: 1, 0xF2: 2, 0xF3: 1, 0xF6: 0, 0xF8: 0, 0xFA: 0, 0xFB: 0, 0xFC: 0, 0xFE: 0}
-_TRACK_NAME, _END_OF_TRACK, _SET_TEMPO = 0xFF03, 0xFF2F, 0xFF51
+_LINE_END, _LINES = re.compile(rb"\r\n"), 8  # fewer may be there by chance
+_DIVISION = 480  # where a file says none
+_SECOND, _DROP_SECOND, _DROP_FRAMES = 1_000_000, 1_001_000, 29  # SMPTE's 29 are 30 in 1.001 s
+_TRACK_NAME, _SET_TEMPO = 0xFF03, 0xFF51
 _NOT_A_TITLE = re.compile(
     r"((midi|new|tempo|control|conductor|meta|master) ?)?track|untitled|unnamed|no ?name|conductor"
     r"|tempo|staff|((grand|acoustic|electric) )*piano|((right|left) )?hand|[rl]\.?h\.?|up(per)?"
@@ -63,6 +65,9 @@ class Song:
     """What the walk keeps of a file, on absolute ticks."""
 
     division: int
+    damage: Damage
+    tempo: int = DEFAULT_TEMPO  # until the first change
+    on_beats: bool = True  # else SMPTE time, which has no tempo
     tracks: list[tuple[array[int], int]] = field(default_factory=list)  # packed messages, end
     tempos: list[tuple[int, int]] = field(default_factory=list)  # tick, microseconds a beat
     notes: int = 0
@@ -117,120 +122,97 @@ def walk(data: bytes, limits: MidiLimits) -> Song:
     MidiError
         The reason, without the file's name.
     """
-    if data[:4] == b"RIFF" and data[8:12] == b"RMID":
-        data = data[max(0, data.find(b"MThd")) :]
-    if data[:4] != b"MThd":
-        raise MidiError("not a MIDI file" if data else "empty file")
-    if len(data) < 14:
-        raise MidiError("truncated header")
-    size, form, count, division = struct.unpack_from(">IHHH", data, 4)
-    if size < 6 or form > 2:
-        raise MidiError(f"unknown MIDI header (length {size}, format {form})")
-    if division == 0 or division & 0x8000:
-        raise MidiError("SMPTE time is not supported" if division else "time division of zero")
-    if count > limits.tracks:
-        raise MidiError(f"{count} tracks, more than {limits.tracks}")
-    song, start = Song(division), 0
-    for chunk in _track_chunks(data, 8 + size, count):
-        if form == 2:
-            song.tempos.append((start, DEFAULT_TEMPO))
-        end = _walk_track(song, chunk, start, limits)
-        start = end if form == 2 else 0
+    try:
+        song = _walk(data, limits, Damage())
+    except MidiError as error:
+        if (mended := _as_text(data, limits)) is None:
+            raise error from None
+        return mended
+    return (_as_text(data, limits, song.damage) or song) if song.damage else song
+
+
+def _as_text(data: bytes, limits: MidiLimits, damage: Damage | None = None) -> Song | None:
+    r"""Read a file copied as text, every ``\n`` as ``\r\n``; None if that mends nothing."""
+    if len(_LINE_END.findall(data)) != data.count(b"\n") or data.count(b"\n") < _LINES:
+        return None
+    mended = Damage(remarks=["line ends mended"])
+    with suppress(MidiError):
+        song = _walk(data.replace(b"\r\n", b"\n"), limits, mended)
+        if damage is None or len(mended) < len(damage):
+            return song
+    return None
+
+
+def _walk(data: bytes, limits: MidiLimits, damage: Damage) -> Song:
+    header = read_header(data, damage)
+    song, start = _empty_song(header.division, damage), 0
+    for track in read_tracks(data, header, damage):
+        if len(song.tracks) == limits.tracks:
+            raise MidiError(f"more than {limits.tracks} tracks")
+        if header.form == 2:
+            song.tempos.append((start, song.tempo))
+        end = _walk_track(song, data, track, start, limits)
+        start = end if header.form == 2 else 0
     if song.notes == song.drums:
-        raise MidiError("no notes but drums" if song.drums else "no notes")
+        reason = "no notes but drums" if song.drums else "no notes"
+        raise MidiError(f"{reason}; {damage}" if damage else reason)
     song.tempos.sort(key=lambda change: change[0])
     return song
 
 
-def _track_chunks(data: bytes, pos: int, count: int) -> Iterator[bytes]:
-    """Yield the contents of `count` track chunks, stepping over chunks of other kinds."""
-    found = 0
-    while found < count:
-        if pos + 8 > len(data):
-            raise MidiError(f"truncated after {found} of {count} tracks")
-        name, size = struct.unpack_from(">4sI", data, pos)
-        pos += 8 + size
-        if pos > len(data):
-            raise MidiError(f"truncated: {pos - len(data)} bytes are missing")
-        if name == b"MTrk":
-            found += 1
-            yield data[pos - size : pos]
+def _empty_song(division: int, damage: Damage) -> Song:
+    """Begin a song, on beats or on the seconds of SMPTE time."""
+    if not division & 0x8000:
+        if not division:
+            damage.remarks.append(f"time division of zero read as {_DIVISION}")
+        return Song(division or _DIVISION, damage)
+    frames, parts = 0x100 - (division >> 8), division & 0xFF
+    if not parts:
+        raise MidiError("SMPTE time of zero parts a frame")
+    drop = frames == _DROP_FRAMES
+    tempo = _DROP_SECOND if drop else _SECOND
+    return Song((frames + drop) * parts, damage, tempo, False, tempos=[(0, tempo)])
 
 
-def _walk_track(song: Song, chunk: bytes, start: int, limits: MidiLimits) -> int:
+def _walk_track(song: Song, data: bytes, track: Track, start: int, limits: MidiLimits) -> int:
     """Add a track that begins at tick `start`, and return the tick it ends on."""
     kept, tick, named = array("q"), start, not song.tracks
-    for tick, status, pos, length in _messages(chunk, start):
+    for tick, status, pos, length in track.messages(start):
         if tick > limits.ticks:
             raise MidiError(f"longer than {limits.ticks} ticks")
         if 0x80 <= status < 0xA0 or 0xC0 <= status < 0xD0:  # note-off, note-on, program
-            value = chunk[pos + length - 1]
+            number, value = data[pos], min(data[pos + length - 1], 127)
+            if number > 127:
+                continue
             if status & 0xF0 == 0x90 and value:
-                song.notes += 1
-                song.drums += status & 0xF == _DRUMS
-                if song.notes > limits.notes:
-                    raise MidiError(f"more than {limits.notes} notes")
+                _count_note(song, status, limits)
             if status & 0xF != _DRUMS:
-                kept.append(tick << 24 | status << 16 | chunk[pos] << 8 | value)
+                kept.append(tick << 24 | status << 16 | number << 8 | value)
         elif status == _SET_TEMPO and length == 3:
-            tempo = int.from_bytes(chunk[pos : pos + 3], "big")
-            song.tempos.append((tick, tempo))
-            if tempo < _MIN_TEMPO:
-                raise MidiError(f"a tempo of {tempo} microseconds a beat")
-            if len(song.tempos) > limits.tempos:
-                raise MidiError(f"more than {limits.tempos} tempo changes")
+            _add_tempo(song, tick, int.from_bytes(data[pos : pos + 3], "big"), limits)
         elif status == _TRACK_NAME and named and not song.title:
-            song.title = _title(chunk[pos : pos + length])
+            song.title = _title(data[pos : pos + length])
     # what follows the last message is no music, however long
     last = kept[-1] >> 24 if kept else start
     song.tracks.append((kept, min(tick, last + OPEN_BEATS * song.division)))
     return tick
 
 
-def _messages(chunk: bytes, tick: int) -> Iterator[tuple[int, int, int, int]]:
-    """Yield (tick, status, position and length of the data); 0xFF00 + type for a meta message."""
-    pos = running = 0
-    try:
-        while pos < len(chunk):
-            delta, pos = _varlen(chunk, pos)
-            tick += delta
-            status = chunk[pos]
-            if status < 0x80:
-                status = running
-            else:
-                pos += 1
-            if status < 0xF0:
-                running, length = status, 1 if 0xC0 <= status < 0xE0 else 2
-                if not status or chunk[pos] > 127 or chunk[pos + length - 1] > 127:
-                    raise MidiError("a broken message in a track")
-            elif status == 0xFF:
-                status = 0xFF00 | chunk[pos]
-                length, pos = _varlen(chunk, pos + 1)
-            elif status in (0xF0, 0xF7):
-                length, pos = _varlen(chunk, pos)
-            elif status in _SYSTEM_LENGTHS:
-                length = _SYSTEM_LENGTHS[status]
-            else:
-                raise MidiError(f"an unknown message 0x{status:02x} in a track")
-            if pos + length > len(chunk):
-                raise IndexError
-            yield tick, status, pos, length
-            if status == _END_OF_TRACK:
-                return
-            pos += length
-    except IndexError:
-        raise MidiError("a track ends inside a message") from None
+def _count_note(song: Song, status: int, limits: MidiLimits) -> None:
+    song.notes += 1
+    song.drums += status & 0xF == _DRUMS
+    if song.notes > limits.notes:
+        raise MidiError(f"more than {limits.notes} notes")
 
 
-def _varlen(data: bytes, pos: int) -> tuple[int, int]:
-    """Read a number of one to four bytes; return it and the position after it."""
-    value = 0
-    for after in range(pos + 1, pos + 5):
-        byte = data[after - 1]
-        value = value << 7 | byte & 0x7F
-        if byte < 0x80:
-            return value, after
-    raise MidiError("a number of more than four bytes in a track")
+def _add_tempo(song: Song, tick: int, tempo: int, limits: MidiLimits) -> None:
+    """Take a change of tempo, unless time does not go by beats."""
+    if tempo < _MIN_TEMPO:
+        song.damage.add("message", "mended")
+    elif song.on_beats:
+        song.tempos.append((tick, tempo))
+        if len(song.tempos) > limits.tempos:
+            raise MidiError(f"more than {limits.tempos} tempo changes")
 
 
 def _title(data: bytes) -> str | None:

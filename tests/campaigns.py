@@ -1,4 +1,4 @@
-"""Long runs against the index: killed builds and damaged files, by hundreds.
+"""Long runs: killed builds, damaged and broken files, by hundreds.
 
 Usage: python tests/campaigns.py NAME ROUNDS, with a name of `CAMPAIGNS`. A line a fault, a summary,
 exit status 1 if there was any. `tests/test_campaigns.py` runs a few rounds of each.
@@ -19,6 +19,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from fuzz.cases import CASES, Corpus, make_corpus
 from fuzz.mutators import mutate_bytes
+from fuzz.players import broken_audio, broken_midi
 from fuzz.pool import fuzz
 from killing import kills, small_library, small_model, tune
 
@@ -151,6 +152,8 @@ CAMPAIGNS: dict[str, Callable[..., Counter[str]]] = {
     "kills-update": partial(kills, kinds=("update",)),
     "damage": damage,
     "queries": queries,
+    "broken-midi": broken_midi,
+    "broken-audio": broken_audio,
     **{f"fuzz-{kind}": fuzz_kind(kind) for kind in CASES},
 }
 

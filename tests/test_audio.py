@@ -1,6 +1,7 @@
 """Decoding: every format, span, downmix and failure of `mmid.audio`."""
 
 import os
+import re
 import subprocess
 import sys
 import tracemalloc
@@ -315,14 +316,86 @@ def test_damage_prints_nothing(tmp_path, capfd):
 def test_what_is_not_audio_is_refused(tmp_path, name, content):
     path = tmp_path / name
     path.write_bytes(content)
-    with pytest.raises(AudioError, match=rf"{name}: (not an audio file|no sound|no audio)"):
+    with pytest.raises(
+        AudioError, match=rf"{name}: (not an audio|no sound|no audio|this is a PDF document)"
+    ):
         read_audio(path, RATE)
+
+
+OTHERS = {
+    "a.caf": ("caf", "pcm_s16be"),
+    "a.wma": ("asf", "libmp3lame"),
+    "a.webm": ("webm", "libopus"),
+    "a.mov": ("mov", "pcm_s16le"),
+    "a.3gp": ("3gp", "aac"),
+    "a.au": ("au", "pcm_s16be"),
+    "a.w64": ("w64", "pcm_s16le"),
+    "a.voc": ("voc", "pcm_u8"),
+    "a.wv": ("wv", "wavpack"),
+    "a.tta": ("tta", "tta"),
+    "a.ac3": ("ac3", "ac3"),
+    "a.mp2": ("mp2", "mp2"),
+    "a.avi": ("avi", "mp2"),
+    "a.nut": ("nut", "pcm_s16le"),
+    "a.sox": ("sox", "pcm_s32le"),
+    "a.aiff": ("aiff", "pcm_s24be"),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_what_ffmpeg_writes_is_read(tmp_path, name):
+    kind, codec = OTHERS[name]
+    got = read_audio(write(tmp_path / name, tone(1.0, 48_000), 48_000, codec, kind), RATE)
+    assert len(got) == pytest.approx(RATE, abs=0.06 * RATE)
+    assert 0.4 < np.abs(got[RATE // 2 : RATE * 3 // 4]).max() < 0.9  # AAC is rough in 3GP
+
+
+DISGUISED = {
+    "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n": "run git lfs pull",
+    "<!DOCTYPE html>\n<html></html>": "this is an HTML page, not the file itself",
+    "\n <HTML><head>": "this is an HTML page",
+    "PK\3\4" + "x" * 99: "this is a zip archive, not an audio file: unpack it",
+    "\x1f\x8b\x08" + "x" * 99: "this is a gzip archive, not an audio file: unpack it with gunzip",
+    "MThd\0\0\0\6": "this is a MIDI file, not an audio file: name it .mid",
+}
+
+
+@pytest.mark.parametrize("content", DISGUISED)
+def test_what_is_not_sound_is_named(tmp_path, content):
+    path = tmp_path / "a.mp3"
+    path.write_bytes(content.encode("latin-1"))
+    with pytest.raises(AudioError, match=rf"a\.mp3: .*{DISGUISED[content]}"):
+        stream_audio(path, RATE)
+
+
+JARGON = re.compile(r"patches|invalid data|errno|avcodec|avformat|ffmpeg|\[", re.IGNORECASE)
+
+
+def test_no_words_of_ffmpegs_reach_the_user(tmp_path):
+    random, said = np.random.default_rng(0), []
+    for name, codec in (("a.flac", "flac"), ("a.m4a", "aac"), ("a.opus", "libopus")):
+        path = write(tmp_path / name, noise(1.0, 48_000), 48_000, codec)
+        data = path.read_bytes()
+        for _ in range(12):
+            changed = bytearray(data)
+            for place in random.integers(0, 60, 12).tolist():
+                changed[place] = int(random.integers(256))
+            path.write_bytes(changed)
+            try:
+                read_audio(path, RATE)
+            except AudioError as error:
+                said.append(str(error).removeprefix(str(path)))
+    assert len(said) > 10 and not [line for line in said if JARGON.search(line) or "\n" in line]
 
 
 def test_a_damaged_header_is_refused(tmp_path):
     path = write(tmp_path / "a.m4a", noise(2.0, 44_100), 44_100, "aac")
     path.write_bytes(path.read_bytes()[:5_000])
-    with pytest.raises(AudioError, match=r"a\.m4a: not an audio file"):
+    with pytest.raises(AudioError, match=r"a\.m4a: the recording was not finished"):
+        read_audio(path, RATE)
+    path = write(tmp_path / "a.flac", noise(2.0, 44_100), 44_100, "flac")
+    path.write_bytes(path.read_bytes()[:20])
+    with pytest.raises(AudioError, match=r"a\.flac: a damaged FLAC file"):
         read_audio(path, RATE)
 
 
@@ -345,7 +418,9 @@ def test_a_playlist_opens_no_other_file(tmp_path, kind, disguise):
     target = write(tmp_path / "secret.ts", tone(2.0, 44_100), 44_100, "aac")
     path = tmp_path / ("song.mp3" if disguise else kind)
     path.write_text(playlists(target.name)[kind])
-    with pytest.raises(AudioError, match=r": not an audio file that can be read"):
+    with pytest.raises(
+        AudioError, match=r": (not an audio file that can be read|this is an XML file)"
+    ):
         read_audio(path, RATE)
 
 

@@ -21,6 +21,7 @@ from mmid.checkpoint import load_checkpoint, load_tensors, save_checkpoint, save
 from mmid.errors import LibraryIndexError, MmidError, ModelError, label
 from mmid.identify import Identifier
 from mmid.index import LibraryIndex
+from mmid.library import read_library
 from mmid.midi import write_midi
 from mmid.page import Page
 from mmid.pairs import read_pairs
@@ -60,19 +61,22 @@ def note(delta: int, pitch: int = 60, channel: int = 0) -> bytes:
 TUNE = b"".join(note(120, 50 + i % 20) for i in range(40))
 
 REFUSED = {
-    "a tick delta of 2^28.mid": (smf(TUNE, b"\x81\x80\x80\x80\0\x90\x3c\x40"), "four bytes"),
     "a tick delta of 2^28 - 1.mid": (smf(note(2**28 - 1)), "longer than 100000000 ticks"),
-    "zero division.mid": (smf(TUNE, division=0), "time division of zero"),
-    "zero tempo.mid": (smf(b"\0\xff\x51\x03\0\0\0", TUNE), "a tempo of 0 microseconds"),
-    "absurd tempo.mid": (smf(b"\0\xff\x51\x03\0\0\x02", TUNE), "a tempo of 2 microseconds"),
-    "SMPTE.mid": (smf(TUNE, division=0xE728), "SMPTE time is not supported"),
     "a million notes.mid": (smf(note(1) * 1_000_000), "more than 300000 notes"),
     "no notes.mid": (smf(), "no notes"),
     "only drums.mid": (smf(note(0, channel=9)), "no notes but drums"),
     "empty.mid": (b"", "empty file"),
     "17 MB.mid": (bytes(17 * 2**20), "larger than 16777216 bytes"),
 }
+DAMAGED = {
+    "a tick delta of 2^28.mid": (smf(TUNE, b"\x81\x80\x80\x80\0\x90\x3c\x40"), "3 bytes skipped"),
+    "zero division.mid": (smf(TUNE, division=0), "time division of zero read as 480"),
+    "zero tempo.mid": (smf(b"\0\xff\x51\x03\0\0\0", TUNE), "1 message mended"),
+    "absurd tempo.mid": (smf(b"\0\xff\x51\x03\0\0\x02", TUNE), "1 message mended"),
+    "cut short.mid": (smf(TUNE)[:-3], "1 byte skipped, 3 bytes missing"),
+}
 TAKEN = {
+    "SMPTE.mid": smf(TUNE, division=0xE728),
     "all at one instant.mid": smf(*(b"\0\x90" + bytes([30 + i, 64]) for i in range(80))),
     "escapes in the title.mid": smf(TUNE, title=b"\x1b[31mred\x07\n::error::x [bold]y[/]"),
     "broken encoding.mid": smf(TUNE, title=b"\xff\xfe\xfd caf\xe9"),
@@ -84,7 +88,7 @@ def library(tmp_path, midi_folder) -> Path:
     """Add hostile files, links, pipes and names to a folder of six pieces."""
     for name, data in TAKEN.items():
         (midi_folder / name).write_bytes(data)
-    for name, (data, _) in REFUSED.items():
+    for name, (data, _) in [*REFUSED.items(), *DAMAGED.items()]:
         (midi_folder / name).write_bytes(data)
     os.mkfifo(midi_folder / "pipe.mid")
     (midi_folder / "endless.mid").symlink_to("/dev/zero")
@@ -109,15 +113,32 @@ def test_a_library_of_hostile_files_is_indexed_but_for_them(library, tmp_path, t
             "symbolic links" in reasons["itself.mid"] or "cannot be read" in reasons["itself.mid"]
         )
         assert all(reason.isprintable() for reason in reasons.values())
-        assert report.items == 6 + len(TAKEN) + 3
+        assert report.items == 6 + len(TAKEN) + len(DAMAGED) + 3
     titles = {e.name: e.title for e in LibraryIndex(tmp_path / "index", None).entries}
     assert titles["escapes in the title.mid"] == "[31mred ::error::x [bold]y[/]"
     assert "all at one instant.mid" in titles
 
 
-def test_a_folder_that_cannot_be_read_is_not_taken_for_gone(tmp_path, midi_folder, monkeypatch):
-    from mmid.library import read_library
+def test_a_damaged_file_of_a_library_is_warned_of_once(library, tmp_path, tiny_model, caplog):
+    caplog.set_level("WARNING", "mmid")
+    for _ in range(2):
+        update_index(tmp_path / "index", [library], tiny_model, jobs=1)
+    assert sorted(caplog.messages) == sorted(
+        f"{name}: damaged: {what}" for name, (_, what) in DAMAGED.items()
+    )
+    caplog.clear()
+    read_library([library], jobs=1)
+    assert len(caplog.messages) == len(DAMAGED)
 
+
+def test_a_damaged_file_that_is_asked_about_is_warned_of(tmp_path, opened, caplog):
+    path = tmp_path / "cut short.mid"
+    path.write_bytes(DAMAGED[path.name][0])
+    assert ask(opened, path).error is None
+    assert caplog.messages == [f"{path}: damaged: {DAMAGED[path.name][1]}"]
+
+
+def test_a_folder_that_cannot_be_read_is_not_taken_for_gone(tmp_path, midi_folder, monkeypatch):
     scan = os.scandir
 
     def refuse(path):
@@ -173,7 +194,15 @@ UNHEARD = {
     "1 MHz.wav": (float_wav(LOUD, 1_000_000), "outside 1000..768000"),
     "1 Hz.wav": (float_wav(LOUD, 1), "outside 1000..768000"),
     "65 channels.wav": (float_wav(np.zeros(650), channels=65), "65 channels, more than 64"),
-    "text.wav": (b"[red]hello", "not an audio file"),
+    "text.wav": (b"[red]hello", "not an audio file that can be read"),
+    "pointer.wav": (b"version https://git-lfs.github.com/spec/v1\n", "run git lfs pull"),
+    "page.mp3": (b"<!DOCTYPE html><html>", "this is an HTML page, not the file itself"),
+    "zip.wav": (b"PK\x03\x04" + bytes(99), "this is a zip archive, not an audio file: unpack it"),
+    "song.wav": (smf(TUNE), "this is a MIDI file, not an audio file: name it .mid"),
+    "unfinished.m4a": (
+        b"\0\0\0\x1cftypM4A " + bytes(16) + b"\0\0\1\0mdat" + bytes(248),
+        "the recording was not finished",
+    ),
     "empty.wav": (b"", "the file is empty"),
 }
 
@@ -408,7 +437,7 @@ def test_a_label_may_be_labelled_again():
 
 def test_every_outcome_is_documented():
     text = DOCUMENT.read_text()
-    for name in [*REFUSED, *TAKEN, *HEARD, *UNHEARD]:
+    for name in [*REFUSED, *DAMAGED, *TAKEN, *HEARD, *UNHEARD]:
         assert f"| {Path(name).stem} |" in text, name
-    for _, why in [*REFUSED.values(), *UNHEARD.values()]:
+    for _, why in [*REFUSED.values(), *DAMAGED.values(), *UNHEARD.values()]:
         assert why in text, why

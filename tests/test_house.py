@@ -18,7 +18,8 @@ MODULES = sorted(FOLDER.glob("*.py"))
 ORDER = [
     *("__init__", "errors", "choices", "params", "defaults"),
     *("console", "tables", "regular", "arrays", "whole", "workers", "cluster"),
-    *("_torchaudio", "audio", "smf", "midi", "paged", "triples", "tokens", "tune", "abc"),
+    *("_torchaudio", "filetypes", "audio", "chunks", "smf", "midi"),
+    *("paged", "triples", "tokens", "tune", "abc"),
     *("memory", "precision", "features", "transcriber", "pathways", "encoders"),
     *("confidence", "checkpoint"),
     *("library", "hub", "weights", "pretrained"),
