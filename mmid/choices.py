@@ -52,6 +52,10 @@ Kind = Literal["midi", "recordings"]
 LibraryKind = Literal["auto", "midi", "recordings"]
 """What to index; auto is MIDI files where there are any, else recordings."""
 
+Reason = Literal["no_notes", "too_short", "nothing_fits", "not_confident"]
+"""Why nothing was found: hardly a note was transcribed, for too short a time, no piece explains
+them, or one does, but not surely enough."""
+
 Direction = Literal["recordings", "scores"]
 """What an evaluation asks about."""
 

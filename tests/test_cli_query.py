@@ -58,7 +58,8 @@ def test_one_json_object_a_line_and_nothing_else(takes, options):
         str(path) for path in sorted(takes.iterdir())
     ]
     for answer in answers:
-        assert list(answer) == ["query", "seconds", "matched", "matches", "tuning", "error"]
+        names = ["query", "seconds", "matched", "matches", "tuning", "error", "reason", "keys"]
+        assert list(answer) == names
         names = ["piece", "confidence", "votes", "explained", "lead", "above"]
         names += ["start", "end", "tempo_ratio", "transpose", "also"]
         assert all(list(match) == names for match in answer["matches"])
