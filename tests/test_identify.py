@@ -47,8 +47,9 @@ def test_an_answer_has_matches_best_first(identifier, recording, pieces):
         assert match.start is not None and match.end is not None
         assert 0 <= match.start <= lengths[match.piece] + 1e-6
         assert match.end <= lengths[match.piece] + 1e-6
-        assert match.tempo_ratio in TEMPO_RATIOS
         assert match.explained is None and match.also == ()
+    assert all(match.tempo_ratio in TEMPO_RATIOS for match in answer.matches[1:])
+    assert TEMPO_RATIOS[0] / 1.2 < answer.matches[0].tempo_ratio < 1.2 * TEMPO_RATIOS[-1]
 
 
 def test_the_answer_as_json(identifier, recording):
