@@ -58,6 +58,11 @@ class Match:
     also: tuple[str, ...] = ()
     title: str | None = None
 
+    @property
+    def passage(self) -> float | None:
+        """Seconds of it that the query covers; None where the vote does not tell."""
+        return None if self.start is None or self.end is None else self.end - self.start
+
     def to_dict(self) -> dict[str, Any]:
         """Return the match as JSON-ready names and values."""
         return asdict(self)

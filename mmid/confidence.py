@@ -66,6 +66,37 @@ PENALTY = 1.0
 """On the squares of the weights: keeps them finite where right and wrong do not overlap."""
 
 
+LEAST_NOTES, LEAST_PASSAGE = 2.0, 1.0
+"""Seconds of transcribed notes, and of the piece, that an answer must rest on."""
+
+UNPROVEN = 0.05
+"""Confidence at most of an answer that rests on less: it is not found, whatever the threshold."""
+
+
+def is_proven(sounding: float, votes: float, passage: float | None) -> bool:
+    """Tell whether an answer rests on enough for its confidence to mean anything.
+
+    The regression knows clips of three seconds and more: a beep of half a second may lie wholly
+    within a held note, and is explained by it better than music ever is.
+
+    Parameters
+    ----------
+    sounding : float
+        Seconds of the query in which notes were transcribed.
+    votes : float
+        The answer's share of the votes cast.
+    passage : float or None
+        Seconds of the piece that the query covers; None where the vote does not tell.
+
+    Examples
+    --------
+    >>> is_proven(3.0, 0.4, 2.8), is_proven(0.4, 0.4, 2.8), is_proven(3.0, 0.0, 2.8)
+    (True, False, False)
+    """
+    long_enough = passage is None or passage >= LEAST_PASSAGE
+    return sounding >= LEAST_NOTES and votes > 0 and long_enough
+
+
 def confidence(evidence: Evidence, calibration: Sequence[float] = CALIBRATION) -> float:
     """Return the probability that a match is right.
 

@@ -21,7 +21,7 @@ from mmid.confidence import Evidence, fit_confidence
 from mmid.errors import MmidError
 from mmid.features import frame_count, piano_roll
 from mmid.identify import Identifier
-from mmid.lookup import NEIGHBOURS
+from mmid.lookup import FEW_KEYS, NEIGHBOURS
 from mmid.params import DEFAULT
 from mmid.retrieval import SAME_ROLL
 from mmid.sources import Source
@@ -225,11 +225,14 @@ class _Trial:
     def _ask_mmid(self, source: Source, first: int, size: int, right: frozenset[int]) -> ClipResult:
         identifier, params = self.identifier, self.identifier.params
         names = {identifier.names[i] for i in right}
-        asked = identifier.ask(source.clip(first, size, params), NEIGHBOURS if self.absent else 0)
+        clip, spare = source.clip(first, size, params), NEIGHBOURS if self.absent else 0
+        asked = identifier.ask(clip, spare)
         result = _judge(
             source, first / params.sample_rate, identifier.decide(asked), names, identifier
         )
         if self.absent:
+            if len(identifier.lookup.keys) > FEW_KEYS:  # what is there would choose the keys
+                asked = identifier.ask(clip, spare, right)
             other = identifier.decide(asked, without=right)
             result = replace(
                 result,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -13,14 +13,22 @@ from mmid.align import Alignment, Gains, align, explained, note_gains
 from mmid.answer import Identification, Match
 from mmid.checkpoint import Checkpoint
 from mmid.choices import Kind, Reason, Search, Vote
-from mmid.confidence import CALIBRATION, VOTES_ALONE, Evidence, confidence
+from mmid.confidence import (
+    CALIBRATION,
+    LEAST_NOTES,
+    UNPROVEN,
+    VOTES_ALONE,
+    Evidence,
+    confidence,
+    is_proven,
+)
 from mmid.console import stage
 from mmid.library import group_duplicates
-from mmid.lookup import TEMPO_RATIOS, Asked, Lookup
+from mmid.lookup import FEW_KEYS, TEMPO_RATIOS, Asked, Lookup
 from mmid.params import FeatureParams
-from mmid.query import Query, open_query
+from mmid.query import Query, open_query, sounding_seconds
 from mmid.store import Library
-from mmid.vote import Candidate
+from mmid.vote import Candidate, straightened
 
 CLOSELY = 12
 """Best places that are compared again on finer frames, where the first ones were coarse."""
@@ -41,6 +49,9 @@ MIN_CONFIDENCE = 0.5
 
 PROBABLE = 0.2
 """Confidence from which an answer that is not confident is worth naming."""
+
+HARDLY = 0.25
+"""Where notes sound for less of a query than this, it hardly has any."""
 
 TOP = 5
 
@@ -178,9 +189,31 @@ class Identifier:
         """
         return self.decide(self.ask(query), name)
 
-    def ask(self, query: Query, spare: int = 0) -> Asked:
-        """Look music up, as `Lookup.find` does."""
-        return self.lookup.find(self.lookup.embed(query), spare)
+    def ask(self, query: Query, spare: int = 0, without: frozenset[int] = frozenset()) -> Asked:
+        """Look music up, as `Lookup.find` does; of many keys, those in which something fits.
+
+        So an answer rests on as much as if its key had been known.
+
+        Parameters
+        ----------
+        query : Query
+        spare : int
+            How many more neighbours to find of each snippet, for `decide` to leave some out.
+        without : frozenset of int
+            Positions of items that do not count where keys are chosen.
+        """
+        embedded = self.lookup.embed(query)
+        asked = self.lookup.find(embedded, spare)
+        if len(embedded.keys) <= FEW_KEYS:
+            return asked
+        keys = self._likely_keys(asked, without)
+        return self.lookup.find(self.lookup.embed(asked.query, keys), spare)
+
+    def _likely_keys(self, asked: Asked, without: frozenset[int]) -> tuple[int, ...]:
+        """Return the first key, and of the others that of the best place."""
+        ranked = self._rank(self.lookup.candidates(asked, without), asked)
+        keys = (self.lookup.keys[0], *(place.candidate.transpose for place in ranked))
+        return tuple(dict.fromkeys(keys))[:FEW_KEYS]
 
     @stage("compare and align")
     def decide(
@@ -197,8 +230,9 @@ class Identifier:
             Positions of items to act as if they were not in the index.
         """
         ranked = self._rank(self.lookup.candidates(asked, without), asked)
-        matches = self._matches(ranked, asked)
-        reason, query = self._reason(matches, asked.query), asked.query
+        query, sounding = asked.query, sounding_seconds(asked.query, self.params.frame_rate)
+        matches = tuple(_capped(match, sounding) for match in self._matches(ranked, asked))
+        reason = self._reason(matches, sounding, query.seconds)
         return Identification(
             name,
             query.seconds,
@@ -209,13 +243,16 @@ class Identifier:
             keys=tuple(self.lookup.keys),
         )
 
-    def _reason(self, matches: Sequence[Match], query: Query) -> Reason | None:
+    def _reason(self, matches: Sequence[Match], sounding: float, seconds: float) -> Reason | None:
         """Return why nothing is found, if so."""
-        if matches and matches[0].confidence >= self.min_confidence:
+        first = matches[0] if matches else None
+        proven = first is not None and is_proven(sounding, first.votes, first.passage)
+        if first is not None and proven and first.confidence >= self.min_confidence:
             return None
-        if not matches or matches[0].confidence < PROBABLE:
-            return "nothing_fits"
-        return "not_confident"
+        if sounding < LEAST_NOTES:
+            return "no_notes" if sounding < HARDLY * seconds else "too_short"
+        probable = first is not None and first.confidence >= PROBABLE
+        return "not_confident" if probable else "nothing_fits"
 
     def trace(self, asked: Asked, match: Match) -> Trace:
         """Tell how `decide`, with nothing left out, came to a match.
@@ -229,13 +266,14 @@ class Identifier:
         """
         entries = self._index.entries
         places = [c for c in self.lookup.candidates(asked) if entries[c.piece].name == match.piece]
-        [best] = self._rank(places, asked)
+        best = self._rank(places, asked)[0]
         notes = self._index.notes(best.candidate.piece)
         path = self._align(best.candidate, asked)
-        return Trace(best.candidate, path, notes, entries[best.candidate.piece].seconds)
+        candidate = best.candidate if path else straightened(asked.hits, best.candidate)
+        return Trace(candidate, path, notes, entries[candidate.piece].seconds)
 
     def _rank(self, candidates: Sequence[Candidate], asked: Asked) -> list[Ranked]:
-        """Compare candidates with the notes heard, and keep the best place in each piece.
+        """Compare candidates with the notes heard; keep each piece's best place in each key.
 
         Of excerpts the one explained best counts: others may lie where repeats were left out.
         """
@@ -248,9 +286,9 @@ class Identifier:
         ranked = [Ranked(c, share) for c, share in zip(candidates, shares, strict=True)]
         if len(gains) == 1 and gains[0].step > 1 and log_odds is not None:
             ranked = self._compare_closely(ranked, note_gains(log_odds))
-        best: dict[int, Ranked] = {}
+        best: dict[tuple[int, int], Ranked] = {}
         for place in sorted(ranked, key=lambda r: -r.support):
-            best.setdefault(place.candidate.piece, place)
+            best.setdefault((place.candidate.piece, place.candidate.transpose), place)
         return list(best.values())
 
     def _compare_closely(self, ranked: Sequence[Ranked], gains: Gains) -> list[Ranked]:
@@ -260,15 +298,29 @@ class Identifier:
         return [*map(Ranked, places, shares.tolist()), *ordered[CLOSELY:]]
 
     def _matches(self, ranked: Sequence[Ranked], asked: Asked) -> tuple[Match, ...]:
-        groups = self._same_music(ranked)
-        matches = []
-        supports = [group[0].support for group in groups]
-        for place, group in enumerate(groups[: self._top]):
-            others = supports[:place] + supports[place + 1 :]
-            rival, crowd = (others or [0.0])[0], others[CROWD]
-            rivals = rival, sum(crowd) / len(crowd) if crowd else rival
-            matches.append(self._match(group, rivals, asked, place == 0))
-        return tuple(matches)
+        best: dict[int, Ranked] = {}
+        for place in ranked:
+            best.setdefault(place.candidate.piece, place)
+        groups = self._same_music(list(best.values()))
+        return tuple(
+            self._match(group, self._rivals(group, groups, ranked), asked, rank == 0)
+            for rank, group in enumerate(groups[: self._top])
+        )
+
+    def _rivals(
+        self, group: Sequence[Ranked], groups: Sequence[Sequence[Ranked]], ranked: Sequence[Ranked]
+    ) -> tuple[float, float]:
+        """Return the support of the best other music in any key, and of the crowd in this one."""
+        others = [other for other in groups if other is not group]
+        rival = others[0][0].support if others else 0.0
+        owner = {r.candidate.piece: number for number, other in enumerate(others) for r in other}
+        supports: dict[int, float] = {}
+        for place in ranked:
+            candidate = place.candidate
+            if candidate.piece in owner and candidate.transpose == group[0].candidate.transpose:
+                supports.setdefault(owner[candidate.piece], place.support)
+        crowd = list(supports.values())[CROWD]
+        return rival, sum(crowd) / len(crowd) if crowd else rival
 
     def _same_music(self, ranked: Sequence[Ranked]) -> list[list[Ranked]]:
         """Group files of the same music among the best candidates, the best of each first."""
@@ -311,11 +363,13 @@ class Identifier:
         self, candidate: Candidate, asked: Asked, exactly: bool
     ) -> tuple[float | None, float | None, float]:
         """Return start and end in the piece, seconds, where they are known, and the tempo."""
-        if candidate.start is None:
-            return None, None, candidate.tempo_ratio
         path = self._align(candidate, asked) if exactly else None
         if path:
             return path.start, path.end, path.tempo_ratio
+        if exactly:
+            candidate = straightened(asked.hits, candidate)
+        if candidate.start is None:
+            return None, None, candidate.tempo_ratio
         start = candidate.start / self.params.frame_rate
         return start, start + asked.query.seconds * candidate.tempo_ratio, candidate.tempo_ratio
 
@@ -332,3 +386,10 @@ class Identifier:
         if not compared:
             return confidence(evidence, VOTES_ALONE)
         return confidence(evidence, self._model.facts.get("confidence", CALIBRATION))
+
+
+def _capped(match: Match, sounding: float) -> Match:
+    """Return a match with as much confidence as what it rests on allows."""
+    if is_proven(sounding, match.votes, match.passage):
+        return match
+    return replace(match, confidence=min(match.confidence, UNPROVEN))

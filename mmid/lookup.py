@@ -31,6 +31,9 @@ FAR_OFF = max(TUNINGS)
 KEYS = tuple(sorted(range(-6, 7), key=abs))
 """Transpositions tried when asked to, semitones."""
 
+FEW_KEYS = 2
+"""Of more keys, those that are worth it are chosen first, and then looked up in full."""
+
 NEIGHBOURS = 25
 """Nearest snippets that vote, for each snippet of the query (Dorfer et al. 2017)."""
 
@@ -127,13 +130,14 @@ class Lookup:
         self._params = model.encoders.config.features
 
     @stage("embed a query")
-    def embed(self, query: Query) -> Embeddings:
-        """Embed music at every tempo and in every key."""
+    def embed(self, query: Query, keys: Sequence[int] | None = None) -> Embeddings:
+        """Embed music at every tempo, and in these keys, by default in all that are tried."""
         heard = query.listened(self._model.encoders)
         shortest = min(1.0, self._params.snippet_seconds / heard.seconds)
         ratios = tuple(ratio for ratio in self._tempo_ratios if ratio >= shortest)
-        keys = self._keys_of(heard)
-        effort, most = (MANY_KEYS, IN_EACH_KEY) if len(keys) > 2 else (ONE_KEY, LOOKED_UP)
+        keys = self._keys_of(heard) if keys is None else keys
+        many = len(keys) > FEW_KEYS
+        effort, most = (MANY_KEYS, IN_EACH_KEY) if many else (ONE_KEY, LOOKED_UP)
         each = [embed_query(heard, self._model, ratio, effort, keys) for ratio in ratios]
         share = min(1.0, most / max(1, sum(len(frames) for _, frames in each)))
         return Embeddings(heard, ratios, keys, tuple(_thinned(*made, share) for made in each))
@@ -193,11 +197,26 @@ class Lookup:
         return (key, key - (1 if query.tuning > 0 else -1))
 
     def candidates(self, asked: Asked, without: frozenset[int] = frozenset()) -> list[Candidate]:
-        """Choose the places that are compared, by the votes of snippets and of note triples."""
+        """Choose the places that are compared, by the votes of snippets and of note triples.
+
+        Few keys have as many places each; many share them.
+        """
         hits = [nearest(hypothesis, NEIGHBOURS, without) for hypothesis in asked.hits]
-        elected = elect(hits, self._vote, asked.places, EACH)
+        keys = dict.fromkeys(hypothesis.transpose for hypothesis in hits)
+        apart = [[h for h in hits if h.transpose == key] for key in keys]
+        electing = apart if len(keys) <= FEW_KEYS else [hits]
+        parts = None if self._index.kind == "midi" else self._length
+        elected = [
+            candidate
+            for part in electing
+            for candidate in elect(part, self._vote, asked.places, EACH, parts)
+        ]
         frames = int(asked.query.seconds * self._params.frame_rate)
-        return [c for c in joined(elected, asked.found, frames) if c.piece not in without]
+        return [c for c in joined(elected, asked.found, frames, hits) if c.piece not in without]
+
+    def _length(self, piece: int) -> float:
+        """Return the length of an item of the index, frames."""
+        return self._index.entries[piece].seconds * self._params.frame_rate
 
 
 def _thinned(

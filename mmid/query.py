@@ -312,6 +312,16 @@ def _moved(notes: np.ndarray, seconds: float, stretch: float = 1.0) -> np.ndarra
     return moved
 
 
+def sounding_seconds(query: Query, frame_rate: float) -> float:
+    """Return for how long a note is likelier to sound than not, or anything where none is known."""
+    if isinstance(query, Sound):
+        sounding = query.spectrogram.amax(0) > QUIET
+    else:
+        assert query.log_odds is not None
+        sounding = query.log_odds[0].amax(0) > 0
+    return int(sounding.sum()) / frame_rate
+
+
 def as_query(item: Piece | Recording, params: FeatureParams) -> Query:
     """Return what a file of a library holds as something to embed."""
     if isinstance(item, Piece):

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from mmid.choices import Vote
+
+Frames = Callable[[int], float]
+"""Gives the length of a piece, frames."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,28 +94,50 @@ DRIFT = 0.05
 """How far the tempo may wander from its hypothesis, as a share of the query's length."""
 
 
-def consistent(hits: Hits, top: int) -> list[Candidate]:
+def consistent(hits: Hits, top: int, length_of: Frames | None = None) -> list[Candidate]:
     """Count the query snippets that agree on where in a piece the query begins.
 
     A hit says the query begins at ``place - query_frame * tempo_ratio`` of its piece. The starts
     fall in bins, on two grids half a bin apart; a query snippet votes once a bin, with its nearest
     hit there.
 
+    Parameters
+    ----------
+    hits : Hits
+    top : int
+        Candidates to return.
+    length_of : callable, optional
+        Given where pieces may be parts of what the query holds: shares are then of the votes of
+        snippets that fall within the piece, or the tempo that squeezes all of them into it wins.
+
     References
     ----------
     .. [1] A. Wang, "An industrial-strength audio search algorithm", ISMIR 2003.
     """
     query = hits.query_frame * hits.tempo_ratio
-    width = BIN_FRAMES + DRIFT * (query.max(initial=0) - query.min(initial=0))
+    width = _width(query)
     starts = hits.place - query[:, None]
     weight = _weights(hits.similarity)
     best: dict[int, Candidate] = {}
     for shift in (0.0, 0.5):
         bins = np.floor(starts / width + shift).astype(np.int64)
         for piece, share, start in _fullest_bins(hits.piece, bins, starts, weight, top):
+            if length_of is not None:
+                share *= (len(query) + DOUBT) / (_within(query + start, length_of(piece)) + DOUBT)
             if piece not in best or share > best[piece].share:
                 best[piece] = Candidate(piece, share, hits.tempo_ratio, start)
     return sorted(best.values(), key=lambda c: -c.share)[:top]
+
+
+def _width(query: np.ndarray) -> float:
+    """Return the width of bins for snippets at these frames of the query, at the piece's tempo."""
+    return float(BIN_FRAMES + DRIFT * (query.max(initial=0) - query.min(initial=0)))
+
+
+def _within(places: np.ndarray, length: float) -> int:
+    """Count the snippets that begin within a piece, give or take half a bin."""
+    reach = BIN_FRAMES / 2
+    return int(((places >= -reach) & (places <= length + reach)).sum())
 
 
 SHARPNESS = 4.0
@@ -171,7 +196,9 @@ def nearest(hits: Hits, count: int, without: frozenset[int] = frozenset()) -> Hi
     return replace(hits, piece=piece, place=place, similarity=similarity)
 
 
-def elect(hits: Sequence[Hits], how: Vote, top: int, each: int = 1) -> list[Candidate]:
+def elect(
+    hits: Sequence[Hits], how: Vote, top: int, each: int = 1, length_of: Frames | None = None
+) -> list[Candidate]:
     """Take each piece's best hypotheses.
 
     Parameters
@@ -181,14 +208,19 @@ def elect(hits: Sequence[Hits], how: Vote, top: int, each: int = 1) -> list[Cand
     how : {"consistent", "majority"}
     top, each : int
         Candidates to return, and how many of one piece at most.
+    length_of : callable, optional
+        As for `consistent`.
 
     Returns
     -------
     list of Candidate
         Highest share first.
     """
-    count = consistent if how == "consistent" else majority
-    found = [replace(c, transpose=h.transpose) for h in hits for c in count(h, top)]
+
+    def count(one: Hits) -> list[Candidate]:
+        return consistent(one, top, length_of) if how == "consistent" else majority(one, top)
+
+    found = [replace(c, transpose=h.transpose) for h in hits for c in count(h)]
     seen: Counter[int] = Counter()
     elected: list[Candidate] = []
     for candidate in sorted(found, key=lambda c: -c.share):
@@ -203,7 +235,7 @@ SAME_TEMPO = 0.25
 
 
 def joined(
-    elected: Sequence[Candidate], found: Sequence[Candidate], frames: int
+    elected: Sequence[Candidate], found: Sequence[Candidate], frames: int, hits: Sequence[Hits] = ()
 ) -> list[Candidate]:
     """Put the candidates of two voters together, each with what the other says of its place.
 
@@ -213,6 +245,9 @@ def joined(
         Those of snippets, and those of note triples.
     frames : int
         Length of the query.
+    hits : sequence of Hits
+        What snippets were elected from. In a piece only the fullest bins are: their votes for
+        another place of it, which triples found, are counted here.
     """
     share, triples = np.zeros(len(found)), np.zeros(len(elected))
     for i, one in enumerate(elected):
@@ -220,6 +255,9 @@ def joined(
             if _agree(one, other, frames):
                 triples[i] = max(triples[i], other.triples)
                 share[j] = max(share[j], one.share)
+    for number, place in enumerate(found):
+        if not share[number]:
+            share[number] = max((_share_at(one, place, frames) for one in hits), default=0.0)
     return [
         *(replace(c, triples=float(t)) for c, t in zip(elected, triples, strict=True)),
         *(replace(c, share=float(s)) for c, s in zip(found, share, strict=True)),
@@ -233,5 +271,78 @@ def _agree(one: Candidate, other: Candidate, frames: int) -> bool:
     if one.start is None or other.start is None:
         return False
     apart = one.start - other.start + frames / 2 * (one.tempo_ratio - other.tempo_ratio)
-    octaves = math.log2(one.tempo_ratio / other.tempo_ratio)
-    return abs(apart) <= BIN_FRAMES + DRIFT * frames and abs(octaves) <= SAME_TEMPO
+    return abs(apart) <= BIN_FRAMES + DRIFT * frames and _same_tempo(one, other)
+
+
+def _same_tempo(one: Candidate | Hits, other: Candidate) -> bool:
+    return abs(math.log2(one.tempo_ratio / other.tempo_ratio)) <= SAME_TEMPO
+
+
+def _share_at(hits: Hits, candidate: Candidate, frames: int) -> float:
+    """Return the share of the votes for a place of a hypothesis that agrees with it."""
+    if hits.transpose != candidate.transpose or not _same_tempo(hits, candidate):
+        return 0.0
+    assert candidate.start is not None
+    start = candidate.start + frames / 2 * (candidate.tempo_ratio - hits.tempo_ratio)
+    near = _near(hits, candidate.piece, start)
+    votes = (_weights(hits.similarity) * near).max(1, initial=0.0).sum()
+    return float(votes / (len(near) + DOUBT))
+
+
+def _near(hits: Hits, piece: int, start: float) -> np.ndarray:
+    """Tell which hits say that the query begins about there."""
+    query = hits.query_frame * hits.tempo_ratio
+    apart = np.abs(hits.place - query[:, None] - start)
+    return np.asarray((hits.piece == piece) & (apart <= _width(query) / 2))
+
+
+FIRM = 4.0
+"""Frames off the line from which on a hit counts less."""
+
+LEAST_SNIPPETS, LEAST_WEIGHT, ROUNDS = 8, 1e-3, 5
+"""Snippets that tell a line, and what each weighs, at least; how often all are weighed again."""
+
+
+def straightened(hits: Sequence[Hits], candidate: Candidate) -> Candidate:
+    """Tell a candidate's tempo and start more finely than in the steps that were tried.
+
+    Parameters
+    ----------
+    hits : sequence of Hits
+        What it was elected from.
+    candidate : Candidate
+
+    Returns
+    -------
+    Candidate
+        Along the line through its hits; as it was where too few or too scattered hits tell one.
+
+    References
+    ----------
+    .. [1] P. Holland, R. Welsch, "Robust regression using iteratively reweighted least squares",
+       Communications in Statistics 6 (1977).
+    """
+    if candidate.start is None:
+        return candidate
+    tried = candidate.tempo_ratio, candidate.transpose
+    [own] = [h for h in hits if (h.tempo_ratio, h.transpose) == tried]
+    near = _near(own, candidate.piece, candidate.start)
+    rows = np.flatnonzero(near.any(1))
+    if len(rows) < LEAST_SNIPPETS:
+        return candidate
+    best = np.where(near, own.similarity, -np.inf)[rows].argmax(1)
+    query, place = own.query_frame[rows], own.place[rows, best]
+    weight = np.maximum(_weights(own.similarity)[rows, best], LEAST_WEIGHT)
+    slope, start = _line(query, place, weight)
+    if not abs(math.log2(max(slope, 1e-6) / candidate.tempo_ratio)) <= SAME_TEMPO:
+        return candidate
+    return replace(candidate, tempo_ratio=slope, start=start)
+
+
+def _line(x: np.ndarray, y: np.ndarray, weight: np.ndarray) -> tuple[float, float]:
+    """Return slope and intercept of the line through most points."""
+    firm = weight
+    for _ in range(ROUNDS):
+        slope, start = np.polyfit(x, y, 1, w=np.sqrt(firm))
+        firm = weight / np.maximum(1, np.abs(y - start - slope * x) / FIRM)
+    return float(slope), float(start)

@@ -7,7 +7,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mmid.confidence import VOTES_ALONE, Evidence, confidence, fit_confidence
+from mmid.confidence import (
+    LEAST_NOTES,
+    LEAST_PASSAGE,
+    VOTES_ALONE,
+    Evidence,
+    confidence,
+    fit_confidence,
+    is_proven,
+)
 
 MIDDLE = Evidence(0.3, 0.4, 0.2, 0.3, 10.0, 10_000)
 
@@ -100,3 +108,17 @@ def test_a_figure_that_never_changes_does_not_hurt():
     assert np.all(np.isfinite(fitted))
     sure = [confidence(answer, fitted) > 0.5 for answer in answers]
     assert np.mean(np.equal(sure, right)) > 0.95
+
+
+@pytest.mark.parametrize(
+    ("sounding", "votes", "passage", "proven"),
+    [
+        (LEAST_NOTES, 0.01, LEAST_PASSAGE, True),
+        (LEAST_NOTES, 0.01, None, True),
+        (LEAST_NOTES - 0.1, 0.9, 9.0, False),
+        (9.0, 0.0, 9.0, False),
+        (9.0, 0.9, LEAST_PASSAGE - 0.1, False),
+    ],
+)
+def test_an_answer_must_rest_on_something(sounding, votes, passage, proven):
+    assert is_proven(sounding, votes, passage) is proven

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from mmid.answer import Identification, Match
+from mmid.answer import Identification, Match, advice
 from mmid.batch import answer_files
 from mmid.build import build_index
+from mmid.confidence import UNPROVEN
 from mmid.errors import AudioError, LibraryIndexError, MmidError
 from mmid.features import spectrogram
 from mmid.identify import Identifier
@@ -49,8 +50,9 @@ def test_an_answer_has_matches_best_first(identifier, recording, pieces):
         assert match.start is not None and match.end is not None
         assert 0 <= match.start <= lengths[match.piece] + 1e-6
         assert match.end <= lengths[match.piece] + 1e-6
-        assert match.tempo_ratio in TEMPO_RATIOS
         assert match.explained is None and match.also == ()
+    assert all(match.tempo_ratio in TEMPO_RATIOS for match in answer.matches[1:])
+    assert TEMPO_RATIOS[0] / 1.2 < answer.matches[0].tempo_ratio < 1.2 * TEMPO_RATIOS[-1]
 
 
 def test_the_answer_as_json(identifier, recording):
@@ -160,6 +162,42 @@ def test_recordings_and_scores_are_asked_alike(identifier, recording, midi_folde
     assert "no music in the span asked for" in (late[0].error or "")
 
 
+# ---- why nothing is found
+
+
+@pytest.mark.parametrize("seconds", [0.3, 1.0, 1.9])
+def test_what_is_too_short_is_not_found_however_well_it_fits(identifier, pieces, seconds):
+    """A note or two of a piece fit it, and every other that holds them."""
+    identifier.min_confidence = 0.0
+    answer = identifier.identify(played(pieces[2], 5.0, seconds))
+    assert not answer.matched and answer.reason in ("too_short", "no_notes")
+    assert all(match.confidence <= UNPROVEN for match in answer.matches)
+
+
+def test_silence_has_no_notes_and_noise_among_tones_hardly_any(identifier):
+    assert identifier.identify(Sound(torch.zeros(DEFAULT.bands, 200))).reason == "no_notes"
+    bands = torch.zeros(DEFAULT.bands, 300)
+    bands[40, 100:130] = 0.9
+    assert identifier.identify(Sound(bands)).reason == "no_notes"
+
+
+def test_what_is_found_needs_no_reason(identifier, pieces):
+    answer = identifier.identify(played(pieces[2], 5.0, 8.0))
+    assert answer.matched and answer.reason is None and answer.keys == (0,)
+
+
+def test_what_fits_but_not_surely_is_named(identifier, pieces):
+    identifier.min_confidence = 1.0
+    answer = identifier.identify(played(pieces[2], 5.0, 8.0))
+    assert not answer.matched and answer.reason == "not_confident"
+    assert pieces[2].name in advice(answer)
+
+
+def test_music_of_another_library_fits_nothing(identifier, draw_notes):
+    answer = identifier.identify(Score(draw_notes(99), 20.0).span(5.0, 8.0))
+    assert not answer.matched and answer.reason == "nothing_fits"
+
+
 # ---- notes compared
 
 
@@ -206,6 +244,24 @@ def test_another_key_is_found_when_asked_for(identifier, opened, pieces, semiton
     best = answer.matches[0]
     assert (best.piece, best.transpose) == (pieces[2].name, semitones) and best.confidence > 0.4
     assert best.start == pytest.approx(5, abs=0.1) and best.explained > 0.8
+
+
+@pytest.mark.parametrize("semitones", [0, -4])
+def test_to_try_all_keys_leaves_as_much_confidence_as_to_know_the_key(opened, pieces, semitones):
+    query = played(pieces[2], 5.0, 8.0, 1.0, semitones)
+    known = opened(pieces, keys=(semitones,)).identify(query).matches[0]
+    tried = opened(pieces, keys=KEYS).identify(query).matches[0]
+    assert (tried.piece, tried.transpose) == (known.piece, semitones)
+    assert tried.votes == known.votes and tried.explained == known.explained
+    assert tried.confidence > known.confidence - 0.02
+
+
+def test_items_left_out_choose_no_keys(opened, pieces):
+    identifier = opened(pieces, keys=KEYS, tempo_ratios=(1.0,))
+    query = played(pieces[2], 5.0, 8.0, 1.0, 3)
+    chosen = {hits.transpose for hits in identifier.ask(query).hits}
+    others = {hits.transpose for hits in identifier.ask(query, NEIGHBOURS, frozenset({2})).hits}
+    assert chosen == {0, 3} and 0 in others and len(others) == 2
 
 
 def test_files_of_the_same_music_are_one_match(midi_folder, opened, draw_notes):

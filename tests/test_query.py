@@ -19,7 +19,7 @@ from mmid.errors import AudioError, MidiError, MmidError
 from mmid.features import piano_roll, spectrogram
 from mmid.identify import Identifier
 from mmid.index import LibraryIndex
-from mmid.library import Recording, read_library
+from mmid.library import Piece, Recording, read_library
 from mmid.midi import write_midi
 from mmid.params import DEFAULT
 from mmid.pretrained import load_model
@@ -407,6 +407,42 @@ def test_scores_find_scores_and_recordings_find_recordings(tunes, recordings, op
         sound = Sound(spectrogram(heard))
         place = {"start": 5 / TEMPO, "end": 15 / TEMPO}
         check(sounds, sound, recording.name, **place, ratio=1.25 / TEMPO)
+
+
+def hastened(tune: Piece, ratio: float) -> np.ndarray:
+    notes = tune.midi.notes.copy()
+    for side in ("onset", "offset"):
+        notes[side] /= ratio
+    return notes
+
+
+def check_both_ways(sounds, tunes, opened, ratio: float) -> None:
+    """Find scores by parts of recordings, and those parts by the whole scores; at one tempo."""
+    bands = [spectrogram(torch.from_numpy(sound[5 * 22_050 : 20 * 22_050])) for sound in sounds]
+    parts = [
+        Recording(tune.name, tune.path, tune.digest, one.numpy())
+        for tune, one in zip(tunes, bands, strict=True)
+    ]
+    scores, recordings = opened(tunes), opened(parts)
+    for tune, one in zip(tunes, bands, strict=True):
+        by_sound = scores.identify(Sound(one)).matches[0]
+        by_score = recordings.identify(as_query(tune, DEFAULT)).matches[0]
+        for match in (by_sound, by_score):
+            assert match.piece == tune.name
+            assert match.tempo_ratio == pytest.approx(ratio, rel=0.05)
+        assert by_score.end - by_score.start > 10, "most of it, at its own or a repeat's place"
+
+
+@needs_fluidsynth
+def test_parts_of_recordings_are_found_at_their_tempo_both_ways(tunes, opened):
+    with Synthesizer(SOUNDFONT, DEFAULT.sample_rate) as synthesizer:
+        sounds = [synthesizer.render(hastened(tune, 1.15)) for tune in tunes[:4]]
+    check_both_ways(sounds, tunes[:4], opened, 1.15)
+
+
+@pytest.mark.parametrize("ratio", [0.87, 1.15])
+def test_parts_of_plain_tones_are_found_at_their_tempo_both_ways(tunes, opened, play, ratio):
+    check_both_ways([play(hastened(t, ratio)) for t in tunes[:2]], tunes[:2], opened, ratio)
 
 
 @needs_fluidsynth

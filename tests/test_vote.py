@@ -7,7 +7,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mmid.vote import BIN_FRAMES, DOUBT, Hits, consistent, elect, majority, nearest
+from mmid.vote import (
+    BIN_FRAMES,
+    DOUBT,
+    Candidate,
+    Hits,
+    consistent,
+    elect,
+    joined,
+    majority,
+    nearest,
+    straightened,
+)
 
 K = 6
 
@@ -169,3 +180,68 @@ def test_each_piece_may_have_several_places():
     }
     assert len(elect([*spread, transposed], "consistent", 3, each=3)) == 3
     assert [c.piece for c in elect(spread, "consistent", 10)] == [1, 2], "one by default"
+
+
+# ---- parts of what is queried, and places between the tempi that were tried
+
+
+def part_of(query: int, first: int, last: int, ratio: float, tried: float, seed: int = 3) -> Hits:
+    """Make hits of a query of which only the snippets from first to last lie in piece 1."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for number in range(query):
+        right = 4 * (number - first) * ratio
+        there = first <= number < last
+        rows.append([(1, right if there else float(rng.integers(0, 300)))])
+    return replace(hits(rows), tempo_ratio=tried)
+
+
+def test_a_part_is_found_at_its_own_tempo_not_at_one_that_squeezes_the_whole_into_it():
+    """Of 60 snippets 25 lie in the piece, 100 frames long; at a quarter all 60 would."""
+    whole = [(1, 4 * number * 0.4) for number in range(60)]
+    squeezed = hits([[(1, place + (number % 2) * 15)] for number, (_, place) in enumerate(whole)])
+    squeezed = replace(squeezed, tempo_ratio=0.4)
+    true = part_of(60, 20, 45, 1.0, 1.0)
+    blind = elect([squeezed, true], "consistent", 1)[0]
+    fair = elect([squeezed, true], "consistent", 1, length_of=lambda _: 100.0)[0]
+    assert blind.tempo_ratio == 0.4 and fair.tempo_ratio == 1.0
+    assert fair.start == pytest.approx(-80, abs=BIN_FRAMES) and 0.5 < fair.share <= 1
+
+
+def test_where_all_falls_within_the_piece_its_length_changes_nothing():
+    found = scattered_against_aligned()
+    assert consistent(found, 5, lambda _: 1e6) == [
+        replace(c, share=pytest.approx(c.share)) for c in consistent(found, 5)
+    ]
+
+
+@pytest.mark.parametrize("ratio", [0.95, 1.0, 1.06])
+def test_a_tempo_between_those_tried_is_read_off_the_hits(ratio):
+    rows = [[(2, 500 + round(4 * n * ratio)), (3, 37 * n % 900)] for n in range(60)]
+    [best] = consistent(hits(rows), 1)
+    fine = straightened([hits(rows)], best)
+    assert best.tempo_ratio == 1.0 and fine.tempo_ratio == pytest.approx(ratio, abs=0.005)
+    assert fine.start == pytest.approx(500, abs=2) and fine.share == best.share
+
+
+def test_hits_that_tell_no_line_leave_the_tempo_that_was_tried():
+    few = hits([[(2, 4 * n)] for n in range(4)])
+    back = hits([[(2, 10 - (n % 2))] for n in range(10)])
+    for made in (few, back):
+        [best] = consistent(made, 1)
+        assert straightened([made], best) == best
+    untold = majority(few, 1)[0]
+    assert straightened([few], untold) == untold
+
+
+def test_votes_for_a_place_that_triples_found_are_counted_there():
+    """Most snippets vote for one place of a piece; for another, which triples found, eight do."""
+    rows = [[(1, 4 * n), *([(1, 5_000 + 4 * n)] if n < 8 else [(2, 9)])] for n in range(20)]
+    made = hits(rows)
+    elected = elect([made], "consistent", 5)
+    there = Candidate(1, 0.0, 1.05, 4_998.0, 0, 0.5)
+    elsewhere = replace(there, start=2_000.0)
+    other_key = replace(there, transpose=1)
+    shares = [c.share for c in joined(elected, [there, elsewhere, other_key], 100, [made])[-3:]]
+    assert shares == [pytest.approx(8 / (20 + DOUBT), abs=0.01), 0.0, 0.0]
+    assert joined(elected, [there], 100)[-1].share == 0.0, "not without the hits"
