@@ -27,9 +27,9 @@ from mmid.embed import embed_whole
 from mmid.encoders import pick_device
 from mmid.errors import AudioError, MidiError, MmidError, label
 from mmid.features import stream_spectrogram
+from mmid.formats import MIDI_SUFFIXES
 from mmid.identify import MIN_CONFIDENCE, TOP, Identifier
 from mmid.index import LibraryIndex
-from mmid.library import MIDI_SUFFIXES
 from mmid.lookup import KEYS
 from mmid.params import FeatureParams
 from mmid.query import Query, Sound, open_query
@@ -168,6 +168,7 @@ class Index:
         kind: LibraryKind = "auto",
         every: int | None = None,
         keep_missing: bool = False,
+        replace: bool = False,
         jobs: int | None = 1,
         progress: Callable[[str, int, int], None] = quiet,
     ) -> Index:
@@ -182,11 +183,15 @@ class Index:
         model, device
             As of `open`.
         kind : {"auto", "midi", "recordings"}
-            What to index; ``auto`` is MIDI files where there are any.
+            What to index; ``auto`` is what the index holds, of a new one MIDI files where there
+            are any.
         every : int, optional
             Keep every so many-th place, 4 frames apart; by default 2 of scores, 1 of recordings.
         keep_missing : bool
             Keep what the library does not hold any more.
+        replace : bool
+            Follow nothing but `library`, and drop the rest, whatever its kind; else it is added to
+            what the index follows.
         jobs : int or None
             Worker processes; None for all cores. A script that asks for more than one must do its
             work under ``if __name__ == "__main__":``, as workers import it.
@@ -201,7 +206,8 @@ class Index:
         Raises
         ------
         LibraryIndexError
-            If the folder holds something else, or another process writes the index.
+            If the folder holds something else, the index files of the other kind, or another
+            process writes it.
         MmidError
             If a folder of the library is missing, or no file in it can be read.
         """
@@ -214,6 +220,7 @@ class Index:
             kind,
             jobs=jobs,
             keep_missing=keep_missing,
+            replace=replace,
             every=every,
             progress=progress,
         )

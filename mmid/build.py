@@ -2,14 +2,16 @@
 
 Conventions: embedded items go to ``pending-*`` in the index folder first, a file every few seconds,
 so that a build that was stopped goes on from there; `mmid.writer` makes an index of them.
+`mmid.followed` says which folders, `mmid.update` what has to be done.
 """
 
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+import os
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -18,31 +20,43 @@ from typing import Any
 from mmid.checkpoint import Checkpoint
 from mmid.choices import Kind, LibraryKind
 from mmid.console import Tell, quiet, stage
-from mmid.embed import EVERY, Embed, embed_files, embed_item, embedded, file_stat
-from mmid.errors import LibraryIndexError
+from mmid.embed import EVERY, Embed, embed_item, embed_nothing, embedded
+from mmid.errors import LibraryIndexError, label
+from mmid.folders import item_name
+from mmid.followed import Followed, follow, known_manifest, refuse_missing
 from mmid.index import FORMAT
-from mmid.library import (
-    BadFile,
-    Piece,
-    Recording,
-    file_digest,
-    item_name,
-    library_root,
-    list_library,
-)
+from mmid.library import BadFile, Piece, Recording
 from mmid.pending import Embedded, Pending
-from mmid.pieces import Entry
+from mmid.pieces import Entry, LeftOut
 from mmid.store import Library, Place, Store, store_at
+from mmid.update import COUNTED, Plan, Update
 from mmid.workers import Engine, parallel
 from mmid.writer import Origin
 
 
 @dataclass(frozen=True)
 class BuildReport:
-    """What a build did.
+    """What a build did, or would do.
 
-    ``items`` and ``snippets`` count what the index holds now; the other counts are of files,
-    ``moved`` those known under another name, ``gone`` those no longer in the library.
+    Parameters
+    ----------
+    kind : {"midi", "recordings"}
+    items, snippets, seconds_of_music : int, int, float
+        What the index holds now. A dry run does not know the snippets of new files.
+    bad : tuple of BadFile
+        What is left out.
+    added, changed, moved, unchanged, gone : int
+        Files; ``moved`` counts those known under another name, ``gone`` those dropped.
+    kept : int
+        Files that are not there and whose pieces stay.
+    broken : tuple of BadFile
+        Of `bad`, what the index held before.
+    missing : tuple of Path
+        Folders it follows that are not there, or are empty.
+    skipped : dict of str to int
+        Other files of music, by their suffixes.
+    folders : dict of str to dict of str to int
+        The same counts, and that of files left out, of each folder.
     """
 
     kind: Kind
@@ -55,6 +69,11 @@ class BuildReport:
     moved: int = 0
     unchanged: int = 0
     gone: int = 0
+    kept: int = 0
+    broken: tuple[BadFile, ...] = ()
+    missing: tuple[Path, ...] = ()
+    skipped: dict[str, int] = field(default_factory=dict)
+    folders: dict[str, dict[str, int]] = field(default_factory=dict)
 
 
 def recipe_of(kind: Kind, every: int | None = None) -> dict[str, Any]:
@@ -69,6 +88,7 @@ def build_index(
     progress: Callable[[int], None] = lambda done: None,
     embed: Embed = embed_item,
     recipe: dict[str, Any] | None = None,
+    library: Followed | None = None,
 ) -> BuildReport:
     """Embed items that were read and write their index; nothing that was there is kept.
 
@@ -85,6 +105,8 @@ def build_index(
         Gives the vectors and places of an item, as `embed_item` does.
     recipe : dict, optional
         What tells this way of embedding from others; by default `recipe_of` its kind.
+    library : Followed, optional
+        Where the items come from, which the index then knows.
 
     Raises
     ------
@@ -106,23 +128,26 @@ def build_index(
             raise LibraryIndexError("MIDI files and recordings: build an index of each")
         entries = [item.entry for item in fresh]
         _refuse_nothing(entries, bad)
-        origin = _origin(fresh[0].kind, model, recipe or recipe_of(fresh[0].kind))
+        kind = fresh[0].kind
+        origin = _origin(kind, model, recipe or recipe_of(kind), library, bad)
         store.write(origin, [], entries, fresh.__getitem__)
-    return _report(origin.kind, entries, bad, added=len(fresh))
+    skipped = library.skipped if library else {}
+    return _report(kind, entries, bad, added=len(fresh), skipped=skipped)
 
 
 def _origin(
     kind: Kind,
     model: Checkpoint,
     recipe: dict[str, Any],
-    root: Path | None = None,
-    folders: Sequence[Path] = (),
+    library: Followed | None,
+    bad: Sequence[BadFile] = (),
 ) -> Origin:
-    features = model.encoders.config.features.to_dict()
-    places = tuple(str(folder.absolute()) for folder in folders)
-    return Origin(
-        kind, model.fingerprint, features, recipe, str(root.absolute()) if root else "", places
-    )
+    made = Origin(kind, model.fingerprint, model.encoders.config.features.to_dict(), recipe, "", ())
+    if library is None:
+        return made
+    root, folders = os.fspath(library.root), tuple(map(os.fspath, library.folders))
+    left_out = tuple(LeftOut(item_name(b.path, library.root), b.why) for b in bad)
+    return replace(made, root=root, folders=folders, left_out=left_out)
 
 
 def _refuse_nothing(entries: Sequence[Entry], bad: Sequence[BadFile]) -> None:
@@ -132,10 +157,10 @@ def _refuse_nothing(entries: Sequence[Entry], bad: Sequence[BadFile]) -> None:
 
 
 def _report(
-    kind: Kind, entries: Sequence[Entry], bad: Sequence[BadFile], **counts: int
+    kind: Kind, entries: Sequence[Entry], bad: Sequence[BadFile], **more: Any
 ) -> BuildReport:
     snippets, seconds = sum(e.count for e in entries), sum(e.seconds for e in entries)
-    return BuildReport(kind, len(entries), snippets, seconds, tuple(bad), **counts)
+    return BuildReport(kind, len(entries), snippets, seconds, tuple(bad), **more)
 
 
 @stage("bring the index up to date")
@@ -149,23 +174,27 @@ def update_index(
     keep_missing: bool = False,
     anew: bool = False,
     every: int | None = None,
+    replace: bool = False,
+    dry_run: bool = False,
     engine: Engine = parallel,
     progress: Tell = quiet,
 ) -> BuildReport:
-    """Bring an index up to its library; the first time, build it.
+    """Bring an index up to the folders it follows and those named now; the first time, build it.
 
     A file is known by its name, size and time of change, else by its SHA-256: what only moved is
-    not embedded again. What was embedded by a run that was stopped is taken up.
+    not embedded again. What was embedded by a run that was stopped is taken up. Pieces of a folder
+    that is not there, or is empty, or cannot be read, stay.
 
     Parameters
     ----------
     place : str, Path or Store
         The index.
     library : sequence of Path
-        Folders, or single files.
+        Folders, or single files; they are added to those that the index follows.
     model : Checkpoint
         Where it is not the one the index was built with, everything is embedded again.
     kind : {"auto", "midi", "recordings"}
+        What a new index holds; an old one's stays.
     jobs : int, optional
         Worker processes; all cores by default.
     keep_missing : bool
@@ -174,6 +203,10 @@ def update_index(
         Embed every file again.
     every : int, optional
         As of `mmid.embed.embed_whole`; by default as the index that is there, if any.
+    replace : bool
+        Follow nothing but `library`, whatever its kind; if it is empty, only what is there.
+    dry_run : bool
+        Read what is new, but embed and write nothing.
     engine : Engine
         What embeds, if not the processes of this machine; it does so on CPUs.
     progress : callable
@@ -182,47 +215,116 @@ def update_index(
     Raises
     ------
     LibraryIndexError
-        As of `build_index`.
+        As of `build_index`; if the index holds the other kind; or if pieces would be lost whose
+        files cannot be embedded again.
     MmidError
         If a folder of the library is missing or holds no file.
     """
-    what, files = list_library(library, kind)
     store = store_at(place)
-    every = every or _every_before(store)
-    root = library_root(library)
-    origin = _origin(what, model, recipe_of(what, every), root, library)
-    with store.writing():
-        old = None if anew else _reusable(store, origin)
-        pending = Pending(store.work, _key(origin))
-        if anew:
-            pending.clear()
-        update = _Update(old, pending, {item_name(path, root): path for path in files})
-        embed = partial(embed_item, every=every)
+    refuse_missing(library)
+    with nullcontext() if dry_run else store.writing():
+        followed = follow(store, library, kind, only=replace)
+        every = every or _every_before(store, followed.kind)
+        origin = _origin(followed.kind, model, recipe_of(followed.kind, every), followed)
+        held = _opened(store)
+        reused = None if anew else _reusable(held, origin)
+        if not reused and held and not replace:
+            _refuse_losing(held, followed)
+        pending = None if dry_run else _pending(store, origin, anew)
+        update = Update(held, reused, pending, followed)
+        embed = embed_nothing if dry_run else partial(embed_item, every=every)
         try:
-            for done, _ in enumerate(update.embed(root, model, what, embed, jobs, engine), 1):
-                progress("Indexing", done, len(files))
+            for done, _ in enumerate(update.embed(model, embed, jobs, engine), 1):
+                progress("Reading" if dry_run else "Indexing", done, len(followed.files))
         finally:
-            pending.flush()
-        kept, fresh, counts = update.plan(keep_missing)
-        entries = [*(after for _, after in kept), *fresh]
-        _refuse_nothing(entries, update.bad)
-        as_it_was = (
-            old and [b for b, _ in kept] == old.entries and Origin.of(old.manifest) == origin
+            if pending is not None:
+                pending.flush()
+        plan = update.plan(keep_missing)
+        if held and not replace:
+            _refuse_dropping(held, plan.total("gone"))
+        _refuse_nothing(plan.entries, update.bad)
+        if held:  # what is not there and held nothing, or moved, need not be waited for
+            counts = plan.counts
+            followed = followed.without([f for f in followed.missing if not counts[f]["kept"]])
+        if pending is not None:
+            origin = _origin(followed.kind, model, origin.recipe, followed, update.bad)
+            _write(store, origin, plan, update, reused, progress)
+            pending.clear()
+    return _report(
+        followed.kind,
+        plan.entries,
+        update.bad,
+        **{name: plan.total(name) for name in COUNTED},
+        broken=tuple(update.broken),
+        missing=followed.missing,
+        skipped=followed.skipped,
+        folders=plan.by_folder(),
+    )
+
+
+def _refuse_dropping(held: Library, gone: int) -> None:
+    """Refuse to drop what may lie in folders that an index was built from but does not tell."""
+    if gone and not held.manifest["root"]:
+        raise LibraryIndexError(
+            f"{held.where}: does not tell its library, and {gone} of its pieces are not in what"
+            " you named; --replace drops them"
         )
-        if fresh or not as_it_was or any(before != after for before, after in kept):
-
-            def load(number: int) -> Embedded:
-                return update.load(fresh[number].digest)
-
-            store.write(origin, kept, fresh, load, old, progress)
-        pending.clear()
-    return _report(what, entries, update.bad, **counts)
 
 
-def _every_before(store: Store) -> int | None:
+def _write(
+    store: Store,
+    origin: Origin,
+    plan: Plan,
+    update: Update,
+    old: Library | None,
+    progress: Tell,
+) -> None:
+    """Write the index, unless it is there as it should be."""
+    as_it_was = old is not None and Origin.of(old.manifest) == origin
+    if old and as_it_was and not plan.fresh and plan.keeps_all(old.entries):
+        return
+
+    def load(number: int) -> Embedded:
+        return update.load(plan.fresh[number].digest)
+
+    store.write(origin, plan.kept, plan.fresh, load, old, progress)
+
+
+def library_to_copy(
+    place: Place, library: Sequence[Path], kind: LibraryKind = "auto", *, replace: bool = False
+) -> Followed:
+    """Find what an index has to follow that is built from nothing, as one of copies is.
+
+    Raises
+    ------
+    LibraryIndexError
+        If pieces would be lost: the index does not tell its folders, or one is not there.
+    MmidError
+        As of `mmid.followed.follow`.
+    """
+    store = store_at(place)
+    known = known_manifest(store)
+    if known and not known["folders"] and not replace:
+        raise LibraryIndexError(f"{store.where}: does not tell its library; --replace drops it")
+    followed = follow(store, library, kind, only=replace)
+    for folder in followed.missing:
+        raise LibraryIndexError(f"{store.where}: {_lost(folder)}")
+    return followed
+
+
+def _lost(folder: Path) -> str:
+    return (
+        f"{label(folder)} is not there, and its pieces would have to be embedded again; connect"
+        " it, or drop them with --replace"
+    )
+
+
+def _every_before(store: Store, kind: Kind) -> int | None:
+    """Return how densely the index holds its items; it says nothing of another kind."""
+    known = known_manifest(store)
     try:
-        return int(store.manifest()["recipe"]["every"])
-    except (LibraryIndexError, KeyError, TypeError, ValueError):
+        return int(known["recipe"]["every"]) if known and known["kind"] == kind else None
+    except (KeyError, TypeError, ValueError):
         return None
 
 
@@ -232,123 +334,29 @@ def _key(origin: Origin) -> str:
     return sha256(text.encode()).hexdigest()[:12]
 
 
-def _reusable(store: Store, origin: Origin) -> Library | None:
-    """Open the index that lies there, if its vectors are as they would be made now."""
+def _pending(store: Store, origin: Origin, anew: bool) -> Pending:
+    pending = Pending(store.work, _key(origin))
+    if anew:
+        pending.clear()
+    return pending
+
+
+def _opened(store: Store) -> Library | None:
+    """Open the index that lies there, if it can be."""
     try:
-        old = store.open(None)
+        return store.open(None)
     except LibraryIndexError:
         return None
-    return old if _key(Origin.of(old.manifest)) == _key(origin) else None
 
 
-class _Update:
-    """What is known of a library's files, and what has to be embedded.
+def _reusable(old: Library | None, origin: Origin) -> Library | None:
+    """Return an index if its vectors are as they would be made now."""
+    return old if old and _key(Origin.of(old.manifest)) == _key(origin) else None
 
-    Parameters
-    ----------
-    old : Library or None
-    pending : Pending
-    files : dict of str to Path
-        By their names in the index.
-    """
 
-    def __init__(self, old: Library | None, pending: Pending, files: dict[str, Path]) -> None:
-        self._old, self._pending, self._files = old, pending, files
-        self._entries = old.entries if old else []
-        self._by_name = {entry.name: i for i, entry in enumerate(self._entries)}
-        self._by_digest = {entry.digest: i for i, entry in enumerate(self._entries)}
-        self._digests: dict[str, str] = {}
-        self.bad: list[BadFile] = []
-
-    def embed(
-        self,
-        root: Path,
-        model: Checkpoint,
-        kind: Kind,
-        embed: Embed,
-        jobs: int | None,
-        engine: Engine,
-    ) -> Iterator[str]:
-        """Embed what is not known; yields the name of each file that is done."""
-        unknown = []
-        for name, path in self._files.items():
-            digest = self._known(name, path)
-            if digest is None:
-                unknown.append(name)
-            else:
-                self._digests[name] = digest
-                yield name
-        paths = [self._files[name] for name in unknown]
-        for name, item in zip(
-            unknown, embed_files(paths, root, kind, model, embed, jobs, engine), strict=True
-        ):
-            if isinstance(item, BadFile):
-                self.bad.append(item)
-            else:
-                self._digests[name] = item.entry.digest
-                self._pending.add(item)
-            yield name
-
-    def _known(self, name: str, path: Path) -> str | None:
-        """Return the digest of a file that was embedded before."""
-        if name in self._by_name:
-            entry = self._entries[self._by_name[name]]
-            if (entry.size, entry.changed) == file_stat(path) != (0, 0):
-                return entry.digest
-        if not (self._by_digest or len(self._pending)):
-            return None
-        try:
-            digest = file_digest(path)
-        except OSError:
-            return None
-        return digest if digest in self._by_digest or digest in self._pending else None
-
-    def plan(
-        self, keep_missing: bool
-    ) -> tuple[list[tuple[Entry, Entry]], list[Entry], dict[str, int]]:
-        """Return the old rows kept, with what they say now, the new rows, and counts of files."""
-        kept: dict[int, Entry] = {}
-        fresh: list[Entry] = []
-        counts = Counter(dict.fromkeys(("added", "changed", "moved", "unchanged", "gone"), 0))
-        for name, digest in self._digests.items():
-            place = self._place(name, digest)
-            size, changed = file_stat(self._files[name])
-            if place is None or place in kept:
-                entry = self.load_entry(digest)
-                fresh.append(replace(entry, name=name, size=size, changed=changed))
-                counts["changed" if name in self._by_name else "added"] += 1
-            else:
-                before = self._entries[place]
-                kept[place] = replace(before, name=name, size=size, changed=changed)
-                counts["unchanged" if before.name == name else "moved"] += 1
-        left = [
-            i for i, e in enumerate(self._entries) if i not in kept and e.name not in self._files
-        ]
-        if keep_missing:
-            kept |= {i: self._entries[i] for i in left}
-        else:
-            counts["gone"] = len(left)
-        return [(self._entries[i], kept[i]) for i in sorted(kept)], fresh, counts
-
-    def _place(self, name: str, digest: str) -> int | None:
-        """Find the old row of a file: of its name if it is the same, else of its content."""
-        place = self._by_name.get(name)
-        if place is not None and self._entries[place].digest == digest:
-            return place
-        place = self._by_digest.get(digest)
-        if place is not None and self._entries[place].name in self._files:
-            return None  # that file is there still, this is a copy of it
-        return place
-
-    def load_entry(self, digest: str) -> Entry:
-        """Return what is known of a content."""
-        if digest in self._pending:
-            return self._pending.entries[digest]
-        return self._entries[self._by_digest[digest]]
-
-    def load(self, digest: str) -> Embedded:
-        """Return a content, embedded."""
-        if digest in self._pending:
-            return self._pending[digest]
-        assert self._old
-        return self._old.item(self._by_digest[digest])
+def _refuse_losing(held: Library, followed: Followed) -> None:
+    """Refuse to embed everything again where the files of some pieces are not there."""
+    for entry in held.entries:
+        folder = followed.folder_of(followed.renamed(entry.name, held.manifest["root"]))
+        if folder in followed.missing:
+            raise LibraryIndexError(f"{held.where}: {_lost(folder)}")

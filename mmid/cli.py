@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from mmid import __version__
 from mmid.choices import AudioFormat, Collapse
+from mmid.cli_build import say_what_was_built
 from mmid.cli_doctor import doctor
 from mmid.cli_figures import evaluation
 from mmid.cli_help import App, LightCommand
@@ -31,9 +32,6 @@ from mmid.cli_query import query
 from mmid.cli_shell import AllCommands, run
 from mmid.cli_train import train
 from mmid.console import note, progress, remark, set_loudness, stdout
-
-if TYPE_CHECKING:
-    from mmid.build import BuildReport
 
 app = App(
     AllCommands,
@@ -135,8 +133,8 @@ def build_index(
     library: Annotated[
         list[Path] | None,
         typer.Argument(
-            help="Folders of MIDI files, or of recordings.",
-            show_default="those the index was built from",
+            help="Folders of MIDI files, or of recordings, to follow from now on.",
+            show_default="those the index follows",
         ),
     ] = None,
     index: Index = None,
@@ -160,6 +158,18 @@ def build_index(
     keep_missing: Annotated[
         bool, typer.Option(help="Keep what the library folders do not hold any more.")
     ] = False,
+    replace: Annotated[
+        bool,
+        typer.Option(
+            "--replace", help="Follow nothing but FOLDERS, and drop the rest, whatever its kind."
+        ),
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done, and write nothing.")
+    ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Fail if anything is left out or not there.")
+    ] = False,
     engine: Annotated[
         str,
         typer.Option(
@@ -174,22 +184,26 @@ def build_index(
 ) -> None:
     """Embed every MIDI file, or every recording, below the folders and write the index.
 
-    Run again, it takes up what is new or changed, drops what is gone, and leaves the rest as it is.
-    Files that cannot be read are left out and reported; the exit status is then 1.
+    Run again, it takes up what is new or changed in all folders the index follows, drops what is
+    gone, and leaves the rest as it is. A folder that is named is added to them.
+    Files that cannot be read are left out and reported; the exit status is 1 if the index held
+    them before.
     """
     from mmid.build import build_index as build
-    from mmid.build import update_index
+    from mmid.build import library_to_copy, update_index
     from mmid.cluster import engine_named
     from mmid.copies import copy_library, embed_copies
     from mmid.encoders import pick_device
     from mmid.library import scan_library
     from mmid.pretrained import load_model
     from mmid.render import pick_soundfonts
-    from mmid.store import library_of, store_at
+    from mmid.store import store_at
     from mmid.workers import parallel
 
     place = store_at(index)
-    library = library or library_of(place)
+    library = library or []
+    if copies and dry_run:
+        raise typer.BadParameter("a dry run makes no --copies")
     cluster = engine_named(engine)
     if cluster:
         if copies or device not in ("auto", "cpu"):
@@ -199,7 +213,8 @@ def build_index(
     with progress() as tell:
         if copies:
             grid = loaded.encoders.config.features
-            count, items = scan_library(library, kind, grid, jobs)
+            followed = library_to_copy(place, library, kind, replace=replace)
+            count, items = scan_library(followed.folders, followed.kind, grid, jobs)
             items = copy_library(list(items), pick_soundfonts(soundfont), copies, grid, jobs)
             embed = partial(embed_copies, collapse=collapse)
             report = build(
@@ -209,6 +224,7 @@ def build_index(
                 lambda n: tell("Indexing", n, count),
                 embed,
                 {"copies": copies, "collapse": collapse},
+                followed,
             )
         else:
             report = update_index(
@@ -219,28 +235,12 @@ def build_index(
                 jobs=jobs,
                 keep_missing=keep_missing,
                 every=every,
+                replace=replace,
+                dry_run=dry_run,
                 engine=cluster or parallel,
                 progress=tell,
             )
-    _say_what_was_built(report, place.where)
-
-
-def _say_what_was_built(report: BuildReport, where: str) -> None:
-    for bad in report.bad:
-        note(f"left out: {bad.reason}")
-    what = [(n, getattr(report, n)) for n in ("added", "changed", "moved", "unchanged", "gone")]
-    remark(", ".join(f"{count} {name}" for name, count in what if count))
-    held = "piece" if report.kind == "midi" else "recording"
-    minutes = report.seconds_of_music / 60
-    length = f"{minutes / 60:.1f} hours" if minutes >= 60 else f"{minutes:.1f} minutes"
-    remark(
-        f"{report.items} {held}{'s' * (report.items != 1)}, {length} of music,"
-        f" {report.snippets} snippets in {where}"
-    )
-    if report.bad:
-        files = report.items + len(report.bad)
-        note(f"{len(report.bad)} of {files} files could not be read")
-        raise typer.Exit(1)
+    say_what_was_built(report, place.where, dry_run=dry_run, strict=strict)
 
 
 @app.command(epilog="Example: mmid demo")

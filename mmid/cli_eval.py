@@ -132,6 +132,8 @@ def eval_pieces(
     """Identify clips of recordings, rendered MIDI files or scores whose match is known.
 
     Recordings are asked of an index of MIDI files, scores of an index of recordings.
+    A row whose recording or MIDI file cannot be read is left out and reported; the exit status is
+    then 1.
     """
     from mmid.baselines import open_baselines
     from mmid.encoders import pick_device
@@ -152,6 +154,12 @@ def eval_pieces(
         )
     loaded = load_model(model, pick_device(device))
     baselines = open_baselines(cast(list[BaselineName], baseline or []), loaded, opened)
+    lost: list[str] = []
+
+    def leave_out(row: str) -> None:
+        lost.append(row)
+        note(f"left out: {row}")
+
     count, sources = open_sources(
         source,
         soundfont,
@@ -163,6 +171,7 @@ def eval_pieces(
         direction=direction,
         semitones=semitones,
         rough=rough,
+        leave_out=leave_out,
     )
     done: list[str] = []
     with progress() as tell:
@@ -196,6 +205,9 @@ def eval_pieces(
     if annotate:
         typer.echo("\n".join(github_annotations(own, min_top1)))
     _gate("top-1", min(result.top1 for result in own), min_top1)
+    if lost:
+        note(f"{len(lost)} rows of {label(source)} could not be used")
+        raise typer.Exit(1)
 
 
 @evaluation.command(

@@ -16,13 +16,28 @@ index_app = App(help="Look at an index, and look after it.")
 
 
 @index_app.command("list", epilog="Example: mmid index list --json")
-def list_pieces(index: Index = None, as_json: JsonFlag = False) -> None:
+def list_pieces(
+    index: Index = None,
+    only_left_out: Annotated[
+        bool,
+        typer.Option("--left-out", help="List what could not be indexed instead, and why."),
+    ] = False,
+    as_json: JsonFlag = False,
+) -> None:
     """List what the index holds, by name."""
-    from mmid.report import pieces_table
-    from mmid.store import store_at
+    from dataclasses import asdict
 
-    entries = sorted(store_at(index).open(None).entries, key=lambda e: e.name)
-    if as_json:
+    from mmid.report import left_out_table, pieces_table
+    from mmid.store import store_at
+    from mmid.upkeep import left_out
+
+    opened = store_at(index).open(None)
+    entries = sorted(opened.entries, key=lambda e: e.name)
+    if only_left_out and as_json:
+        typer.echo(json.dumps([asdict(item) for item in left_out(opened)], indent=1))
+    elif only_left_out:
+        stdout.print(left_out_table(left_out(opened)))
+    elif as_json:
         names = ("name", "title", "seconds", "digest", "count")
         typer.echo(json.dumps([{n: getattr(e, n) for n in names} for e in entries], indent=1))
     else:
@@ -46,13 +61,17 @@ def info(index: Index = None, as_json: JsonFlag = False) -> None:
 @index_app.command(epilog="Example: mmid index remove 'old-songs/*'")
 def remove(
     pieces: Annotated[
-        list[str], typer.Argument(help="Names as mmid index list shows them; * and ? may be used.")
+        list[str],
+        typer.Argument(
+            help="Names as mmid index list shows them, with * and ?; or a folder it follows."
+        ),
     ],
     index: Index = None,
 ) -> None:
     """Take pieces out of the index; their files may be gone.
 
-    What lies in the library folders still comes back with the next mmid build-index.
+    What lies in the library folders still comes back with the next mmid build-index, but for
+    that of a folder named whole, which the index follows no more.
     """
     from mmid.store import store_at
     from mmid.upkeep import remove_pieces

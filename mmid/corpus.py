@@ -22,8 +22,8 @@ from torch import Tensor
 from mmid.choices import Performance
 from mmid.errors import AudioError, MmidError, label
 from mmid.features import recording_spectrogram, spectrogram
+from mmid.formats import AUDIO_SUFFIXES
 from mmid.library import (
-    AUDIO_SUFFIXES,
     BadFile,
     Piece,
     drop_duplicates,

@@ -80,6 +80,11 @@ def embed_item(
     return pack(vectors), places
 
 
+def embed_nothing(item: Piece | Recording, model: Checkpoint) -> tuple[np.ndarray, np.ndarray]:
+    """Embed nothing of a file, where only what it is matters."""
+    return np.zeros((0, 0), np.int8), np.zeros(0, np.uint32)
+
+
 def embedded(item: Piece | Recording, model: Checkpoint, embed: Embed) -> Embedded:
     """Embed an item in some way, and make its row of the table."""
     query = as_query(item, model.encoders.config.features)

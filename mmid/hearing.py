@@ -18,8 +18,8 @@ from torch import Tensor
 from mmid.audio import sound_seconds, stream_audio
 from mmid.errors import MmidError
 from mmid.features import spectrogram
+from mmid.formats import MIDI_SUFFIXES
 from mmid.identify import Identifier
-from mmid.library import MIDI_SUFFIXES
 from mmid.params import FeatureParams
 from mmid.query import Query, Sound
 from mmid.transcriber import PITCHES

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypedDict, get_args
 
@@ -75,7 +76,8 @@ class Manifest(TypedDict):
     """What ``manifest.json`` holds.
 
     ``rows`` counts vectors; ``recipe`` tells how items are embedded; ``folders`` are the library's,
-    and ``root`` is where the names begin.
+    and ``root`` is where the names begin; ``left_out`` has the name and the reason of each file
+    that could not be indexed, and is missing from older manifests.
     """
 
     format: str
@@ -88,6 +90,7 @@ class Manifest(TypedDict):
     rows: int
     root: str
     folders: list[str]
+    left_out: list[list[str]]
     data: str
     files: dict[str, str]
 
@@ -95,7 +98,7 @@ class Manifest(TypedDict):
 SHAPES: dict[type, tuple[str, ...]] = {
     str: ("mmid", "made", "model", "root", "data"),
     dict: ("features", "recipe", "files"),
-    list: ("folders",),
+    list: ("folders", "left_out"),
     int: ("rows",),
 }
 """What kinds of values a manifest holds."""
@@ -119,11 +122,14 @@ def read_manifest(folder: Path) -> Manifest:
                 f"{folder}: index format {manifest['format']!r}, this mmid reads {FORMAT}; run"
                 " mmid build-index again"
             )
+        manifest.setdefault("left_out", [])
         shapes = Manifest.__annotations__
         for kind, names in SHAPES.items():
             if not all(isinstance(manifest[name], kind) for name in names):
                 raise ValueError
-        texts = (*manifest["folders"], *manifest["files"], *manifest["files"].values())
+        if not all(isinstance(pair, list) and len(pair) == 2 for pair in manifest["left_out"]):
+            raise ValueError
+        texts = chain(manifest["folders"], *manifest["files"].items(), *manifest["left_out"])
         if not all(isinstance(text, str) for text in texts):
             raise ValueError
         if not DATA_NAME.fullmatch(manifest["data"]) or manifest["kind"] not in get_args(Kind):

@@ -14,14 +14,16 @@ from pathlib import Path
 
 from mmid.choices import Kind
 from mmid.errors import label
-from mmid.library import AUDIO_SUFFIXES, MIDI_SUFFIXES, BadFile, files_below
+from mmid.folders import files_below
+from mmid.formats import MIDI_SUFFIXES, READ
+from mmid.library import BadFile
 
 LISTED = "-"
 """Stands for the paths that are listed on standard input."""
 
 SUFFIXES: dict[Kind, tuple[str, ...]] = {
-    "midi": AUDIO_SUFFIXES,
-    "recordings": (*AUDIO_SUFFIXES, *MIDI_SUFFIXES),
+    "midi": READ["recordings"],
+    "recordings": (*READ["recordings"], *MIDI_SUFFIXES),
 }
 """What is asked about of a folder's files, by what the index holds."""
 
@@ -75,10 +77,10 @@ def _named(name: str, kind: Kind) -> Iterator[Path | BadFile]:
 
 def _at(path: Path, kind: Kind) -> Iterator[Path | BadFile]:
     """Find the files of a folder; anything else is a file, which opening will tell more about."""
-    *most, last = SUFFIXES[kind]
     found = _files(path, kind)
     if not found:
-        yield BadFile(path, f"{label(path)}: no {', '.join(most)} or {last} file in it")
+        wanted = "recording" if kind == "midi" else "recording or MIDI file"
+        yield BadFile(path, f"{label(path)}: no {wanted} in it")
     yield from found
 
 

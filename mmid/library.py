@@ -1,19 +1,16 @@
 """A folder of MIDI files or of recordings: found, read in parallel, grouped by music, split.
 
-Conventions: a file is named by its path relative to the library's folder (the common parent,
-where there are several), with forward slashes, and known by its SHA-256. Pieces that hold the same
-music share a group; a split never cuts a group.
+Conventions: a file is named as `mmid.folders` does and known by its SHA-256. Pieces that hold the
+same music share a group; a split never cuts a group.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
 from multiprocessing import parent_process
 from pathlib import Path
 from typing import TypeVar
@@ -23,13 +20,11 @@ import numpy as np
 from mmid.choices import Kind, LibraryKind
 from mmid.console import warn
 from mmid.errors import MidiError, MmidError, label
+from mmid.folders import find_all, guess_kind, item_name, library_root
 from mmid.midi import Midi, read_midi
 from mmid.params import FeatureParams
 from mmid.regular import open_regular
 from mmid.workers import parallel
-
-MIDI_SUFFIXES = (".mid", ".midi", ".kar")
-AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".m4a", ".opus")
 
 QUIET = 0.25
 """Compressed magnitude below which a frame is silent: 45 dB under the recording's loud parts."""
@@ -89,58 +84,25 @@ class Recording:
 
 @dataclass(frozen=True)
 class BadFile:
-    """A file that could not be read, and why."""
+    """A file that could not be read, and why.
+
+    Parameters
+    ----------
+    path : Path
+    reason : str
+        A line that names it.
+    """
 
     path: Path
     reason: str
 
-
-def find_midi(folder: Path) -> list[Path]:
-    """List the MIDI files below a folder, sorted; a file is its own list.
-
-    Raises
-    ------
-    MmidError
-        If the folder does not exist or holds no MIDI file.
-    """
-    return _find(folder, MIDI_SUFFIXES)
-
-
-def _find(folder: Path, suffixes: Sequence[str]) -> list[Path]:
-    if not folder.exists():
-        raise MmidError(f"{folder}: no such folder")
-    found = [folder] if folder.is_file() else sorted(files_below(folder, suffixes))
-    if not found:
-        raise MmidError(f"{folder}: no {', '.join(suffixes[:-1])} or {suffixes[-1]} file in it")
-    return found
-
-
-def files_below(folder: Path, suffixes: Sequence[str]) -> Iterator[Path]:
-    """Find the files below a folder, by their suffixes in small letters; in no order.
-
-    Links to folders are not followed. A folder that cannot be read is given in the place of its
-    files, so that they are not taken for gone.
-    """
-    closed: list[Path] = []
-
-    def note(error: OSError) -> None:
-        if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
-            closed.append(Path(error.filename))
-
-    for root, _, names in os.walk(folder, onerror=note):
-        yield from (Path(root, name) for name in names if Path(name).suffix.lower() in suffixes)
-    yield from closed
-
-
-def guess_kind(folders: Sequence[Path]) -> Kind:
-    """Tell what folders hold: recordings where there are any but no MIDI file, else MIDI files."""
-
-    def hold(suffixes: Sequence[str]) -> bool:
-        files = (path for path in folders if path.is_file())
-        found = (path for folder in folders for path in files_below(folder, suffixes))
-        return any(path.suffix.lower() in suffixes for path in chain(files, found))
-
-    return "recordings" if hold(AUDIO_SUFFIXES) and not hold(MIDI_SUFFIXES) else "midi"
+    @property
+    def why(self) -> str:
+        """The reason alone."""
+        for name in (label(self.path), label(self.path.name)):
+            if self.reason.startswith(f"{name}: "):
+                return self.reason.removeprefix(f"{name}: ")
+        return self.reason
 
 
 def file_digest(path: Path) -> str:
@@ -150,11 +112,6 @@ def file_digest(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
-
-
-def item_name(path: Path, folder: Path) -> str:
-    """Return the name of a file below a library's folder."""
-    return Path(os.path.relpath(path, folder)).as_posix()
 
 
 def read_piece(path: Path, folder: Path) -> Piece | BadFile:
@@ -190,17 +147,6 @@ def read_item(
     return read_piece(path, root) if kind == "midi" else read_recording(path, root, params)
 
 
-def library_root(folders: Sequence[Path]) -> Path:
-    """Return the folder that piece names are relative to: the one given, or the common parent."""
-    bases = [folder.parent if folder.is_file() else folder for folder in folders]
-    return bases[0] if len(bases) == 1 else Path(os.path.commonpath([b.absolute() for b in bases]))
-
-
-def _find_all(folders: Sequence[Path], suffixes: Sequence[str]) -> list[Path]:
-    """List the files below folders, each once."""
-    return list(dict.fromkeys(path for folder in folders for path in _find(folder, suffixes)))
-
-
 def scan(folders: Sequence[Path], jobs: int | None = None) -> tuple[int, Iterator[Piece | BadFile]]:
     """Find the MIDI files below folders, and read them one by one in worker processes.
 
@@ -214,7 +160,7 @@ def scan(folders: Sequence[Path], jobs: int | None = None) -> tuple[int, Iterato
     MmidError
         If a folder is missing or without MIDI files.
     """
-    files = _find_all(folders, MIDI_SUFFIXES)
+    files = find_all(folders, "midi")
     read = partial(read_piece, folder=library_root(folders))
     return len(files), _warned(parallel(read, files, jobs))
 
@@ -241,7 +187,7 @@ def list_library(folders: Sequence[Path], kind: LibraryKind) -> tuple[Kind, list
         If a folder is missing or without such files.
     """
     what = guess_kind(folders) if kind == "auto" else kind
-    return what, _find_all(folders, MIDI_SUFFIXES if what == "midi" else AUDIO_SUFFIXES)
+    return what, find_all(folders, what)
 
 
 def scan_library(

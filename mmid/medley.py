@@ -20,7 +20,7 @@ import numpy as np
 
 from mmid.audio import read_audio, sound_seconds
 from mmid.errors import MmidError, label
-from mmid.library import AUDIO_SUFFIXES
+from mmid.formats import AUDIO_SUFFIXES
 from mmid.pairs import PAIRS_NAME, read_pairs_list
 from mmid.regular import read_regular
 from mmid.targets import check_file

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -32,24 +33,37 @@ class Pair:
     score: Piece
 
 
-def read_pairs(folder: Path) -> list[Pair]:
+def read_pairs(folder: Path, leave_out: Callable[[str], None] | None = None) -> list[Pair]:
     """Read the list ``pairs.csv`` of a folder (columns id, audio, midi), and its scores.
 
     Rows that name the same ``piece``, an optional column, are right answers for each other.
 
+    Parameters
+    ----------
+    folder : Path
+    leave_out : callable, optional
+        Told of each row whose score cannot be read, in a line, and the others are returned.
+
     Raises
     ------
     MmidError
-        If the list or one of its scores is missing or unreadable.
+        If the list is missing or unreadable, or one of its scores and nobody is told.
     """
     pairs = []
     for row in read_pairs_list(folder):
-        score = read_piece(folder / row["midi"], folder)
-        if not isinstance(score, Piece):
-            raise MmidError(score.reason)
-        name = row["id"]
-        pairs.append(Pair(name, row.get("piece") or name, folder / row["audio"], score))
+        score, name = read_piece(folder / row["midi"], folder), row["id"]
+        if isinstance(score, Piece):
+            pairs.append(Pair(name, row.get("piece") or name, folder / row["audio"], score))
+        else:
+            lose_row(name, MmidError(score.reason), leave_out)
     return pairs
+
+
+def lose_row(name: str, error: MmidError, leave_out: Callable[[str], None] | None) -> None:
+    """Report why a row cannot be used, or raise it where nobody wants to know."""
+    if leave_out is None:
+        raise error
+    leave_out(f"row {label(name)}: {error}")
 
 
 def read_pairs_list(folder: Path) -> list[dict[str, str]]:

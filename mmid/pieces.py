@@ -52,6 +52,22 @@ class Entry:
     changed: int = 0
 
 
+@dataclass(frozen=True)
+class LeftOut:
+    """A file of the library that the index does not hold, and why.
+
+    Parameters
+    ----------
+    name : str
+        As of an `Entry`.
+    reason : str
+        Without the name.
+    """
+
+    name: str
+    reason: str
+
+
 COLUMNS = {
     "name": "TEXT",
     "title": "TEXT",

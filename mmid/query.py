@@ -30,7 +30,8 @@ from mmid.features import (
     resample_frames,
     shift_bands,
 )
-from mmid.library import MIDI_SUFFIXES, QUIET, Piece, Recording
+from mmid.formats import MIDI_SUFFIXES
+from mmid.library import QUIET, Piece, Recording
 from mmid.memory import in_parts
 from mmid.midi import read_midi
 from mmid.params import DEFAULT, FeatureParams

@@ -25,7 +25,8 @@ import numpy as np
 from mmid import __version__
 from mmid.console import warn
 from mmid.errors import MmidError, RenderError, label
-from mmid.library import BadFile, file_digest, find_midi, library_root, read_piece
+from mmid.folders import find_midi, library_root
+from mmid.library import BadFile, file_digest, read_piece
 from mmid.render import Synthesizer
 from mmid.whole import UNFINISHED, written_whole
 from mmid.workers import parallel

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mmid.answer import Match
     from mmid.doctor import Finding
     from mmid.evaluate import ClipScores
-    from mmid.pieces import Entry
+    from mmid.pieces import Entry, LeftOut
     from mmid.recital import TimelineScores
     from mmid.retrieval import SnippetScores
     from mmid.speed import Growth
@@ -264,6 +264,16 @@ def pieces_table(entries: Sequence[Entry]) -> Table:
         names = (entry.name, *[entry.title or ""] * titled)
         shown = (escape(label(name)) for name in names)
         table.add_row(*shown, clock(entry.seconds), str(entry.count))
+    return table
+
+
+def left_out_table(items: Sequence[LeftOut]) -> Table:
+    """Return what an index does not hold of its library as a table."""
+    table = FittingTable(title=f"{len(items)} left out")
+    table.add_name_column("name")
+    table.add_column("why", overflow="fold")
+    for item in items:
+        table.add_row(escape(label(item.name)), escape(label(item.reason)))
     return table
 
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from hashlib import sha256
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,9 @@ from mmid.writer import Origin, writing
 
 HEADER: Range = (0, 1)
 """The only key of the table of an index's name."""
+
+MOST_LEFT_OUT = 40_000
+"""Characters of the header, of 65,535, that the list of files left out may take."""
 
 
 class ServedIndex(Noted):
@@ -244,6 +248,7 @@ class MilvusStore:
         rows = sum(entry.count for entry in [*(after for _, after in kept), *fresh])
         data = header.manifest["data"] if header else f"data{uuid.uuid4().hex[:12]}"
         manifest = origin.manifest(rows, data, {})
+        manifest["left_out"] = _fitting(manifest["left_out"])
         if header is None:
             header = Header(manifest, 0, "")
             self._make(header, load(0).vectors.shape[1])
@@ -310,6 +315,15 @@ class MilvusStore:
             self._server.make(self.address.name)
         self._server.load(self.address.name)
         self._server.put_texts(self.address.name, [(0, json.dumps(asdict(header)))])
+
+
+def _fitting(left_out: list[list[str]]) -> list[list[str]]:
+    """Shorten a list to what the header's text has room for, and say so in its last row."""
+    sizes = accumulate(len(json.dumps(pair)) for pair in left_out)
+    fits = sum(size < MOST_LEFT_OUT for size in sizes)
+    more = len(left_out) - fits
+    said = [["...", f"{more} more, which the next mmid build-index names"]] if more else []
+    return [*left_out[:fits], *said]
 
 
 def _snippet_keys(number: int) -> Range:

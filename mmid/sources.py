@@ -7,10 +7,11 @@ samples; files are known by their SHA-256.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ import torch
 from mmid.audio import read_audio
 from mmid.choices import Direction, Kind, Roughness
 from mmid.corpus import Recipe, performed
-from mmid.errors import MmidError
+from mmid.errors import AudioError, MidiError, MmidError, label
 from mmid.features import spectrogram
 from mmid.library import (
     Piece,
@@ -28,7 +29,7 @@ from mmid.library import (
     split_library,
 )
 from mmid.midi import Midi, read_midi
-from mmid.pairs import PAIRS_NAME, Pair, read_pairs
+from mmid.pairs import PAIRS_NAME, Pair, lose_row, read_pairs
 from mmid.params import FeatureParams
 from mmid.query import Query, Score, Sound
 from mmid.reference import Reference
@@ -275,17 +276,27 @@ def _right_scores(pairs: Sequence[Pair]) -> list[frozenset[str]]:
     return [pieces[pair.piece] for pair in pairs]
 
 
-def recorded_sources(pairs: Sequence[Pair], params: FeatureParams) -> Iterator[RecordedSource]:
+LeaveOut: TypeAlias = Callable[[str], None] | None
+"""Told, in a line, of each pair that cannot be used; without one, the first such is raised."""
+
+
+def recorded_sources(
+    pairs: Sequence[Pair], params: FeatureParams, leave_out: LeaveOut = None
+) -> Iterator[RecordedSource]:
     """Read the recordings of pairs, to ask for their scores.
 
     Raises
     ------
     AudioError
-        If one cannot be read.
+        If one cannot be read, and nobody is told.
     """
     for pair, right in zip(pairs, _right_scores(pairs), strict=True):
-        samples = read_audio(pair.audio, params.sample_rate)
-        yield RecordedSource(pair.name, right, samples)
+        try:
+            samples = read_audio(pair.audio, params.sample_rate)
+        except AudioError as error:
+            lose_row(pair.name, error, leave_out)
+        else:
+            yield RecordedSource(pair.name, right, samples)
 
 
 def performed_sources(
@@ -296,6 +307,7 @@ def performed_sources(
     tempo: tuple[float, float] = (1.0, 1.0),
     semitones: int = 0,
     seed: int = 0,
+    leave_out: LeaveOut = None,
 ) -> Iterator[PerformedSource]:
     """Read the performances that pairs have as MIDI, to be rendered (benchmark B3).
 
@@ -310,17 +322,23 @@ def performed_sources(
     semitones : int
         How much higher to play.
     seed : int
+    leave_out : callable, optional
+        As `LeaveOut`.
 
     Raises
     ------
     MidiError
-        If one cannot be read.
+        If one cannot be read, and nobody is told.
     """
     rng = np.random.default_rng(seed)
     with Synthesizer(soundfont, params.sample_rate) as synthesizer:
         for pair, right in zip(pairs, _right_scores(pairs), strict=True):
             ratio = float(np.exp(rng.uniform(*np.log(tempo))))
-            notes = read_midi(pair.audio).notes.copy()
+            try:
+                notes = read_midi(pair.audio).notes.copy()
+            except MidiError as error:
+                lose_row(pair.name, error, leave_out)
+                continue
             for side in ("onset", "offset"):
                 notes[side] /= ratio
             notes["pitch"] = np.clip(notes["pitch"].astype(int) + semitones, 0, 127)
@@ -329,24 +347,28 @@ def performed_sources(
             yield PerformedSource(pair.name, right, notes, synthesizer, reference)
 
 
-def score_sources(pairs: Sequence[Pair]) -> list[ScoreSource]:
+def score_sources(pairs: Sequence[Pair], leave_out: LeaveOut = None) -> list[ScoreSource]:
     """Return the scores of pairs, each once, to ask for their recordings.
 
     Raises
     ------
     MmidError
-        If a recording is missing.
+        If a recording is missing, and nobody is told.
     """
-    try:
-        recordings = [(file_digest(pair.audio), pair.score.digest) for pair in pairs]
-    except OSError as error:
-        raise MmidError(f"{error.filename}: {error.strerror}") from error
+    recordings = []
+    for pair in pairs:
+        try:
+            recordings.append((file_digest(pair.audio), pair.score.digest))
+        except OSError as error:
+            fault = MmidError(f"{label(error.filename)}: {error.strerror}")
+            lose_row(pair.name, fault, leave_out)
     right: dict[str, frozenset[str]] = {}
     for pair, scores in zip(pairs, _right_scores(pairs), strict=True):
         found = frozenset(recording for recording, score in recordings if score in scores)
         right[pair.score.digest] = right.get(pair.score.digest, frozenset()) | found
     pieces = {pair.score.digest: pair.score for pair in pairs}
-    return [ScoreSource(pieces[d].name, found, pieces[d].midi) for d, found in right.items()]
+    asked = {digest: found for digest, found in right.items() if found}
+    return [ScoreSource(pieces[d].name, found, pieces[d].midi) for d, found in asked.items()]
 
 
 def open_sources(
@@ -361,12 +383,14 @@ def open_sources(
     direction: Direction = "recordings",
     semitones: int = 0,
     rough: Roughness | None = None,
+    leave_out: LeaveOut = None,
 ) -> tuple[int, Iterator[Source]]:
     """Return what a folder has to ask about.
 
     These are the recordings that its ``pairs.csv`` lists or, with a soundfont, renderings of the
     performances in MIDI that it lists; of a folder without the list, renderings of its MIDI files.
-    In the other direction they are the scores that the list pairs with recordings.
+    In the other direction they are the scores that the list pairs with recordings. What of the list
+    cannot be read is left out if somebody is told (`LeaveOut`).
 
     Returns
     -------
@@ -379,25 +403,37 @@ def open_sources(
         If the list is needed but missing or unreadable, or a soundfont is given for scores.
     """
     if rough is not None:
-        asked = (folder, soundfont, params, tempo, side, seed, jobs)
-        count, smooth = open_sources(*asked, direction=direction, semitones=semitones)
+        count, smooth = open_sources(
+            *(folder, soundfont, params, tempo, side, seed, jobs),
+            direction=direction,
+            semitones=semitones,
+            leave_out=leave_out,
+        )
         return count, (RoughSource(s.name, s.right, s, rough, params.sample_rate) for s in smooth)
-    if soundfont is not None:
-        if direction == "scores":
-            raise MmidError("scores are asked about as they are written: leave out the soundfont")
-        if (folder / PAIRS_NAME).is_file():
-            pairs = read_pairs(folder)
-            font = find_soundfont(soundfont)
-            return len(pairs), performed_sources(
-                pairs, font, params, tempo=tempo, semitones=semitones, seed=seed
-            )
+    if soundfont is not None and direction == "scores":
+        raise MmidError("scores are asked about as they are written: leave out the soundfont")
+    if soundfont is not None and not (folder / PAIRS_NAME).is_file():
         everything = held_out(folder, "all", seed, jobs)
         pieces = everything if side == "all" else split_library(everything, seed)[side]
         font = find_soundfont(soundfont)
         rendered = rendered_sources(pieces, everything, font, params, tempo=tempo, seed=seed)
         return len(pieces), rendered
-    pairs = read_pairs(folder)
+    pairs = read_pairs(folder, leave_out)
+    if soundfont is not None:
+        font, how = find_soundfont(soundfont), {"semitones": semitones, "seed": seed}
+        played = performed_sources(pairs, font, params, tempo=tempo, leave_out=leave_out, **how)
+        return len(pairs), _some(played, folder)
     if direction == "recordings":
-        return len(pairs), recorded_sources(pairs, params)
-    scores = score_sources(pairs)
-    return len(scores), iter(scores)
+        return len(pairs), _some(recorded_sources(pairs, params, leave_out), folder)
+    scores = score_sources(pairs, leave_out)
+    return len(scores), _some(scores, folder)
+
+
+def _some(sources: Iterable[Source], folder: Path) -> Iterator[Source]:
+    """Yield sources; raise where there is none."""
+    found = False
+    for source in sources:
+        found = True
+        yield source
+    if not found:
+        raise MmidError(f"{label(folder / PAIRS_NAME)}: no row of it can be used")

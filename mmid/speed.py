@@ -20,9 +20,9 @@ import numpy as np
 
 from mmid.checkpoint import Checkpoint
 from mmid.errors import MmidError
+from mmid.folders import find_midi
 from mmid.identify import Identifier
 from mmid.index import LibraryIndex
-from mmid.library import find_midi
 from mmid.lookup import KEYS
 from mmid.midi import read_midi, write_midi
 from mmid.upkeep import describe, search_recall

@@ -15,7 +15,7 @@ from mmid.console import Tell, quiet
 from mmid.errors import LibraryIndexError
 from mmid.index import LibraryIndex
 from mmid.packed import unpack
-from mmid.pieces import Entry
+from mmid.pieces import Entry, LeftOut
 from mmid.store import Library, Place, Store, folder_at, store_at
 from mmid.writer import Origin, write_index, writing
 
@@ -31,7 +31,7 @@ class IndexInfo:
     """What an index is.
 
     ``rows`` counts vectors on disk, ``snippets`` those that can be found; ``bytes`` is the size on
-    disk.
+    disk; ``left_out`` counts files of the library that it does not hold.
     """
 
     folder: str
@@ -47,6 +47,7 @@ class IndexInfo:
     model: str
     recipe: dict[str, Any]
     folders: tuple[str, ...]
+    left_out: int
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON-ready names and values."""
@@ -70,7 +71,13 @@ def describe(index: Library) -> IndexInfo:
         model=manifest["model"],
         recipe=manifest["recipe"],
         folders=tuple(manifest["folders"]),
+        left_out=len(left_out(index)),
     )
+
+
+def left_out(index: Library) -> tuple[LeftOut, ...]:
+    """Return what of its library an index does not hold, and why, by name."""
+    return tuple(sorted(Origin.of(index.manifest).left_out, key=lambda item: item.name))
 
 
 @dataclass(frozen=True)
@@ -139,7 +146,8 @@ def remove_pieces(place: Place, names: Sequence[str], progress: Tell = quiet) ->
     ----------
     place : str, Path or Store
     names : sequence of str
-        As `mmid index list` shows them; ``*`` and ``?`` stand for any characters and any one.
+        As `mmid index list` shows them; ``*`` and ``?`` stand for any characters and any one. A
+        folder that the index follows stands for all pieces below it, and is not followed any more.
 
     Returns
     -------
@@ -155,10 +163,14 @@ def remove_pieces(place: Place, names: Sequence[str], progress: Tell = quiet) ->
     with store.writing():
         old = store.open(None)
         held = [entry.name for entry in old.entries]
-        removed: set[str] = set()
+        origin, removed = Origin.of(old.manifest), set[str]()
         for name in names:
+            folder = _followed(origin, name)
             matching = {name} & set(held) or set(fnmatch.filter(held, name))
-            if not matching:
+            if folder and name not in held:
+                matching = {one for one in held if _lies_in(origin, one, folder)}
+                origin = _without(origin, folder)
+            elif not matching:
                 raise LibraryIndexError(f"{store.where}: no piece {name!r}; see mmid index list")
             removed |= matching
         kept = [entry for entry in old.entries if entry.name not in removed]
@@ -167,8 +179,28 @@ def remove_pieces(place: Place, names: Sequence[str], progress: Tell = quiet) ->
                 f"{store.where}: nothing would be left; delete the index instead"
             )
         pairs = [(entry, entry) for entry in kept]
-        store.write(Origin.of(old.manifest), pairs, [], old.item, old, progress)
+        store.write(origin, pairs, [], old.item, old, progress)
     return [name for name in held if name in removed]
+
+
+def _followed(origin: Origin, name: str) -> str | None:
+    """Return the folder of an index's library that a user names."""
+    place = os.path.realpath(name)
+    return next((f for f in origin.folders if os.path.realpath(f) == place), None)
+
+
+def _lies_in(origin: Origin, name: str, folder: str) -> bool:
+    path = Path(origin.root, name)
+    return Path(folder) == path or Path(folder) in path.parents
+
+
+def _without(origin: Origin, folder: str) -> Origin:
+    """Follow a folder no more; the names stay as they are."""
+    return replace(
+        origin,
+        folders=tuple(other for other in origin.folders if other != folder),
+        left_out=tuple(o for o in origin.left_out if not _lies_in(origin, o.name, folder)),
+    )
 
 
 def rebuild_caches(place: Place, progress: Tell = quiet) -> None:
@@ -217,10 +249,11 @@ def merge_indexes(place: Place, others: Sequence[Place], progress: Tell = quiet)
     fresh: list[Entry] = []
     known: set[tuple[str, str]] = set()
     twice: list[str] = []
+    bad: list[LeftOut] = []
     for number, index in enumerate(indexes):
+        bad += [replace(o, name=_renamed(o.name, roots[number], root)) for o in left_out(index)]
         for row, entry in enumerate(index.entries):
-            path = os.path.relpath(Path(roots[number], entry.name), root) if root else entry.name
-            name = Path(path).as_posix()
+            name = _renamed(entry.name, roots[number], root)
             if (name, entry.digest) in known:
                 twice.append(name)
                 continue
@@ -228,7 +261,8 @@ def merge_indexes(place: Place, others: Sequence[Place], progress: Tell = quiet)
             places.append((number, row))
             fresh.append(replace(entry, name=name))
     folders = tuple(dict.fromkeys(f for origin in origins for f in origin.folders))
-    merged = replace(first, root=root, folders=folders)
+    left = tuple(dict.fromkeys(bad))
+    merged = replace(first, root=root, folders=folders, left_out=left)
     with store.writing():
         store.write(
             merged,
@@ -239,6 +273,11 @@ def merge_indexes(place: Place, others: Sequence[Place], progress: Tell = quiet)
             progress,
         )
     return twice
+
+
+def _renamed(name: str, root: str, common: str) -> str:
+    """Name a file from where several libraries meet."""
+    return Path(os.path.relpath(Path(root, name), common) if common else name).as_posix()
 
 
 def _holds_an_index(store: Store) -> bool:

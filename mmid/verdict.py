@@ -10,7 +10,7 @@ from rich.text import Text
 
 from mmid.answer import Identification, Match, advice
 from mmid.errors import label
-from mmid.library import MIDI_SUFFIXES
+from mmid.formats import MIDI_SUFFIXES
 from mmid.report import answer_table, clock, likely, own_title
 
 VERDICTS = ("found", "not found", "failed")

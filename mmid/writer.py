@@ -51,7 +51,7 @@ from mmid.library import file_digest
 from mmid.midi import NOTE_DTYPE
 from mmid.paged import fences_of
 from mmid.pending import Embedded
-from mmid.pieces import Entry, write_pieces
+from mmid.pieces import Entry, LeftOut, write_pieces
 from mmid.regular import read_regular
 from mmid.tokens import Tokens, library_tokens
 from mmid.whole import UNFINISHED, flush, unfinished, written_whole
@@ -137,6 +137,8 @@ class Origin:
         Where their names begin.
     folders : tuple of str
         The library's.
+    left_out : tuple of LeftOut
+        What of it the index does not hold.
     """
 
     kind: Kind
@@ -145,12 +147,15 @@ class Origin:
     recipe: dict[str, Any]
     root: str
     folders: tuple[str, ...]
+    left_out: tuple[LeftOut, ...] = ()
 
     @classmethod
     def of(cls, manifest: Manifest) -> Origin:
         """Read it off a manifest."""
         names = ("kind", "model", "features", "recipe", "root")
-        return cls(**{n: manifest[n] for n in names}, folders=tuple(manifest["folders"]))  # type: ignore[literal-required]
+        left_out = tuple(LeftOut(*pair) for pair in manifest.get("left_out", ()))
+        facts = {n: manifest[n] for n in names}  # type: ignore[literal-required]
+        return cls(**facts, folders=tuple(manifest["folders"]), left_out=left_out)
 
     def manifest(self, rows: int, data: str, files: dict[str, str]) -> Manifest:
         """Return the manifest of an index made now, with where its data lies and their hashes."""
@@ -164,6 +169,7 @@ class Origin:
             "recipe": self.recipe,
             "root": self.root,
             "folders": list(self.folders),
+            "left_out": [[item.name, item.reason] for item in self.left_out],
             "rows": rows,
             "data": data,
             "files": files,

@@ -89,11 +89,13 @@ def test_the_environment_names_index_and_model(index, model, recording, monkeypa
 
 def test_bad_midi_is_reported_and_left_out(tmp_path, midi_folder, model):
     (midi_folder / "broken.mid").write_bytes(b"MThd")
-    result = invoke("build-index", midi_folder, "--index", tmp_path / "i", "--model", model)
-    assert result.exit_code == 1
+    build = ["build-index", midi_folder, "--index", tmp_path / "i", "--model", model]
+    result = invoke(*build)
+    assert result.exit_code == 0 and "left out: broken.mid: " in result.stderr
     assert (tmp_path / "i" / "manifest.json").exists()
-    assert "left out: " in result.stderr and "broken.mid" in result.stderr
-    assert "1 of " in result.stderr
+    strict = invoke(*build, "--strict")
+    assert strict.exit_code == 1 and "left out: broken.mid: " in strict.stderr
+    assert "1 of 7 files could not be read" in strict.stderr
 
 
 @pytest.fixture
@@ -123,17 +125,20 @@ def test_what_to_index_can_be_told(tmp_path, midi_folder, recording, model):
     recording.rename(midi_folder / "sound.wav")
     options = ["--index", tmp_path / "both", "--model", model]
     assert "6 pieces" in invoke("build-index", midi_folder, *options).stderr
-    told = invoke("build-index", midi_folder, *options, "--kind", "recordings")
+    told = invoke("build-index", midi_folder, *options, "--kind", "recordings", "--replace")
     assert told.exit_code == 0 and "1 recording," in told.stderr
     assert invoke("build-index", midi_folder, *options, "--kind", "scans").exit_code == 2
 
 
 def test_bad_recordings_are_reported_and_left_out(tmp_path, recorded, model):
-    (tmp_path / "audio" / "broken.wav").write_bytes(b"RIFF")
+    (tmp_path / "audio" / "new.wav").write_bytes(b"RIFF")
+    (tmp_path / "audio" / "1.wav").write_bytes(b"RIFF")
     result = invoke("build-index", tmp_path / "audio", "--index", recorded, "--model", model)
     assert result.exit_code == 1
-    assert "left out: " in result.stderr and "broken.wav" in result.stderr
-    assert "3 recordings" in result.stderr and "1 of 4 files" in result.stderr
+    assert "left out: new.wav: " in result.stderr and "left out: 1.wav: " in result.stderr
+    assert "2 recordings" in result.stderr and "1 of 4 files" in result.stderr
+    again = invoke("build-index", "--index", recorded, "--model", model)
+    assert again.exit_code == 0 and "left out: 2 files, " in again.stderr
 
 
 def test_eval_pieces_asks_scores_of_recordings(tmp_path, recorded, index, model, midi_folder):
@@ -152,6 +157,31 @@ def test_eval_pieces_asks_scores_of_recordings(tmp_path, recorded, index, model,
         refused = invoke("eval", "pieces", *options)
         assert isinstance(refused.exception, MmidError)
         assert "asks an index built with --kind" in str(refused.exception)
+
+
+@pytest.mark.parametrize("direction", ["recordings", "scores"])
+def test_eval_pieces_goes_on_without_rows_it_cannot_use(
+    tmp_path, recorded, index, model, midi_folder, direction
+):
+    rows = [f"r{n},{tmp_path}/audio/{n}.wav,piece {n}.mid" for n in range(3)]
+    rows += [f"deaf,{tmp_path}/gone.wav,piece 3.mid", f"mute,{tmp_path}/audio/0.wav,gone.mid"]
+    (midi_folder / "pairs.csv").write_text("\n".join(["id,audio,midi", *rows]))
+    out = tmp_path / "results.json"
+    arguments = [midi_folder, "--model", model, "--clips", "3", "--out", out]
+    where = index if direction == "recordings" else recorded
+    result = invoke("eval", "pieces", *arguments, "--index", where, "--direction", direction)
+    assert result.exit_code == 1 and isinstance(result.exception, SystemExit)
+    assert "left out: row deaf: " in result.stderr and "gone.wav" in result.stderr
+    assert "left out: row mute: gone.mid: " in result.stderr
+    assert "2 rows of " in result.stderr
+    (scores,) = json.loads(out.read_text())
+    assert scores["clips"] == 9 and len({clip["source"] for clip in scores["results"]}) == 3
+
+
+def test_eval_pieces_without_a_row_it_can_use_is_an_error(tmp_path, index, model, midi_folder):
+    (midi_folder / "pairs.csv").write_text("id,audio,midi\nx,gone.wav,piece 0.mid\n")
+    result = invoke("eval", "pieces", midi_folder, "--model", model, "--index", index)
+    assert result.exit_code == 1 and "no row of it can be used" in str(result.exception)
 
 
 def test_lengths_and_ranges():

@@ -16,7 +16,7 @@ MODULES = sorted(FOLDER.glob("*.py"))
 
 # The line from a file to an answer, then the side branch that trains, then what uses both.
 ORDER = [
-    *("__init__", "errors", "choices", "params", "defaults"),
+    *("__init__", "errors", "choices", "formats", "folders", "params", "defaults"),
     *("console", "tables", "regular", "arrays", "whole", "workers", "cluster"),
     *("_torchaudio", "filetypes", "audio", "chunks", "smf", "midi"),
     *("paged", "triples", "tokens", "tune", "abc"),
@@ -38,6 +38,8 @@ ORDER = [
         "copied",
         "served",
         "store",
+        "followed",
+        "update",
         "build",
         "upkeep",
     ),
@@ -79,7 +81,8 @@ ORDER = [
         "trade",
         "distill",
     ),
-    *("cli_help", "cli_shell", "cli_options", "cli_doctor", "cli_eval", "cli_figures", "cli_index"),
+    *("cli_help", "cli_shell", "cli_options", "cli_build", "cli_doctor", "cli_eval"),
+    *("cli_figures", "cli_index"),
     *("cli_listen", "cli_model", "cli_query", "cli_train", "cli", "__main__"),
 ]
 """A module imports only modules before it in this list."""

@@ -10,16 +10,14 @@ import pytest
 
 from mmid.errors import MmidError
 from mmid.features import recording_spectrogram
+from mmid.folders import find_midi, guess_kind, library_root
 from mmid.library import (
     BadFile,
     Piece,
     Recording,
     drop_duplicates,
     file_digest,
-    find_midi,
     group_duplicates,
-    guess_kind,
-    library_root,
     melody_shingles,
     read_library,
     read_piece,
@@ -77,13 +75,24 @@ def as_piece(name: str, notes: np.ndarray) -> Piece:
 
 def test_suffixes_in_any_case_are_found_sorted(tmp_path):
     (tmp_path / "b").mkdir()
-    for name in ("z.mid", "A.MID", "b/c.Midi", "b/song.KAR", "notes.txt", "sound.wav", "mid"):
+    for name in (
+        "z.mid",
+        "A.MID",
+        "b/c.Midi",
+        "b/song.KAR",
+        "x.RMI",
+        "._A.MID",
+        "notes.txt",
+        "sound.wav",
+        "mid",
+    ):
         (tmp_path / name).touch()
     found = find_midi(tmp_path)
     assert [str(path.relative_to(tmp_path)) for path in found] == [
         "A.MID",
         os.path.join("b", "c.Midi"),
         os.path.join("b", "song.KAR"),
+        "x.RMI",
         "z.mid",
     ]
 
@@ -97,7 +106,7 @@ def test_a_file_is_its_own_list(tmp_path):
 def test_missing_and_empty_folders_are_errors(tmp_path):
     with pytest.raises(MmidError, match="nowhere: no such folder"):
         find_midi(tmp_path / "nowhere")
-    with pytest.raises(MmidError, match=r"no \.mid, \.midi or \.kar file"):
+    with pytest.raises(MmidError, match=r"no MIDI files \(\.mid, \.midi, \.kar, \.rmi\) in it$"):
         find_midi(tmp_path)
 
 
@@ -211,9 +220,9 @@ def test_midi_files_come_before_recordings(recordings, midi_folder, tmp_path):
 
 
 def test_a_kind_that_is_not_there_is_an_error(recordings, midi_folder):
-    with pytest.raises(MmidError, match=r"library: no \.wav, .* or \.opus file in it"):
+    with pytest.raises(MmidError, match=r"library: no recordings in it; 6 MIDI files"):
         scan_library([midi_folder], "recordings", DEFAULT)
-    with pytest.raises(MmidError, match=r"audio: no \.mid, \.midi or \.kar file in it"):
+    with pytest.raises(MmidError, match=r"audio: no MIDI files .* in it; 3 recordings"):
         scan_library([recordings], "midi", DEFAULT)
     count, found = scan_library([midi_folder], "auto", DEFAULT, jobs=1)
     assert count == 6 and all(isinstance(item, Piece) for item in found)

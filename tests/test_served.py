@@ -18,7 +18,14 @@ from mmid.index import LibraryIndex
 from mmid.midi import write_midi
 from mmid.milvus import Address, Milvus
 from mmid.store import MilvusStore, store_at
-from mmid.upkeep import describe, merge_indexes, rebuild_caches, remove_pieces, verify_index
+from mmid.upkeep import (
+    describe,
+    left_out,
+    merge_indexes,
+    rebuild_caches,
+    remove_pieces,
+    verify_index,
+)
 
 
 @pytest.fixture
@@ -105,6 +112,35 @@ def test_an_index_follows_its_library(store, midi_folder, tiny_model):
     notes = {e.name: after.notes_of(e) for e in after.entries}
     assert np.array_equal(notes["copy.mid"], notes["piece 1.mid"])
     assert update_index(store, [midi_folder], tiny_model, jobs=1).unchanged == 6
+
+
+def test_a_folder_is_added_and_what_is_left_out_is_listed(
+    store, midi_folder, tiny_model, draw_notes, tmp_path, monkeypatch
+):
+    other = tmp_path / "other"
+    other.mkdir()
+    write_midi(draw_notes(9), other / "new.mid")
+    for number in range(9):
+        (other / f"bad {number}.mid").write_bytes(b"")
+    before = store.manifest()
+    update_index(store, [other], tiny_model, jobs=1, dry_run=True)
+    assert store.manifest() == before
+    report = update_index(store, [other], tiny_model, jobs=1)
+    assert (report.unchanged, report.added, report.gone, report.items) == (6, 1, 0, 7)
+    assert [item.name for item in left_out(store.open(None))] == [
+        f"other/bad {number}.mid" for number in range(9)
+    ]
+    midi_folder.rename(tmp_path / "away")
+    assert update_index(store, [], tiny_model, jobs=1).kept == 6
+    monkeypatch.setattr(served, "MOST_LEFT_OUT", 100)
+    (other / "bad 8.mid").unlink()
+    update_index(store, [], tiny_model, jobs=1)
+    listed = left_out(store.open(None))
+    assert "more, which the next mmid build-index names" in listed[0].reason
+    assert 1 < len(listed) < 8
+    assert remove_pieces(store, [str(other)]) == ["other/new.mid"]
+    assert store.open(None).faults() == [] and len(store.open(None)) == 6
+    assert store.manifest()["folders"] == [str(midi_folder)]
 
 
 def test_another_model_is_refused_and_replaces_all(store, midi_folder, make_model):
