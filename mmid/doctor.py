@@ -219,8 +219,8 @@ def _precision(model: Checkpoint) -> Finding:
     """Say how the model is computed here, and why."""
     try:
         found = model.encoders.precision
-    except MmidError as error:
-        return Finding("precision", "broken", str(error))
+    except (MmidError, RuntimeError) as error:  # of PyTorch, where no snippet fits the networks
+        return Finding("precision", "broken", str(error).splitlines()[0])
     said = f"{found.name}: {found.reason}"
     if found.fault:
         mend = "answers are right, but slower; another PyTorch may do better"

@@ -177,8 +177,8 @@ _told: set[str] = set()
 def _tell(found: Precision) -> None:
     """Note a fault once, and in the process that the user started."""
     LOG.debug("%s on %s: %s", found.name, found.device, found.reason)
-    if found.fault and found.fault not in _told and parent_process() is None:
-        _told.add(found.fault)
+    if found.fault and found.name not in _told and parent_process() is None:
+        _told.add(found.name)
         note(f"{found.fault}, so {found.name} is used, which may be slower: see mmid doctor")
 
 
