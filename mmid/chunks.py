@@ -299,8 +299,8 @@ def _after(data: bytes, track: Track, end: int, stop: int, damage: Damage) -> in
         damage.add("byte", "missing", end - stop)
         return stop
     if reached < end:
-        found = _NEXT_TRACK.search(data, reached, min(end, stop))
-        if not found and end <= stop:
+        fits = end == stop or (end < stop and _chunk_at(data, end, stop))
+        if fits and not _NEXT_TRACK.search(data, reached, end):
             return end  # what follows the last message is of no concern
     if reached != end:
         damage.add("length", "mended")

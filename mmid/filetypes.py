@@ -38,7 +38,6 @@ _SOUNDS = (
     (rb"OggS", "Ogg"),
     (rb".{4}ftyp(?:M4A|M4B|mp4|isom|iso\d|3gp|qt  )", "MP4"),
     (rb"FORM.{4}AIF[FC]", "AIFF"),
-    (rb"ID3", "MP3"),
     (rb"\x1a\x45\xdf\xa3", "Matroska"),
     (rb"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "WMA"),
     (rb"caff\0", "CAF"),

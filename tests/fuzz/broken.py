@@ -241,6 +241,13 @@ def _long(song: Draft, rng: Rng) -> bytes:
     return song.write()
 
 
+@way("a track's length too long by a few bytes")
+def _little_longer(song: Draft, rng: Rng) -> bytes:
+    place = int(rng.integers(2))
+    song.sizes[place] = len(chunk(song.tracks[place])) - 8 + int(rng.integers(1, 4))
+    return song.write()
+
+
 @way("a track's length beyond the file")
 def _huge(song: Draft, rng: Rng) -> bytes:
     song.sizes[int(rng.integers(3))] = 0xFFFFFFFF
