@@ -28,7 +28,10 @@ from mmid.demo import (
 from mmid.errors import MmidError
 from mmid.identify import Identifier
 from mmid.index import LibraryIndex
+from mmid.library import Recording, read_recording
 from mmid.library import read_library as read_midi_library
+from mmid.lookup import KEYS
+from mmid.params import DEFAULT
 from mmid.pretrained import load_model
 from mmid.tune import Tune
 
@@ -176,3 +179,19 @@ def test_the_packaged_model_identifies_the_recording(tmp_path: Path) -> None:
     (tune,) = (tune for tune in LIBRARY if tune.slug == RECORDED_TUNE)
     start = (tune.seconds - RECORDED_SECONDS * RECORDED_TEMPO) / 2
     assert best.start == pytest.approx(start, abs=2)
+    all_keys = Identifier(model, LibraryIndex(tmp_path / "index", model), keys=KEYS)
+    tried = all_keys.identify_file(recording).matches[0]
+    assert (tried.piece, tried.transpose) == (best.piece, 0)
+    assert tried.confidence > best.confidence - 0.02
+
+
+def test_the_recording_is_found_by_the_whole_tune_at_its_tempo(tmp_path: Path) -> None:
+    """The tune is twice as long as the part of it that was recorded."""
+    library, recording = prepare_demo(tmp_path)
+    model = load_model()
+    part = read_recording(recording, recording.parent, DEFAULT)
+    assert isinstance(part, Recording)
+    build_index(tmp_path / "index", [part], model)
+    identifier = Identifier(model, LibraryIndex(tmp_path / "index", model))
+    best = identifier.identify_file(library / f"{RECORDED_TUNE}.mid").matches[0]
+    assert best.tempo_ratio == pytest.approx(RECORDED_TEMPO, abs=0.05)
