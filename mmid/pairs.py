@@ -24,18 +24,22 @@ class Pair:
         Rows of one piece are right answers for each other.
     audio : Path
     score : Piece
+    kind : str
+        Of music, to report apart; nothing where the list does not say it.
     """
 
     name: str
     piece: str
     audio: Path
     score: Piece
+    kind: str = ""
 
 
 def read_pairs(folder: Path) -> list[Pair]:
     """Read the list ``pairs.csv`` of a folder (columns id, audio, midi), and its scores.
 
-    Rows that name the same ``piece``, an optional column, are right answers for each other.
+    Rows that name the same ``piece``, an optional column, are right answers for each other; another
+    one is ``kind``, of music.
 
     Raises
     ------
@@ -47,8 +51,8 @@ def read_pairs(folder: Path) -> list[Pair]:
         score = read_piece(folder / row["midi"], folder)
         if not isinstance(score, Piece):
             raise MmidError(score.reason)
-        name = row["id"]
-        pairs.append(Pair(name, row.get("piece") or name, folder / row["audio"], score))
+        name, kind = row["id"], row.get("kind") or ""
+        pairs.append(Pair(name, row.get("piece") or name, folder / row["audio"], score, kind))
     return pairs
 
 

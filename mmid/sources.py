@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -54,10 +54,13 @@ class Source(ABC):
     name : str
     right : frozenset of str
         SHA-256 of the MIDI files or recordings that hold its music.
+    kind : str
+        Of music, where the list of pairs says it.
     """
 
     name: str
     right: frozenset[str]
+    kind: str = field(default="", kw_only=True)
 
     @abstractmethod
     def size(self, params: FeatureParams) -> int:
@@ -100,7 +103,7 @@ class RecordedSource(SoundingSource):
 
     Parameters
     ----------
-    name, right
+    name, right, kind
         As of every `Source`.
     samples : np.ndarray [n] float32
         At the grid's rate.
@@ -131,7 +134,7 @@ class PerformedSource(SoundingSource):
 
     Parameters
     ----------
-    name, right
+    name, right, kind
         As of every `Source`.
     notes : np.ndarray [n] of mmid.midi.NOTE_DTYPE
         Of the performance, at the speed and in the key to render.
@@ -179,7 +182,7 @@ class RoughSource(SoundingSource):
 
     Parameters
     ----------
-    name, right
+    name, right, kind
         As of every `Source`.
     of : Source
     how : Roughness
@@ -209,7 +212,7 @@ class ScoreSource(Source):
 
     Parameters
     ----------
-    name, right
+    name, right, kind
         As of every `Source`.
     midi : Midi
     """
@@ -285,7 +288,7 @@ def recorded_sources(pairs: Sequence[Pair], params: FeatureParams) -> Iterator[R
     """
     for pair, right in zip(pairs, _right_scores(pairs), strict=True):
         samples = read_audio(pair.audio, params.sample_rate)
-        yield RecordedSource(pair.name, right, samples)
+        yield RecordedSource(pair.name, right, samples, kind=pair.kind)
 
 
 def performed_sources(
@@ -326,7 +329,8 @@ def performed_sources(
             notes["pitch"] = np.clip(notes["pitch"].astype(int) + semitones, 0, 127)
             written = pair.score.midi.notes
             reference = partial(Reference, notes, written, params, semitones)
-            yield PerformedSource(pair.name, right, notes, synthesizer, reference)
+            made = notes, synthesizer, reference
+            yield PerformedSource(pair.name, right, *made, kind=pair.kind)
 
 
 def score_sources(pairs: Sequence[Pair]) -> list[ScoreSource]:
@@ -345,8 +349,12 @@ def score_sources(pairs: Sequence[Pair]) -> list[ScoreSource]:
     for pair, scores in zip(pairs, _right_scores(pairs), strict=True):
         found = frozenset(recording for recording, score in recordings if score in scores)
         right[pair.score.digest] = right.get(pair.score.digest, frozenset()) | found
-    pieces = {pair.score.digest: pair.score for pair in pairs}
-    return [ScoreSource(pieces[d].name, found, pieces[d].midi) for d, found in right.items()]
+    first = {pair.score.digest: pair for pair in reversed(pairs)}
+    return [_score_source(first[digest], found) for digest, found in right.items()]
+
+
+def _score_source(pair: Pair, right: frozenset[str]) -> ScoreSource:
+    return ScoreSource(pair.score.name, right, pair.score.midi, kind=pair.kind)
 
 
 def open_sources(
@@ -381,7 +389,8 @@ def open_sources(
     if rough is not None:
         asked = (folder, soundfont, params, tempo, side, seed, jobs)
         count, smooth = open_sources(*asked, direction=direction, semitones=semitones)
-        return count, (RoughSource(s.name, s.right, s, rough, params.sample_rate) for s in smooth)
+        rate = params.sample_rate
+        return count, (RoughSource(s.name, s.right, s, rough, rate, kind=s.kind) for s in smooth)
     if soundfont is not None:
         if direction == "scores":
             raise MmidError("scores are asked about as they are written: leave out the soundfont")

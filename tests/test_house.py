@@ -55,6 +55,7 @@ ORDER = [
         "recital",
         "asap",
         "retrieval",
+        "scores",
         "evaluate",
         "space",
         "lengths",
