@@ -33,7 +33,7 @@ from mmid.console import note, progress, remark, stdout
 from mmid.errors import MmidError, label
 
 if TYPE_CHECKING:
-    from mmid.evaluate import ClipScores
+    from mmid.scores import ClipScores
 
 evaluation = App(help="Measure how good the answers are.")
 
@@ -131,16 +131,16 @@ def eval_pieces(
 ) -> None:
     """Identify clips of recordings, rendered MIDI files or scores whose match is known.
 
-    Recordings are asked of an index of MIDI files, scores of an index of recordings.
-    A row whose recording or MIDI file cannot be read is left out and reported; the exit status is
-    then 1.
+    Recordings are asked of an index of MIDI files, scores of an index of recordings. Where
+    pairs.csv has a column kind, each kind of music is reported, too. A row whose recording or MIDI
+    file cannot be read is left out and reported; the exit status is then 1.
     """
     from mmid.baselines import open_baselines
     from mmid.encoders import pick_device
     from mmid.evaluate import evaluate_pieces
     from mmid.gate import github_annotations, write_junit
     from mmid.pretrained import load_model
-    from mmid.report import clip_table, recording_table
+    from mmid.report import clip_table, kind_table, recording_table
     from mmid.sources import ASKED_OF, open_sources
 
     if annotate and json_lines:
@@ -197,7 +197,8 @@ def eval_pieces(
             progress=progressed,
             keep=keep,
         )
-    tables = [clip_table(results)] + ([recording_table(results)] if soundfont is None else [])
+    tables = [clip_table(results)] + [kind_table(results)] * any(row.kinds for row in results)
+    tables += [recording_table(results)] * (soundfont is None)
     _deliver([result.to_dict() for result in results], tables, json_lines, out)
     own = results[: len(seconds)]
     if junit:
@@ -274,7 +275,7 @@ def eval_confidence(
     results: Annotated[list[Path], typer.Argument(help="Files of mmid eval pieces --absent.")],
 ) -> None:
     """Fit the confidence to answers known to be right or wrong; print its weights."""
-    from mmid.evaluate import calibrate
+    from mmid.scores import calibrate
 
     try:
         scores = [row for path in results for row in json.loads(path.read_text())]

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any, TypeAlias
+from dataclasses import dataclass, replace
+from typing import TypeAlias
 from zlib import crc32
 
 import numpy as np
@@ -16,116 +16,17 @@ import torch
 
 from mmid.answer import Identification, Match
 from mmid.baselines import Baseline
-from mmid.bootstrap import mean_interval
-from mmid.confidence import Evidence, fit_confidence
-from mmid.errors import MmidError
+from mmid.confidence import Evidence
 from mmid.features import frame_count, piano_roll
 from mmid.identify import Identifier
 from mmid.lookup import FEW_KEYS, NEIGHBOURS
 from mmid.params import DEFAULT
 from mmid.retrieval import SAME_ROLL
+from mmid.scores import MMID, ClipResult, ClipScores, compare, sum_up
 from mmid.sources import Source
 
 NO_MATCH = Match("", 0.0, 0.0, None, 0.0, 0.0, None, None, 1.0, 0)
 """Stands for the first match of an answer without any, as for silence."""
-
-MMID = "mmid"
-"""Told apart from the baselines by this name."""
-
-
-@dataclass(frozen=True)
-class ClipResult:
-    """One clip and how it fared.
-
-    Parameters
-    ----------
-    source : str
-    start, seconds : float
-        Where in the recording or score the clip lies.
-    rank : int or None
-        Of the first right match; None if there is none.
-    matched : bool
-        Whether the first match was sure enough.
-    answer : str
-        The name of the first match.
-    confidence, votes : float
-        Of the first match.
-    position_error : float or None
-        Seconds between the start told and the nearest right one, where both are known: the true
-        one, or where the same bars are repeated.
-    evidence : Evidence
-        Of the first match.
-    absent_confidence : float or None
-    absent_evidence : Evidence or None
-        Of the first match once everything right is taken out of the library.
-    piece : str
-        One of the SHA-256 that are right: the same for every clip of the piece.
-    """
-
-    source: str
-    start: float
-    seconds: float
-    rank: int | None
-    matched: bool
-    answer: str
-    confidence: float
-    votes: float
-    position_error: float | None
-    evidence: Evidence
-    absent_confidence: float | None = None
-    absent_evidence: Evidence | None = None
-    piece: str = ""
-
-
-@dataclass(frozen=True)
-class ClipScores:
-    """The clips of one length, summed up.
-
-    Parameters
-    ----------
-    seconds : float or None
-        Clip length; None is the whole recording or score.
-    clips : int
-    top1, top5, mrr : float
-    matched : float
-        Share of clips whose first match was sure enough.
-    median_position_error, position_error_95 : float or None
-        Seconds, over the right answers.
-    auroc : float or None
-        How well confidence tells clips whose match is there from the same clips without it.
-    falsely_matched : float or None
-        Share of clips without their match that are matched all the same.
-    false_accepts : float or None
-        The same at the confidence that accepts 95 % of the clips whose match is there.
-    results : tuple of ClipResult
-    system : str
-        What was asked: mmid, or a baseline, which has scores but no confidence and matches nothing.
-    top1_interval : tuple of float or None
-        95 % bootstrap interval of `top1`, over pieces.
-    lead, lead_interval : float or None, tuple of float or None
-        Of a baseline: by how much mmid's `top1` on the same clips is higher, and its interval.
-    """
-
-    seconds: float | None
-    clips: int
-    top1: float
-    top5: float
-    mrr: float
-    matched: float
-    median_position_error: float | None
-    position_error_95: float | None
-    auroc: float | None
-    falsely_matched: float | None
-    false_accepts: float | None
-    results: tuple[ClipResult, ...]
-    system: str = MMID
-    top1_interval: tuple[float, float] | None = None
-    lead: float | None = None
-    lead_interval: tuple[float, float] | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the scores and every clip as JSON-ready names and values."""
-        return asdict(self)
 
 
 def evaluate_pieces(
@@ -168,7 +69,8 @@ def evaluate_pieces(
     Returns
     -------
     list of ClipScores
-        One a length; then as many of each baseline.
+        One a length; then as many of each baseline. Where sources are of a kind, each has the
+        scores of every kind.
 
     Raises
     ------
@@ -239,21 +141,39 @@ class _Trial:
                 absent_confidence=_first(other).confidence,
                 absent_evidence=_evidence(other, identifier.snippets),
             )
-        return replace(result, piece=min(source.right, default=source.name))
+        return replace(result, piece=min(source.right, default=source.name), kind=source.kind)
 
     def sum_up(self, done: Sequence[_Answers]) -> list[ClipScores]:
-        """Return mmid's scores of each length, then each baseline's."""
+        """Return mmid's scores of each length, then each baseline's, with those of each kind."""
+        scores = self._scores(done)
+        kinds = dict.fromkeys(_kind(answers) for answers in done)
+        if not any(kinds):
+            return scores
+        parts = [self._scores([a for a in done if _kind(a) == kind], kind) for kind in kinds]
+        by_row = zip(scores, *parts, strict=True)
+        return [
+            replace(row, kinds=tuple(replace(part, results=()) for part in of_kinds))
+            for row, *of_kinds in by_row
+        ]
+
+    def _scores(self, done: Sequence[_Answers], kind: str = "") -> list[ClipScores]:
 
         def clips(system: int, column: int) -> list[ClipResult]:
             return [clip for answers in done for clip in answers[system][column]]
 
         sure = self.identifier.min_confidence
-        scores = [_sum_up(length, clips(0, n), sure) for n, length in enumerate(self.lengths)]
-        return scores + [
-            _compare(_sum_up(mmid.seconds, clips(system, n), math.inf), mmid, baseline.name)
+        scores = [sum_up(length, clips(0, n), sure) for n, length in enumerate(self.lengths)]
+        scores += [
+            compare(sum_up(mmid.seconds, clips(system, n), math.inf), mmid, baseline.name)
             for system, baseline in enumerate(self.baselines, 1)
             for n, mmid in enumerate(scores)
         ]
+        return [replace(row, kind=kind) for row in scores]
+
+
+def _kind(answers: _Answers) -> str:
+    """Return the kind of music that a source is."""
+    return next((clip.kind for column in answers[0] for clip in column), "")
 
 
 def _ask(
@@ -280,20 +200,6 @@ def _ask(
         votes=score,
         position_error=None,
         absent_confidence=other,
-    )
-
-
-def _compare(scores: ClipScores, mmid: ClipScores, name: str) -> ClipScores:
-    """Name a baseline's scores, and tell how far mmid is ahead on the same clips."""
-    both = zip(mmid.results, scores.results, strict=True)
-    leads = [(ours.rank == 1) - (theirs.rank == 1) for ours, theirs in both]
-    pieces = [clip.piece for clip in scores.results]
-    return replace(
-        scores,
-        falsely_matched=None,
-        system=name,
-        lead=mmid.top1 - scores.top1,
-        lead_interval=mean_interval(leads, pieces),
     )
 
 
@@ -369,73 +275,3 @@ def same_bars(notes: np.ndarray, start: float, seconds: float) -> np.ndarray:
     cosine = product / (span.norm() * energy.sqrt()).clamp_min(1e-6)
     repeats = torch.nonzero(cosine >= SAME_ROLL)[:, 0].numpy() / rate
     return np.concatenate([[start], repeats + start - begin])
-
-
-def _sum_up(length: float | None, results: Sequence[ClipResult], sure: float) -> ClipScores:
-    errors = [r.position_error for r in results if r.position_error is not None]
-    count = max(1, len(results))
-    auroc, falsely, accepts = _rejection(results, sure)
-    return ClipScores(
-        length,
-        len(results),
-        sum(r.rank == 1 for r in results) / count,
-        sum(r.rank is not None and r.rank <= 5 for r in results) / count,
-        sum(1 / r.rank for r in results if r.rank) / count,
-        sum(r.matched for r in results) / count,
-        float(np.median(errors)) if errors else None,
-        float(np.quantile(errors, 0.95)) if errors else None,
-        auroc,
-        falsely,
-        accepts,
-        tuple(results),
-        top1_interval=mean_interval([r.rank == 1 for r in results], [r.piece for r in results]),
-    )
-
-
-TRUE_ACCEPTS = 0.95
-
-
-def _rejection(
-    results: Sequence[ClipResult], sure: float
-) -> tuple[float, float, float] | tuple[None, None, None]:
-    """Return AUROC, absent clips matched, and those accepted where 95 % of the others are."""
-    absent = np.array([r.absent_confidence for r in results if r.absent_confidence is not None])
-    if not len(absent):
-        return None, None, None
-    present = np.array([r.confidence for r in results])
-    above = present[:, None] > absent
-    level = present[:, None] == absent
-    threshold = np.quantile(present, 1 - TRUE_ACCEPTS, method="lower")
-    auroc = float(above.mean() + level.mean() / 2)
-    return auroc, float(np.mean(absent >= sure)), float(np.mean(absent >= threshold))
-
-
-def calibrate(scores: Sequence[dict[str, Any]]) -> list[float]:
-    """Fit the confidence to the results of `evaluate_pieces` with ``absent``.
-
-    Parameters
-    ----------
-    scores : sequence of dict
-        From `ClipScores.to_dict`, of any clip lengths.
-
-    Returns
-    -------
-    list of float
-        For `mmid.identify.confidence`.
-
-    Raises
-    ------
-    MmidError
-        If the results are of another kind, or were made without asking for absent pieces.
-    """
-    try:
-        rows = [row for row in scores if row.get("system", MMID) == MMID]
-        clips = [clip for row in rows for clip in row["results"]]
-        if not clips:
-            raise KeyError("results")
-        present = [(Evidence(**c["evidence"]), c["rank"] == 1) for c in clips]
-        absent = [(Evidence(**c["absent_evidence"]), False) for c in clips]
-    except (AttributeError, KeyError, TypeError) as error:
-        raise MmidError("not the results of mmid eval pieces --absent") from error
-    answers, right = zip(*present + absent, strict=True)
-    return fit_confidence(answers, right)

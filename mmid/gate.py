@@ -18,7 +18,7 @@ from mmid.report import length_name
 from mmid.targets import written_target
 
 if TYPE_CHECKING:
-    from mmid.evaluate import ClipResult, ClipScores
+    from mmid.scores import ClipResult, ClipScores
 
 Level = Literal["error", "warning", "notice"]
 """What GitHub shows an annotation as."""

@@ -25,18 +25,22 @@ class Pair:
         Rows of one piece are right answers for each other.
     audio : Path
     score : Piece
+    kind : str
+        Of music, to report apart; nothing where the list does not say it.
     """
 
     name: str
     piece: str
     audio: Path
     score: Piece
+    kind: str = ""
 
 
 def read_pairs(folder: Path, leave_out: Callable[[str], None] | None = None) -> list[Pair]:
     """Read the list ``pairs.csv`` of a folder (columns id, audio, midi), and its scores.
 
-    Rows that name the same ``piece``, an optional column, are right answers for each other.
+    Rows that name the same ``piece``, an optional column, are right answers for each other; another
+    one is ``kind``, of music.
 
     Parameters
     ----------
@@ -52,8 +56,9 @@ def read_pairs(folder: Path, leave_out: Callable[[str], None] | None = None) -> 
     pairs = []
     for row in read_pairs_list(folder):
         score, name = read_piece(folder / row["midi"], folder), row["id"]
+        kind = row.get("kind") or ""
         if isinstance(score, Piece):
-            pairs.append(Pair(name, row.get("piece") or name, folder / row["audio"], score))
+            pairs.append(Pair(name, row.get("piece") or name, folder / row["audio"], score, kind))
         else:
             lose_row(name, MmidError(score.reason), leave_out)
     return pairs

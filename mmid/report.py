@@ -16,10 +16,10 @@ from mmid.tables import FittingTable
 if TYPE_CHECKING:
     from mmid.answer import Match
     from mmid.doctor import Finding
-    from mmid.evaluate import ClipScores
     from mmid.pieces import Entry, LeftOut
     from mmid.recital import TimelineScores
     from mmid.retrieval import SnippetScores
+    from mmid.scores import ClipScores
     from mmid.speed import Growth
     from mmid.timeline import Timeline
     from mmid.train import Epoch
@@ -370,11 +370,21 @@ def snippet_table(result: SnippetScores) -> Table:
 
 def clip_table(results: list[ClipScores]) -> Table:
     """Return how clips were identified as a table, one row a system and clip length."""
+    return _clip_table(results, "")
+
+
+def kind_table(results: list[ClipScores]) -> Table:
+    """Return the same of each kind of music: one row a kind, system and clip length."""
+    by_kind = zip(*(row.kinds for row in results), strict=True)
+    return _clip_table([row for rows in by_kind for row in rows], "kind")
+
+
+def _clip_table(results: list[ClipScores], first: str) -> Table:
     compared = any(row.lead is not None for row in results)
     asked_absent = any(row.auroc is not None for row in results)
     title = "within: 95 % bootstrap interval over pieces, in percent"
     table = FittingTable(title=title)
-    columns = ["system"] * compared
+    columns = [first] * bool(first) + ["system"] * compared
     columns += ["clip", "clips", "top-1", "within", "top-5", "MRR", "matched", "start error"]
     columns += ["AUROC, absent", "matched, absent", "accepted at 95 %"] * asked_absent
     columns += ["mmid ahead", "within"] * compared
@@ -382,16 +392,20 @@ def clip_table(results: list[ClipScores]) -> Table:
         table.add_column(name, no_wrap=" " not in name)
     for row in results:
         error, false = row.median_position_error, row.falsely_matched
-        cells = [row.system] * compared + [
-            length_name(row.seconds),
-            str(row.clips),
-            f"{row.top1:.1%}",
-            _interval(row.top1_interval),
-            f"{row.top5:.1%}",
-            f"{row.mrr:.1%}",
-            f"{row.matched:.1%}" if row.lead is None else "",
-            "" if error is None else f"{error:.2f} / {row.position_error_95:.2f} s",
-        ]
+        cells = (
+            [escape(label(row.kind or "-"))] * bool(first)
+            + [row.system] * compared
+            + [
+                length_name(row.seconds),
+                str(row.clips),
+                f"{row.top1:.1%}",
+                _interval(row.top1_interval),
+                f"{row.top5:.1%}",
+                f"{row.mrr:.1%}",
+                f"{row.matched:.1%}" if row.lead is None else "",
+                "" if error is None else f"{error:.2f} / {row.position_error_95:.2f} s",
+            ]
+        )
         if asked_absent:
             cells += [f"{row.auroc:.3f}", "" if false is None else f"{false:.1%}"]
             cells.append(f"{row.false_accepts:.1%}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TypeAlias
@@ -55,10 +55,13 @@ class Source(ABC):
     name : str
     right : frozenset of str
         SHA-256 of the MIDI files or recordings that hold its music.
+    kind : str
+        Of music, where the list of pairs says it.
     """
 
     name: str
     right: frozenset[str]
+    kind: str = field(default="", kw_only=True)
 
     @abstractmethod
     def size(self, params: FeatureParams) -> int:
@@ -101,7 +104,7 @@ class RecordedSource(SoundingSource):
 
     Parameters
     ----------
-    name, right
+    name, right, kind
         As of every `Source`.
     samples : np.ndarray [n] float32
         At the grid's rate.
@@ -132,7 +135,7 @@ class PerformedSource(SoundingSource):
 
     Parameters
     ----------
-    name, right
+    name, right, kind
         As of every `Source`.
     notes : np.ndarray [n] of mmid.midi.NOTE_DTYPE
         Of the performance, at the speed and in the key to render.
@@ -180,7 +183,7 @@ class RoughSource(SoundingSource):
 
     Parameters
     ----------
-    name, right
+    name, right, kind
         As of every `Source`.
     of : Source
     how : Roughness
@@ -210,7 +213,7 @@ class ScoreSource(Source):
 
     Parameters
     ----------
-    name, right
+    name, right, kind
         As of every `Source`.
     midi : Midi
     """
@@ -296,7 +299,7 @@ def recorded_sources(
         except AudioError as error:
             lose_row(pair.name, error, leave_out)
         else:
-            yield RecordedSource(pair.name, right, samples)
+            yield RecordedSource(pair.name, right, samples, kind=pair.kind)
 
 
 def performed_sources(
@@ -344,7 +347,8 @@ def performed_sources(
             notes["pitch"] = np.clip(notes["pitch"].astype(int) + semitones, 0, 127)
             written = pair.score.midi.notes
             reference = partial(Reference, notes, written, params, semitones)
-            yield PerformedSource(pair.name, right, notes, synthesizer, reference)
+            made = notes, synthesizer, reference
+            yield PerformedSource(pair.name, right, *made, kind=pair.kind)
 
 
 def score_sources(pairs: Sequence[Pair], leave_out: LeaveOut = None) -> list[ScoreSource]:
@@ -366,9 +370,12 @@ def score_sources(pairs: Sequence[Pair], leave_out: LeaveOut = None) -> list[Sco
     for pair, scores in zip(pairs, _right_scores(pairs), strict=True):
         found = frozenset(recording for recording, score in recordings if score in scores)
         right[pair.score.digest] = right.get(pair.score.digest, frozenset()) | found
-    pieces = {pair.score.digest: pair.score for pair in pairs}
-    asked = {digest: found for digest, found in right.items() if found}
-    return [ScoreSource(pieces[d].name, found, pieces[d].midi) for d, found in asked.items()]
+    first = {pair.score.digest: pair for pair in reversed(pairs)}
+    return [_score_source(first[digest], found) for digest, found in right.items() if found]
+
+
+def _score_source(pair: Pair, right: frozenset[str]) -> ScoreSource:
+    return ScoreSource(pair.score.name, right, pair.score.midi, kind=pair.kind)
 
 
 def open_sources(
@@ -409,7 +416,8 @@ def open_sources(
             semitones=semitones,
             leave_out=leave_out,
         )
-        return count, (RoughSource(s.name, s.right, s, rough, params.sample_rate) for s in smooth)
+        rate = params.sample_rate
+        return count, (RoughSource(s.name, s.right, s, rough, rate, kind=s.kind) for s in smooth)
     if soundfont is not None and direction == "scores":
         raise MmidError("scores are asked about as they are written: leave out the soundfont")
     if soundfont is not None and not (folder / PAIRS_NAME).is_file():

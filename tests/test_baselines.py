@@ -15,13 +15,14 @@ from mmid.build import build_index
 from mmid.chroma import ChromaLibrary, recording_chroma, score_chroma
 from mmid.cli import app
 from mmid.errors import MmidError
-from mmid.evaluate import calibrate, evaluate_pieces
+from mmid.evaluate import evaluate_pieces
 from mmid.fingerprints import FingerprintIndex
 from mmid.identify import Identifier
 from mmid.index import LibraryIndex
 from mmid.midi import NOTE_DTYPE
 from mmid.params import DEFAULT
 from mmid.report import clip_table, recording_table
+from mmid.scores import calibrate
 from mmid.sources import RecordedSource, ScoreSource
 from mmid.triples import find_triples
 

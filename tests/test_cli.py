@@ -197,7 +197,7 @@ def test_bad_ranges_are_usage_errors(value, tmp_path):
 def test_eval_pieces_runs_over_pairs_and_gates(tmp_path, index, model, midi_folder, recording):
     name = sorted(midi_folder.rglob("*.mid"))[0]
     (midi_folder / "pairs.csv").write_text(
-        f"id,audio,midi\nfirst,{recording},{name.relative_to(midi_folder)}\n"
+        f"id,audio,midi,kind\nfirst,{recording},{name.relative_to(midi_folder)},reel\n"
     )
     out = tmp_path / "results.json"
     arguments = [midi_folder, "--index", index, "--model", model, "--clips", "2,whole"]
@@ -205,7 +205,8 @@ def test_eval_pieces_runs_over_pairs_and_gates(tmp_path, index, model, midi_fold
     assert result.exit_code == 0, result.output
     short, whole = json.loads(out.read_text())
     assert short["clips"] == 3 and whole["clips"] == 1
-    assert whole["results"][0]["source"] == "first"
+    assert whole["results"][0]["source"] == "first" and "reel" in result.stdout
+    assert [row["kinds"][0]["kind"] for row in (short, whole)] == ["reel", "reel"]
     assert 0 <= whole["auroc"] <= 1
     gated = invoke("eval", "pieces", *arguments, "--min-top1", 1.0, "--json")
     lowest = min(row["top1"] for row in json.loads(gated.stdout))

@@ -1,6 +1,7 @@
 """`mmid.evaluate` and `mmid.sources`, and what the packaged model must reach on rendered tunes."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from mmid.build import build_index
 from mmid.confidence import Evidence, confidence
 from mmid.demo import write_library
 from mmid.errors import MmidError
-from mmid.evaluate import calibrate, evaluate_pieces, same_bars
+from mmid.evaluate import evaluate_pieces, same_bars
 from mmid.identify import Identifier
 from mmid.index import LibraryIndex
 from mmid.library import Piece, file_digest, read_library, scan_library
@@ -18,7 +19,9 @@ from mmid.pairs import read_pairs
 from mmid.params import DEFAULT
 from mmid.pretrained import load_model
 from mmid.render import Synthesizer
+from mmid.report import kind_table
 from mmid.retrieval import evaluate_snippets
+from mmid.scores import calibrate
 from mmid.sources import (
     ScoreSource,
     open_sources,
@@ -161,6 +164,40 @@ def test_clips_without_their_piece_are_judged_from_one_search(tmp_path, pieces, 
     )
 
 
+def test_each_kind_is_scored_by_its_own_clips(tmp_path, pieces, tiny_model):
+    build_index(tmp_path / "index", pieces, tiny_model)
+    index = LibraryIndex(tmp_path / "index", tiny_model)
+    digests = [entry.digest for entry in index.entries]
+    right = [pieces[0].digest, pieces[1].digest, pieces[0].digest, pieces[3].digest]
+    sources = [
+        ScoreSource(piece.name, frozenset({digest}), piece.midi, kind=kind)
+        for piece, digest, kind in zip(pieces, right, ["reel", "jig", "reel", ""], strict=False)
+    ]
+    asked = {"lengths": [3.0, 8.0], "clips": 2, "absent": True}
+    identifier = Identifier(tiny_model, index, keys=(0,))
+    short, long = evaluate_pieces(sources, identifier, digests, **asked)
+    for row in (short, long):
+        reels, jigs, others = row.kinds
+        assert [part.kind for part in row.kinds] == ["reel", "jig", ""] and row.kind == ""
+        assert [part.clips for part in row.kinds] == [4, 2, 2]
+        assert reels.top1 == 0.5 and jigs.top1 == others.top1 == 1, "the second reel is another"
+        assert all(part.seconds == row.seconds and not part.results for part in row.kinds)
+        alone = evaluate_pieces(sources[1:2], identifier, digests, **asked)[row is long]
+        assert replace(alone.kinds[0], kinds=()) == jigs
+    table = kind_table([short, long])
+    assert table.columns[0].header == "kind"
+    assert list(table.columns[0].cells) == ["reel", "reel", "jig", "jig", "-", "-"]
+    assert list(table.columns[1].cells) == ["3 s", "8 s"] * 3
+
+
+def test_sources_without_a_kind_are_not_told_apart(tmp_path, pieces, tiny_model):
+    build_index(tmp_path / "index", pieces, tiny_model)
+    index = LibraryIndex(tmp_path / "index", tiny_model)
+    sources = [ScoreSource(p.name, frozenset({p.digest}), p.midi) for p in pieces[:2]]
+    (scores,) = evaluate_pieces(sources, Identifier(tiny_model, index), [], lengths=[3.0])
+    assert scores.kinds == ()
+
+
 @pytest.mark.parametrize("start", [1.0, -0.5])  # a recording may begin before its score
 def test_repeated_bars_are_found_wherever_they_are(start, draw_notes):
     bars = draw_notes(0, 60, 10.0)
@@ -184,6 +221,17 @@ def test_rows_of_one_piece_are_right_for_each_other(midi_folder, recording):
     first, second, third = recorded_sources(read_pairs(midi_folder), DEFAULT)
     assert second.right == third.right and len(second.right) == 2
     assert not first.right & second.right
+
+
+def test_sources_are_of_the_kind_that_the_list_says(midi_folder, recording):
+    rows = [f"r{i},{recording},piece {i}.mid,{kind}" for i, kind in enumerate(["reel", ""])]
+    (midi_folder / "pairs.csv").write_text("\n".join(["id,audio,midi,kind", *rows]))
+    pairs = read_pairs(midi_folder)
+    assert [pair.kind for pair in pairs] == ["reel", ""]
+    opened = (midi_folder, None, DEFAULT, (1, 1), "all", 0)
+    ways = ({}, {"rough": "flat"}, {"direction": "scores"})
+    for sources in (open_sources(*opened, **way)[1] for way in ways):
+        assert [source.kind for source in sources] == ["reel", ""]
 
 
 @pytest.fixture

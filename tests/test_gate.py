@@ -14,8 +14,8 @@ from mmid.checkpoint import save_checkpoint
 from mmid.cli import app
 from mmid.confidence import Evidence
 from mmid.errors import MmidError
-from mmid.evaluate import ClipResult, ClipScores
 from mmid.gate import github_annotations, junit_report, write_junit
+from mmid.scores import ClipResult, ClipScores
 
 runner = CliRunner()
 

@@ -59,6 +59,7 @@ ORDER = [
         "recital",
         "asap",
         "retrieval",
+        "scores",
         "evaluate",
         "space",
         "lengths",
