@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mmid import __version__
 from mmid.choices import AudioFormat, Collapse
 from mmid.cli_doctor import doctor
 from mmid.cli_figures import evaluation
@@ -29,6 +28,7 @@ from mmid.cli_query import query
 from mmid.cli_shell import Commands, run
 from mmid.cli_train import train
 from mmid.console import note, progress, remark, set_loudness, stdout
+from mmid.version import __version__
 
 if TYPE_CHECKING:
     from mmid.build import BuildReport

@@ -18,7 +18,6 @@ from tempfile import TemporaryFile
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-import mmid
 from mmid.answer import Identification
 from mmid.batch import Answered
 from mmid.errors import label
@@ -26,6 +25,7 @@ from mmid.exhibit import CLIP_SECONDS, Exhibit, prepare_exhibit
 from mmid.identify import Identifier
 from mmid.report import clock
 from mmid.targets import check_file, written_target
+from mmid.version import __version__
 
 SUFFIXES = (".html", ".htm")
 
@@ -159,7 +159,7 @@ def _templates() -> Environment:
         "columns": COLUMNS,
         "verdict": verdict,
         "kinds": VERDICTS,
-        "version": mmid.__version__,
+        "version": __version__,
         "clip_seconds": CLIP_SECONDS,
         "megabytes": f"{MOST_BYTES / 1e6:g}",
     }

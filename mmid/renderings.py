@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from mmid import __version__
 from mmid.errors import MmidError, RenderError, label
 from mmid.library import BadFile, file_digest, find_midi, library_root, read_piece
 from mmid.render import Synthesizer
+from mmid.version import __version__
 from mmid.whole import UNFINISHED, written_whole
 from mmid.workers import parallel
 

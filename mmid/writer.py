@@ -23,7 +23,6 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.lib.format import dtype_to_descr, write_array_header_1_0
 
-from mmid import __version__
 from mmid.arrays import map_array
 from mmid.cells import OUTGROWN, Cells, cells_for, learn_centroids, nearest_centroids
 from mmid.choices import Kind
@@ -54,6 +53,7 @@ from mmid.pending import Embedded
 from mmid.pieces import Entry, write_pieces
 from mmid.regular import read_regular
 from mmid.tokens import Tokens, library_tokens
+from mmid.version import __version__
 from mmid.whole import UNFINISHED, flush, unfinished, written_whole
 
 LOCK = "writing.lock"

@@ -16,7 +16,7 @@ MODULES = sorted(FOLDER.glob("*.py"))
 
 # The line from a file to an answer, then the side branch that trains, then what uses both.
 ORDER = [
-    *("__init__", "errors", "choices", "params", "defaults"),
+    *("version", "__init__", "errors", "choices", "params", "defaults"),
     *("console", "tables", "regular", "arrays", "whole", "workers", "cluster"),
     *("_torchaudio", "audio", "smf", "midi", "paged", "triples", "tokens", "tune", "abc"),
     *("memory", "features", "transcriber", "pathways", "encoders", "confidence", "checkpoint"),
