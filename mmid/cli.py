@@ -10,7 +10,8 @@ import typer
 
 from mmid.choices import AudioFormat, Collapse
 from mmid.cli_doctor import doctor
-from mmid.cli_figures import evaluation
+from mmid.cli_eval import evaluation
+from mmid.cli_figures import studies
 from mmid.cli_index import index_app
 from mmid.cli_listen import listen
 from mmid.cli_model import model_app
@@ -42,6 +43,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+evaluation.add_typer(studies)
 app.add_typer(evaluation, name="eval")
 app.add_typer(index_app, name="index")
 app.add_typer(model_app, name="model")
