@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mmid.checkpoint import Checkpoint
 from mmid.choices import Kind
+from mmid.console import stage
 from mmid.encoders import Encoders, fast_autocast
 from mmid.errors import MidiError, MmidError, label
 from mmid.features import (
@@ -305,6 +305,7 @@ class Score:
 
 
 def _moved(notes: np.ndarray, seconds: float, stretch: float = 1.0) -> np.ndarray:
+    """Return notes so many seconds later, then stretched from time 0."""
     moved = notes.copy()
     for side in ("onset", "offset"):
         moved[side] = (moved[side] + seconds) * stretch
@@ -318,6 +319,7 @@ def as_query(item: Piece | Recording, params: FeatureParams) -> Query:
     return Sound(torch.from_numpy(item.spectrogram), params)
 
 
+@stage("read a query")
 def open_query(
     path: str | os.PathLike[str],
     params: FeatureParams,
@@ -359,7 +361,7 @@ def open_query(
 @torch.inference_mode()
 def embed_query(
     query: Query,
-    model: Checkpoint,
+    encoders: Encoders,
     tempo_ratio: float = 1.0,
     effort: Effort = ONE_KEY,
     keys: Sequence[int] = (0,),
@@ -369,7 +371,7 @@ def embed_query(
     Parameters
     ----------
     query : Query
-    model : Checkpoint
+    encoders : Encoders
     tempo_ratio : float
         The query's assumed speed against the library.
     effort : Effort
@@ -390,9 +392,9 @@ def embed_query(
     """
     if any(keys) and isinstance(query, Sound):
         raise MmidError("this model does not hear notes, and cannot look for other keys")
-    params, device = model.encoders.config.features, model.encoders.device
+    params, device = encoders.config.features, encoders.device
     drawing = query.at(tempo_ratio, device)
-    pathway, shape = query.pathway(model.encoders)
+    pathway, shape = query.pathway(encoders)
     firsts, length = _excerpts(drawing.frames, drawing.rate, effort.seconds)
     dense = drawing.frames <= effort.dense_seconds * drawing.rate
     phases = np.arange(0, shape.stride, max(1, shape.stride // (PHASES if dense else 1)))

@@ -101,6 +101,7 @@ def _own(folder: Path) -> bool:
 
 
 def _data_folders(folder: Path) -> list[Path]:
+    """Return the data folders of an index, old ones too."""
     return [path for path in folder.glob("data-*") if DATA_NAME.fullmatch(path.name)]
 
 
@@ -114,6 +115,7 @@ def _names(folder: Path, data: Path) -> bool:
 
 
 def _manifest_bytes(folder: Path) -> bytes:
+    """Return the manifest as it is on disk; nothing where it cannot be read."""
     try:
         return read_regular(folder / MANIFEST)
     except (OSError, ValueError):
