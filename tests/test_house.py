@@ -18,7 +18,7 @@ MODULES = sorted(FOLDER.glob("*.py"))
 ORDER = [
     *("version", "__init__", "errors", "choices", "params", "defaults"),
     *("console", "tables", "regular", "arrays", "whole", "workers", "cluster"),
-    *("_torchaudio", "audio", "smf", "midi", "paged", "triples", "tokens", "tune", "abc"),
+    *("_torchaudio", "audio", "smf", "midi", "paged", "triples", "tokens"),
     *("memory", "features", "transcriber", "pathways", "encoders", "confidence", "checkpoint"),
     *("library", "hub", "weights", "pretrained"),
     *(
@@ -70,6 +70,7 @@ ORDER = [
         "page",
         "sinks",
         "demo",
+        "demo_recording",
         "ablation",
         "simulate",
         "trade",
