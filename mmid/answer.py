@@ -10,6 +10,12 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from mmid.choices import Reason
+from mmid.errors import label
+
+LONG_SECONDS = 60.0
+"""From this length on, music may well be a concert of several pieces."""
+
 
 @dataclass(frozen=True)
 class Match:
@@ -35,6 +41,8 @@ class Match:
         Semitones that take the piece to the key it was asked for in.
     also : tuple of str
         Other files of the library that hold the same music.
+    title : str or None
+        Of a MIDI file that has one.
     """
 
     piece: str
@@ -48,6 +56,7 @@ class Match:
     tempo_ratio: float
     transpose: int
     also: tuple[str, ...] = ()
+    title: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the match as JSON-ready names and values."""
@@ -72,6 +81,10 @@ class Identification:
         Of a recording, cents above concert pitch.
     error : str or None
         Why it could not be processed.
+    reason : {"no_notes", "too_short", "nothing_fits", "not_confident"} or None
+        Why nothing was found; None where something was, or the query could not be processed.
+    keys : tuple of int
+        Transpositions that were tried, semitones.
     """
 
     query: str
@@ -80,6 +93,8 @@ class Identification:
     matches: tuple[Match, ...]
     tuning: int = 0
     error: str | None = None
+    reason: Reason | None = None
+    keys: tuple[int, ...] = (0,)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the answer as JSON-ready names and values."""
@@ -101,3 +116,48 @@ class Identification:
             }
             for rank, match in enumerate(self.matches, 1)
         ]
+
+
+def advice(answer: Identification) -> str:
+    """Return in one sentence why nothing was found, and what to do next.
+
+    Parameters
+    ----------
+    answer : Identification
+
+    Returns
+    -------
+    str
+        Nothing where something was found, or the query could not be processed.
+
+    Examples
+    --------
+    >>> advice(Identification("door.wav", 1.0, False, (), reason="too_short"))
+    'Too short to tell: give at least 3 seconds of music, better 10.'
+    """
+    if answer.reason is None:
+        return ""
+    if answer.reason == "no_notes":
+        return "No notes were transcribed (silence, noise or speech?): give a span with music."
+    if answer.reason == "too_short":
+        return "Too short to tell: give at least 3 seconds of music, better 10."
+    probably = answer.reason == "not_confident"
+    said = f"Probably {label(answer.matches[0].piece)}" if probably else "Nothing here fits"
+    return f"{said}: try {_listed(_next_steps(answer))}."
+
+
+def _next_steps(answer: Identification) -> list[str]:
+    """Return what may find more, for a query with notes; at least one thing."""
+    steps = []
+    if len(answer.keys) < 2:
+        steps.append("other keys (--transpose auto)")
+    compared = any(match.explained is not None for match in answer.matches)
+    if answer.seconds >= LONG_SECONDS and compared:
+        steps.append("--every 30 if it is a concert of several pieces")
+    if answer.seconds < LONG_SECONDS or not steps:
+        steps.insert(0, "a longer or clearer clip")
+    return steps
+
+
+def _listed(steps: list[str]) -> str:
+    return " or ".join([", ".join(steps[:-1]), steps[-1]] if len(steps) > 1 else steps)

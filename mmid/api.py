@@ -21,7 +21,7 @@ from mmid.answer import Identification
 from mmid.audio import BLOCK, resample_audio
 from mmid.build import BuildReport, update_index
 from mmid.checkpoint import Checkpoint
-from mmid.choices import Kind, LibraryKind
+from mmid.choices import FARTHEST, Kind, LibraryKind
 from mmid.console import quiet
 from mmid.embed import embed_whole
 from mmid.encoders import pick_device
@@ -37,9 +37,6 @@ from mmid.store import Library, Store, store_at
 
 PathLike: TypeAlias = str | os.PathLike[str]
 Model: TypeAlias = str | os.PathLike[str] | Checkpoint | None
-
-FARTHEST = 12
-"""Semitones a query may be transposed by, either way."""
 
 
 class Embedding(NamedTuple):

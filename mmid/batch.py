@@ -41,11 +41,14 @@ class Answered:
         As it was read; None of a file that failed.
     asked : Asked or None
         What the library has near it; None of a file that failed.
+    at : tuple of (float, float) or None
+        Where in its file it lies, seconds; None where that is the span all files are asked about.
     """
 
     answer: Identification
     query: Query | None = None
     asked: Asked | None = None
+    at: tuple[float, float] | None = None
 
 
 class Sink(Protocol):

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from typing import Literal
 
+FARTHEST = 24
+"""Semitones that a query may be transposed by, either way: two octaves."""
+
 Scale = Literal["log", "mel"]
 """Spacing of a spectrogram's bands: 16 to the octave, or the 2020 report's mel scale."""
 
@@ -51,6 +54,10 @@ Kind = Literal["midi", "recordings"]
 
 LibraryKind = Literal["auto", "midi", "recordings"]
 """What to index; auto is MIDI files where there are any, else recordings."""
+
+Reason = Literal["no_notes", "too_short", "nothing_fits", "not_confident"]
+"""Why nothing was found: hardly a note was transcribed, for too short a time, no piece explains
+them, or one does, but not surely enough."""
 
 Direction = Literal["recordings", "scores"]
 """What an evaluation asks about."""

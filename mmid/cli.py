@@ -12,6 +12,7 @@ from mmid.choices import AudioFormat, Collapse
 from mmid.cli_doctor import doctor
 from mmid.cli_eval import evaluation
 from mmid.cli_figures import studies
+from mmid.cli_help import App, LightCommand
 from mmid.cli_index import index_app
 from mmid.cli_listen import listen
 from mmid.cli_model import model_app
@@ -23,10 +24,11 @@ from mmid.cli_options import (
     KindOption,
     Model,
     Soundfonts,
+    complete_soundfont,
     open_identifier,
 )
 from mmid.cli_query import query
-from mmid.cli_shell import Commands, run
+from mmid.cli_shell import AllCommands, run
 from mmid.cli_train import train
 from mmid.console import note, progress, remark, set_loudness, stdout
 from mmid.version import __version__
@@ -34,11 +36,10 @@ from mmid.version import __version__
 if TYPE_CHECKING:
     from mmid.build import BuildReport
 
-app = typer.Typer(
+app = App(
+    AllCommands,
     name="mmid",
-    cls=Commands,
     help="Name the MIDI file in your library that a recording is a performance of.",
-    no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
@@ -76,7 +77,9 @@ def _options(
     set_loudness(silent=silent, verbose=verbose)
 
 
-@app.command(epilog="Example: mmid render ~/Music/midi --out my-audio --soundfont TimGM")
+@app.command(
+    cls=LightCommand, epilog="Example: mmid render ~/Music/midi --out my-audio --soundfont TimGM"
+)
 def render(
     library: Folders,
     out: Annotated[Path, typer.Option(help="Folder for the audio; renderings there are kept.")],
@@ -85,6 +88,7 @@ def render(
         typer.Option(
             help="An .sf2 or .sf3 file, or the first letters of an installed one.",
             show_default="the first installed",
+            autocompletion=complete_soundfont,
         ),
     ] = None,
     sample_rate: Annotated[int, typer.Option(min=8_000, max=96_000, help="Of the audio, Hz.")] = (
@@ -269,9 +273,9 @@ def _run_demo(folder: Path) -> None:
     index = str(folder / "index")
     build_index([library], index=index)
     identifier, _ = open_identifier(index)
-    from mmid.report import answer_table
+    from mmid.verdict import answer_view
 
-    stdout.print(answer_table(identifier.identify_file(recording)))
+    stdout.print(answer_view(identifier.identify_file(recording)))
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ import typer
 from rich.table import Table
 
 from mmid.choices import BaselineName, Direction, Roughness
+from mmid.cli_help import App
 from mmid.cli_options import (
     AnnotateFlag,
     BaselineOption,
@@ -34,7 +35,7 @@ from mmid.errors import MmidError, label
 if TYPE_CHECKING:
     from mmid.evaluate import ClipScores
 
-evaluation = typer.Typer(no_args_is_help=True, help="Measure how good the answers are.")
+evaluation = App(help="Measure how good the answers are.")
 
 
 @evaluation.command(

@@ -10,6 +10,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from mmid.cli_help import App
 from mmid.cli_options import Device, Index, JsonFlag, Model, parse_sizes
 from mmid.console import progress, remark, stdout
 from mmid.report import clock
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from mmid.neighbours import SearchReport
     from mmid.space import SpaceReport
 
-studies = typer.Typer()
+studies = App()
 
 Rendered = Annotated[
     Path,

@@ -7,11 +7,12 @@ from typing import Annotated
 
 import typer
 
+from mmid.cli_help import App
 from mmid.cli_options import Device, Index, Jobs, JsonFlag, Model
 from mmid.console import note, progress, remark, stdout
 from mmid.errors import label
 
-index_app = typer.Typer(help="Look at an index, and look after it.", no_args_is_help=True)
+index_app = App(help="Look at an index, and look after it.")
 
 
 @index_app.command("list", epilog="Example: mmid index list --json")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from mmid.cli_options import Device, Index, Model, TransposeOption
+from mmid.cli_options import Device, Index, Model, Top, TransposeOption
 from mmid.cli_shell import Terminated
 from mmid.console import remark, remarks_shown, stderr, stdout
 from mmid.errors import label
@@ -44,7 +44,7 @@ def listen(
     json_lines: Annotated[
         bool, typer.Option("--json", help="Print every guess as a JSON object; the last counts.")
     ] = False,
-    top: Annotated[int, typer.Option(min=1, help="Matches to show.")] = 5,
+    top: Top = None,
     transpose: TransposeOption = "0",
     min_confidence: Annotated[
         float, typer.Option(min=0, max=1, help="A match counts as found from here on.")
@@ -52,12 +52,13 @@ def listen(
     model: Model = None,
     device: Device = "auto",
 ) -> None:
-    """Name the piece that is played into the microphone, as soon as that is sure.
+    """Name the piece that is played into the microphone, once mmid is confident.
 
     Ctrl-C ends it with the best guess so far. The exit status is 0, found or not.
     """
     from mmid import api
     from mmid import listen as listening
+    from mmid.identify import TOP
 
     if list_inputs:
         return typer.echo("\n".join(listening.input_names()))
@@ -67,10 +68,12 @@ def listen(
     source = nullcontext(played) if played else listening.microphone(device_name)
     with source as sound, _shown(json_lines) as show:
         remark(f"listening to {label(sound.name)}")
-        identify = partial(opened.identify, transpose=key, top=top, min_confidence=min_confidence)
+        identify = partial(
+            opened.identify, transpose=key, top=top or TOP, min_confidence=min_confidence
+        )
         last = _follow(listening.listen(identify, sound, seconds), show)
     if not json_lines:
-        _show_answer(last)
+        _show_answer(last, all_rows=top is not None)
 
 
 def _follow(guesses: Iterator[Guess], show: Show) -> Guess:
@@ -111,7 +114,7 @@ def _describe(guess: Guess) -> str:
     return f"{heard}  {best.confidence:4.0%}  {label(best.piece)}"
 
 
-def _show_answer(guess: Guess) -> None:
-    from mmid.report import answer_table
+def _show_answer(guess: Guess, *, all_rows: bool) -> None:
+    from mmid.verdict import answer_view
 
-    stdout.print(answer_table(guess.answer))
+    stdout.print(answer_view(guess.answer, all_rows=all_rows))

@@ -8,10 +8,11 @@ from typing import Annotated
 
 import typer
 
+from mmid.cli_help import App, LightCommand
 from mmid.cli_options import MODEL_HELP, JsonFlag
 from mmid.console import remark, stdout
 
-model_app = typer.Typer(help="Look at the models, and copy them out.", no_args_is_help=True)
+model_app = App(help="Look at the models, and copy them out.")
 
 Named = Annotated[
     str | None,
@@ -19,7 +20,7 @@ Named = Annotated[
 ]
 
 
-@model_app.command("list", epilog="Example: mmid model list --json")
+@model_app.command("list", cls=LightCommand, epilog="Example: mmid model list --json")
 def list_models(as_json: JsonFlag = False) -> None:
     """List the models that have names, and those fetched from hubs."""
     from dataclasses import asdict

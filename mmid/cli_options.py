@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from mmid.choices import BaselineName, LibraryKind, Search, Side, Vote
+from mmid.choices import FARTHEST, BaselineName, LibraryKind, Search, Side, Vote
 from mmid.errors import label
 
 if TYPE_CHECKING:
@@ -28,7 +28,8 @@ def _complete_model(incomplete: str) -> list[str]:
     return [name for name in [*read_registry().models, *files] if name.startswith(incomplete)]
 
 
-def _complete_soundfont(incomplete: str) -> list[str]:
+def complete_soundfont(incomplete: str) -> list[str]:
+    """Complete the name of an installed soundfont."""
     from mmid.render import find_soundfonts
 
     return [path.name for path in find_soundfonts() if path.name.startswith(incomplete)]
@@ -50,7 +51,7 @@ Soundfonts = Annotated[
         "--soundfont",
         help="An .sf2 or .sf3 file, or the first letters of an installed one; may be repeated.",
         show_default="those installed",
-        autocompletion=_complete_soundfont,
+        autocompletion=complete_soundfont,
     ),
 ]
 MODEL_HELP = "A model's name, its .safetensors file, or hf://OWNER/REPO."
@@ -90,13 +91,14 @@ Model = Annotated[
 
 
 def check_transpose(text: str) -> str:
-    """Refuse what is neither ``auto`` nor a number of semitones from -12 to 12."""
+    """Refuse what is neither ``auto`` nor a number of semitones of which there is a key."""
     try:
-        if text == "auto" or -12 <= int(text) <= 12:
+        if text == "auto" or abs(int(text)) <= FARTHEST:
             return text
     except ValueError:
         pass
-    raise typer.BadParameter(f"{text!r}: give auto, or semitones from -12 to 12")
+    reach = f"-{FARTHEST} to {FARTHEST}, 12 an octave"
+    raise typer.BadParameter(f"{text!r}: give auto, or whole semitones from {reach}")
 
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
@@ -147,9 +149,18 @@ TransposeOption = Annotated[
     typer.Option(
         "--transpose",
         metavar="[auto|SEMITONES]",
-        help="The recording's key against the scores; auto tries -6 to 6.",
+        help="The recording's key against the scores, 12 an octave above; auto tries -6 to 6.",
         callback=check_transpose,
         rich_help_panel="Search",
+    ),
+]
+Top = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Matches to show, those of 0 % too.",
+        show_default="up to 5, none of 0 %",
+        rich_help_panel="Output",
     ),
 ]
 SideOption = Annotated[Side, typer.Option(help="Part of the 75/5/20 split to use.")]
@@ -197,13 +208,13 @@ def open_identifier(
     device: str = "auto",
     search: Search = "auto",
     vote: Vote = "consistent",
-    top: int = 5,
+    top: int | None = None,
     min_confidence: float = 0.5,
     transpose: str = "0",
 ) -> tuple[Identifier, Library]:
     """Load a model and the index made with it."""
     from mmid.encoders import pick_device
-    from mmid.identify import Identifier
+    from mmid.identify import TOP, Identifier
     from mmid.lookup import KEYS
     from mmid.pretrained import load_model
     from mmid.store import store_at
@@ -215,7 +226,7 @@ def open_identifier(
         opened,
         search=search,
         vote=vote,
-        top=top,
+        top=top or TOP,
         min_confidence=min_confidence,
         keys=KEYS if transpose == "auto" else (int(transpose),),
     )

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-from contextlib import closing, nullcontext
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,12 +15,13 @@ from mmid.cli_options import (
     Model,
     SearchedIndex,
     SearchOption,
+    Top,
     TransposeOption,
     VoteOption,
     open_identifier,
 )
 from mmid.cli_shell import LeftAtWork, status_of
-from mmid.console import aside, note, progress, quiet, stdout
+from mmid.console import aside, note, progress, stdout, waiting
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from mmid.batch import Answered, Sink
     from mmid.identify import Identifier
     from mmid.library import BadFile
+    from mmid.timelines import TimelineSink
 
 ASKED, OUTPUT, SEARCH, MACHINE = "What to ask", "Output", "Search", "Machine"
 MOST_JOBS = 4
@@ -58,13 +59,22 @@ def query(
             rich_help_panel=ASKED,
         ),
     ] = None,
-    top: Annotated[int, typer.Option(min=1, help="Matches to show.", rich_help_panel=OUTPUT)] = 5,
+    top: Top = None,
     every: Annotated[
         float | None,
         typer.Option(
             metavar="SECONDS",
-            help="Tell what is played in a long recording from when to when, looking up windows of"
+            help="Say what is played in a long recording from when to when, looking up windows of"
             " so many seconds.",
+            show_default=False,
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
+    cue: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --every, write a cue sheet of the pieces: a .cue file, or a folder, a file a"
+            " recording.",
             show_default=False,
             rich_help_panel=OUTPUT,
         ),
@@ -76,7 +86,9 @@ def query(
     csv_rows: Annotated[
         bool,
         typer.Option(
-            "--csv", help="Print a header and one row of CSV a file.", rich_help_panel=OUTPUT
+            "--csv",
+            help="Print a header and one row of CSV a file; with --every, a piece.",
+            rich_help_panel=OUTPUT,
         ),
     ] = False,
     plot: Annotated[
@@ -151,30 +163,37 @@ def query(
     """
     if json_lines and csv_rows:
         raise typer.BadParameter("--json and --csv: give one of them")
-    others = csv_rows or plot or report or playlist or sidecar or export_aligned
-    if every is not None and others:
-        raise typer.BadParameter("--every prints a table, or --json: leave other output out")
+    unfit = {"--plot": plot, "--playlist": playlist, "--sidecar": sidecar}
+    _check_every(every, cue, {**unfit, "--export-aligned": export_aligned})
     from mmid.aligned import AlignedMidi
     from mmid.batch import answer_files
+    from mmid.cue import CueSheets
     from mmid.inputs import find_inputs
     from mmid.library import BadFile
     from mmid.page import Page
     from mmid.playlist import Playlist
     from mmid.sidecar import Origin, Sidecars
     from mmid.sinks import Pictures
+    from mmid.timelines import TimelinePage
 
-    identifier, opened = open_identifier(
-        index, model, device, search, vote, top, min_confidence, transpose
-    )
-    files = find_inputs(queries, identifier.kind, sys.stdin.buffer)
-    if every is not None:
-        raise typer.Exit(_print_timelines(identifier, files, every, start, duration, json_lines))
+    with waiting("Loading the model and the index"):
+        identifier, opened = open_identifier(
+            index, model, device, search, vote, top, min_confidence, transpose
+        )
+        files = find_inputs(queries, identifier.kind, sys.stdin.buffer)
     paths = [file.path if isinstance(file, BadFile) else file for file in files]
+    page = Page(report, identifier, start) if report else None
+    if every is not None:
+        written: list[TimelineSink] = [TimelinePage(page, identifier, start)] if page else []
+        written += [CueSheets(cue, paths, start)] if cue else []
+        printed = _timelines(json_lines=json_lines, csv_rows=csv_rows)
+        span = every, start, duration
+        raise typer.Exit(_follow(identifier, files, span, [printed, *written]))
     sinks: list[Sink] = []
     if plot:
         sinks.append(Pictures(identifier, plot, paths))
-    if report:
-        sinks.append(Page(report, identifier, start))
+    if page:
+        sinks.append(page)
     if playlist:
         sinks.append(Playlist(playlist, whole=not start and duration is None))
     if sidecar:
@@ -184,30 +203,51 @@ def query(
         sinks.append(AlignedMidi(identifier, export_aligned, paths, start))
     at_once = min(jobs or min(os.cpu_count() or 1, MOST_JOBS), len(files))
     with closing(answer_files(identifier, files, start, duration, at_once)) as answers:
-        screen = _screen(len(files), json_lines=json_lines, csv_rows=csv_rows)
-        failed = _hand_out(answers, [screen, *sinks], len(files))
+        kind = {"json_lines": json_lines, "csv_rows": csv_rows, "all_rows": top is not None}
+        failed = _hand_out(answers, [_screen(len(files), **kind), *sinks], len(files))
     if failed and len(files) > 1:
         note(f"{failed} of {len(files)} files failed")
     raise typer.Exit(1 if failed else 0)
 
 
-def _screen(files: int, *, json_lines: bool, csv_rows: bool) -> Sink:
+def _check_every(every: float | None, cue: Path | None, unfit: dict[str, object]) -> None:
+    """Refuse output that is not made of timelines with ``--every``, and the other way round."""
+    if every is None and cue:
+        raise typer.BadParameter("--cue is made of what --every finds: give --every 30 as well")
+    for option, given in unfit.items():
+        if every is not None and given:
+            goes = "--json, --csv, --report and --cue"
+            raise typer.BadParameter(f"--every goes with {goes}: leave {option} out")
+
+
+def _write(text: str) -> None:
+    with aside():
+        typer.echo(text)
+
+
+def _show(table: RenderableType) -> None:
+    with aside():
+        stdout.print(table)
+
+
+def _screen(files: int, *, json_lines: bool, csv_rows: bool, all_rows: bool) -> Sink:
     """Return what prints the answers."""
     from mmid.sinks import CsvRows, JsonLines, Lines, Tables
 
-    def write(text: str) -> None:
-        with aside():
-            typer.echo(text)
+    if json_lines:
+        return JsonLines(_write)
+    if csv_rows:
+        return CsvRows(_write)
+    return Tables(_show, all_rows=all_rows) if files == 1 else Lines(_show)
 
-    def show(table: RenderableType) -> None:
-        with aside():
-            stdout.print(table)
+
+def _timelines(*, json_lines: bool, csv_rows: bool) -> TimelineSink:
+    """Return what prints timelines."""
+    from mmid.timelines import csv_timelines, json_timelines, table_timelines
 
     if json_lines:
-        return JsonLines(write)
-    if csv_rows:
-        return CsvRows(write)
-    return Tables(show) if files == 1 else Lines(show)
+        return json_timelines(_write)
+    return csv_timelines(_write) if csv_rows else table_timelines(_show)
 
 
 def _hand_out(answers: Iterable[Answered], sinks: Sequence[Sink], files: int) -> int:
@@ -215,7 +255,7 @@ def _hand_out(answers: Iterable[Answered], sinks: Sequence[Sink], files: int) ->
     from mmid.batch import hand_out
     from mmid.sinks import Count
 
-    with progress() if files > 1 else nullcontext(quiet) as tell:
+    with progress() if files > 1 else waiting("Reading") as tell:
         count = Count(tell, files)
         try:
             return hand_out(answers, [*sinks, count], lambda why: note(f"mmid: {why}"))
@@ -225,26 +265,17 @@ def _hand_out(answers: Iterable[Answered], sinks: Sequence[Sink], files: int) ->
     raise LeftAtWork(status)
 
 
-def _print_timelines(
+def _follow(
     identifier: Identifier,
     files: Sequence[Path | BadFile],
-    every: float,
-    start: float,
-    duration: float | None,
-    json_lines: bool,
+    span: tuple[float, float, float | None],
+    sinks: Sequence[TimelineSink],
 ) -> int:
-    """Print what is played in each recording from when to when; return the exit status."""
-    from mmid.report import timeline_table
+    """Say what is played in each recording from when to when; return the exit status."""
     from mmid.timeline import follow_files
+    from mmid.timelines import hand_out_timelines
 
-    status = 0
     with progress() as tell:
-        for timeline in follow_files(identifier, files, every, start, duration, tell):
-            if json_lines:
-                typer.echo(json.dumps(timeline.to_dict(), allow_nan=False))
-            elif timeline.error is None:
-                stdout.print(timeline_table(timeline))
-            if timeline.error is not None:
-                status = 1
-                note(f"mmid: {timeline.error}")
-    return status
+        timelines = follow_files(identifier, files, *span, tell)
+        failed = hand_out_timelines(timelines, sinks, lambda why: note(f"mmid: {why}"))
+    return 1 if failed else 0

@@ -14,8 +14,8 @@ from types import FrameType
 from typing import Any
 
 import typer
-from typer.core import TyperGroup
 
+from mmid.cli_help import PANELS, Commands
 from mmid.console import note
 from mmid.errors import MmidError
 from mmid.whole import drop_unfinished
@@ -35,8 +35,20 @@ class LeftAtWork(SystemExit):
     """The end of a stopped command, without waiting for threads or what PyTorch tidies up."""
 
 
-class Commands(TyperGroup):
-    """All commands, none of which ends with a traceback for being stopped."""
+class AllCommands(Commands):
+    """All commands in their panels, none of which ends with a traceback for being stopped."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        for panel, names in PANELS.items():
+            for name in names:
+                command: Any = self.commands[name]
+                command.rich_help_panel = panel
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """List them in the order in which they are needed."""
+        order = [name for names in PANELS.values() for name in names]
+        return sorted(self.commands, key=[*order, *self.commands].index)
 
     def make_context(self, *args: Any, **named: Any) -> Any:
         """Read the arguments."""
@@ -86,6 +98,9 @@ GRACE = 1.5
 AGAIN = 0.05
 """Seconds until a stop that Python dropped is raised again."""
 
+SHOW_CURSOR = "\r\x1b[2K\x1b[?25h"
+"""Clears the line of what is under way, and shows a terminal's cursor again."""
+
 _heard = Event()
 _stops: list[KeyboardInterrupt] = []
 
@@ -125,7 +140,9 @@ def _end_in_time(ear: int) -> None:
     word, status = stops[signal.Signals(number)]
     drop_unfinished()
     end_workers()
-    os.write(sys.stderr.fileno(), f"mmid: {word}\n".encode())
+    errors = sys.stderr.fileno()
+    shown = SHOW_CURSOR if os.isatty(errors) else ""  # what waits may have hidden it
+    os.write(errors, f"{shown}mmid: {word}\n".encode())
     os._exit(status)
 
 

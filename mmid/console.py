@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 
 from rich.console import Console
+from rich.live import Live
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -22,6 +25,7 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.spinner import Spinner
 
 from mmid.errors import label
 
@@ -44,7 +48,7 @@ Tell = Callable[[str, int, int], None]
 
 LOG = logging.getLogger("mmid")
 
-_displays: list[Progress] = []
+_displays: list[Live] = []
 
 
 def quiet(what: str, done: int, total: int) -> None:
@@ -68,7 +72,10 @@ def remarks_shown() -> bool:
 
 @contextmanager
 def stage(what: str) -> Iterator[None]:
-    """Tell how long a part of the work took, where the user asked for it."""
+    """Say what is done now, where `waiting` shows it, and afterwards how long it took."""
+    for display in _displays:
+        if isinstance(display.renderable, Spinner):
+            display.renderable.update(text=f"{what[:1].upper()}{what[1:]}")
     began = time.perf_counter()
     yield
     LOG.debug("%-28s %6.2f s", what, time.perf_counter() - began)
@@ -105,7 +112,7 @@ def progress() -> Iterator[Tell]:
     )
     tasks: dict[str, TaskID] = {}
     display = Progress(*columns, console=stderr, redirect_stdout=False)
-    with display, _known(display):
+    with display, _known(display.live):
 
         def tell(what: str, done: int, total: int) -> None:
             if what not in tasks:
@@ -116,7 +123,31 @@ def progress() -> Iterator[Tell]:
 
 
 @contextmanager
-def _known(display: Progress) -> Iterator[None]:
+def waiting(what: str) -> Iterator[Tell]:
+    """Show what is waited for, on a terminal that shows nothing else; it goes in the end.
+
+    Yields
+    ------
+    callable
+        As of `progress`; what it is told is not shown.
+    """
+    if _displays or not (stderr.is_terminal and remarks_shown()):
+        yield quiet
+        return
+    display = Live(Spinner("line", what), console=stderr, transient=True, redirect_stdout=False)
+    with display, _known(display):
+        yield quiet
+
+
+def loading(module: str, what: str) -> None:
+    """Import a module that takes seconds to load, while a terminal shows what is waited for."""
+    if module not in sys.modules and stderr.is_terminal and remarks_shown():
+        with waiting(what):
+            import_module(module)
+
+
+@contextmanager
+def _known(display: Live) -> Iterator[None]:
     _displays.append(display)
     try:
         yield
@@ -126,14 +157,14 @@ def _known(display: Progress) -> Iterator[None]:
 
 @contextmanager
 def aside() -> Iterator[None]:
-    """Take the bars off the terminal while something is printed to stdout."""
-    shown = [display.live for display in _displays if stdout.is_terminal and not display.disable]
-    for live in shown:
+    """Take what is shown off the terminal while something is printed to stdout."""
+    shown = [(live, live.transient) for live in _displays if stdout.is_terminal]
+    for live, _ in shown:
         live.transient = True
         live.stop()
     try:
         yield
     finally:
-        for live in shown:
-            live.transient = False
+        for live, transient in shown:
+            live.transient = transient
             live.start()

@@ -258,9 +258,9 @@ def _title(answer: Identification) -> str:
     """Return the verdict and the first match as two lines."""
     asked = f"{label(Path(answer.query).name)} ({clock(answer.seconds)})"
     if not answer.matches:
-        return f"{asked}: not in this library\nnothing in it is near the query"
+        return f"{asked}: not found\nnothing in it is near the query"
     best = answer.matches[0]
-    verdict = "found: " if answer.matched else "not in this library, or not sure; nearest: "
+    verdict = "found: " if answer.matched else "not found; nearest: "
     place = "" if best.start is None else f"    {clock(best.start)} - {clock(best.end)}"
     key = f"    key {best.transpose:+d}" if best.transpose else ""
     tuning = f"    tuning {answer.tuning:+d} cents" if answer.tuning else ""

@@ -21,6 +21,10 @@ COLOURS = 128
 """Of a picture in a page: a third of the bytes, and no difference to see."""
 
 
+UNSEEN = "No sound, notes or picture: the first minute alone does not show the piece."
+"""Of a piece in a recording that was followed."""
+
+
 @dataclass(frozen=True)
 class Exhibit:
     """What speaks for an answer, ready for a page.
@@ -61,7 +65,7 @@ def prepare_exhibit(identifier: Identifier, answered: Answered, start: float) ->
     """
     evidence = gather_evidence(identifier, answered)
     if evidence is None:
-        return Exhibit()
+        return Exhibit(remarks=(UNSEEN,) if answered.at else ())
     remarks: list[str] = []
     seconds = min(evidence.answer.seconds, CLIP_SECONDS)
     sound = _sound(evidence, start, seconds, remarks)

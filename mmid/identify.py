@@ -12,7 +12,7 @@ import numpy as np
 from mmid.align import Alignment, Gains, align, explained, note_gains
 from mmid.answer import Identification, Match
 from mmid.checkpoint import Checkpoint
-from mmid.choices import Kind, Search, Vote
+from mmid.choices import Kind, Reason, Search, Vote
 from mmid.confidence import CALIBRATION, VOTES_ALONE, Evidence, confidence
 from mmid.console import stage
 from mmid.library import group_duplicates
@@ -38,6 +38,10 @@ CROWD = slice(4, 30)
 """Other music farther down: what support there is by chance."""
 
 MIN_CONFIDENCE = 0.5
+
+PROBABLE = 0.2
+"""Confidence from which an answer that is not confident is worth naming."""
+
 TOP = 5
 
 
@@ -193,8 +197,24 @@ class Identifier:
         """
         ranked = self._rank(self.lookup.candidates(asked, without), asked)
         matches = self._matches(ranked, asked)
-        matched = bool(matches) and matches[0].confidence >= self.min_confidence
-        return Identification(name, asked.query.seconds, matched, matches, asked.query.tuning)
+        reason, query = self._reason(matches, asked.query), asked.query
+        return Identification(
+            name,
+            query.seconds,
+            reason is None,
+            matches,
+            query.tuning,
+            reason=reason,
+            keys=tuple(self.lookup.keys),
+        )
+
+    def _reason(self, matches: Sequence[Match], query: Query) -> Reason | None:
+        """Return why nothing is found, if so."""
+        if matches and matches[0].confidence >= self.min_confidence:
+            return None
+        if not matches or matches[0].confidence < PROBABLE:
+            return "nothing_fits"
+        return "not_confident"
 
     def trace(self, asked: Asked, match: Match) -> Trace:
         """Tell how `decide`, with nothing left out, came to a match.
@@ -283,6 +303,7 @@ class Identifier:
             1 / tempo_ratio if score_asked_of_recordings else tempo_ratio,
             candidate.transpose,
             tuple(entries[other.candidate.piece].name for other in group[1:]),
+            entry.title,
         )
 
     def _place(

@@ -7,6 +7,7 @@ file is asked about once, by whatever names it is reached. Nothing is opened her
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from glob import glob, has_magic
 from pathlib import Path
@@ -41,7 +42,8 @@ def find_inputs(named: Sequence[str], kind: Kind, listed: Iterable[bytes]) -> li
     Returns
     -------
     list of Path or BadFile
-        In the order named, those of a folder sorted; a `BadFile` for what finds nothing.
+        In the order named, those of a folder or pattern by name, take 2 before take 10; a
+        `BadFile` for what finds nothing.
     """
     found: dict[str, Path | BadFile] = {}
     for name in named:
@@ -64,7 +66,7 @@ def _named(name: str, kind: Kind) -> Iterator[Path | BadFile]:
     if not has_magic(name) or os.path.lexists(name):
         yield from _at(Path(name), kind)
         return
-    matching = [Path(path) for path in sorted(glob(os.path.expanduser(name), recursive=True))]
+    matching = sorted(map(Path, glob(os.path.expanduser(name), recursive=True)), key=_natural)
     found = [file for path in matching for file in _files(path, kind)]
     if not found:
         yield BadFile(Path(name), f"{label(name)}: no file matches")
@@ -81,4 +83,14 @@ def _at(path: Path, kind: Kind) -> Iterator[Path | BadFile]:
 
 
 def _files(path: Path, kind: Kind) -> list[Path]:
-    return sorted(files_below(path, SUFFIXES[kind])) if path.is_dir() else [path]
+    if not path.is_dir():
+        return [path]
+    return sorted(files_below(path, SUFFIXES[kind]), key=_natural)
+
+
+def _natural(path: Path) -> tuple[list[list[str | int]], Path]:
+    """Return what sorts paths as people do: numbers in them by their value."""
+    parts = [re.split(r"(\d+)", part) for part in path.parts]
+    numbered: list[list[str | int]]
+    numbered = [[int(run) if run.isdecimal() else run for run in part] for part in parts]
+    return numbered, path

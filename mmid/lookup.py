@@ -123,7 +123,7 @@ class Lookup:
         self._encoders, self._index = model.encoders, index
         self._search: Search = search
         self._vote: Vote = vote
-        self._tempo_ratios, self._keys = tempo_ratios, keys
+        self._tempo_ratios, self.keys = tempo_ratios, keys
         self._params = model.encoders.config.features
 
     @stage("embed a query")
@@ -176,8 +176,10 @@ class Lookup:
         rate, found = self._params.frame_rate, []
         notes = heard_notes(log_odds, rate)
         for key in keys:
-            moved = notes.copy()
-            moved["pitch"] = notes["pitch"].astype(int) - key
+            pitch = notes["pitch"].astype(int) - key
+            written = (pitch >= 0) & (pitch < self._params.pitches)
+            moved = notes[written]
+            moved["pitch"] = pitch[written]
             for at in self._index.search_triples(moved, AGREED):
                 place = at.piece, 0.0, at.tempo_ratio, at.start * rate
                 found.append(Candidate(*place, key, at.share))
@@ -185,9 +187,9 @@ class Lookup:
 
     def _keys_of(self, query: Query) -> Sequence[int]:
         """Return the keys to try: far off concert pitch, those on both sides."""
-        if len(self._keys) > 1 or abs(query.tuning) < FAR_OFF:
-            return self._keys
-        [key] = self._keys
+        if len(self.keys) > 1 or abs(query.tuning) < FAR_OFF:
+            return self.keys
+        [key] = self.keys
         return (key, key - (1 if query.tuning > 0 else -1))
 
     def candidates(self, asked: Asked, without: frozenset[int] = frozenset()) -> list[Candidate]:

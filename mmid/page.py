@@ -18,13 +18,13 @@ from tempfile import TemporaryFile
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from mmid.answer import Identification
 from mmid.batch import Answered
 from mmid.errors import label
 from mmid.exhibit import CLIP_SECONDS, Exhibit, prepare_exhibit
 from mmid.identify import Identifier
-from mmid.report import clock
+from mmid.report import clock, own_title
 from mmid.targets import check_file, written_target
+from mmid.verdict import VERDICTS, sentence, verdict
 from mmid.version import __version__
 
 SUFFIXES = (".html", ".htm")
@@ -43,8 +43,6 @@ COLUMNS = {
     "length": "number",
 }
 """Of the table, and how each is sorted."""
-
-VERDICTS = ("found", "not sure", "failed")
 
 
 class Page:
@@ -86,14 +84,15 @@ class Page:
         exhibit = self._drawn[1]
         template = self._templates.get_template("recording.html")
         number = self._verdicts.total() + 1
-        text = template.render(number=number, answer=answered.answer, exhibit=exhibit)
+        text = template.render(number=number, answered=answered, exhibit=exhibit)
         self._written += self._parts.write(text.encode())
         self._size += exhibit.size
         self._verdicts[verdict(answered.answer)] += 1
 
     def _exhibit(self, answered: Answered) -> Exhibit:
         if self._size < MOST_BYTES:
-            return prepare_exhibit(self._identifier, answered, self._start)
+            start = answered.at[0] if answered.at else self._start
+            return prepare_exhibit(self._identifier, answered, start)
         held = f"{MOST_BYTES / 1e6:g} MB"
         return Exhibit(remarks=(f"No sound, notes or picture: the page holds {held} of them.",))
 
@@ -122,13 +121,6 @@ class Page:
         return (Markup(line.decode()) for line in self._parts)
 
 
-def verdict(answer: Identification) -> str:
-    """Return the one of `VERDICTS` that an answer comes to."""
-    if answer.error is not None:
-        return VERDICTS[2]
-    return VERDICTS[0] if answer.matched else VERDICTS[1]
-
-
 def breakable(path: str) -> Markup:
     """Return a name as HTML that may go on in a new line after each folder.
 
@@ -153,10 +145,12 @@ def _templates() -> Environment:
         "clock": clock,
         "label": label,
         "breakable": breakable,
+        "own_title": own_title,
         "share": "{:.0%}".format,
     }
     templates.globals |= {
         "columns": COLUMNS,
+        "sentence": sentence,
         "verdict": verdict,
         "kinds": VERDICTS,
         "version": __version__,

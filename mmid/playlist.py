@@ -12,7 +12,7 @@ from pathlib import Path
 from mmid.answer import Identification
 from mmid.batch import Answered
 from mmid.errors import MmidError, label
-from mmid.targets import check_file, written_target
+from mmid.targets import check_file, relative_path, written_target
 
 SUFFIXES = (".m3u8",)
 UNKNOWN = -1
@@ -56,11 +56,7 @@ class Playlist:
     def _line(self, answer: Identification) -> str:
         if {"\n", "\r"} & set(answer.query):
             raise MmidError(f"{label(answer.query)}: a line break cannot stand in a playlist")
-        target = os.path.abspath(answer.query)
-        try:
-            path = os.path.relpath(target, self._path.parent.absolute())
-        except ValueError:  # on another drive
-            path = target
+        path = relative_path(answer.query, self._path)
         return f".{os.sep}{path}" if path.startswith("#") else path
 
     def close(self) -> None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from rich.markup import escape
 from rich.table import Table
 
+from mmid.answer import Identification
 from mmid.errors import label
 from mmid.tables import FittingTable
 
 if TYPE_CHECKING:
-    from mmid.answer import Identification, Match
+    from mmid.answer import Match
     from mmid.doctor import Finding
     from mmid.evaluate import ClipScores
     from mmid.pieces import Entry
@@ -62,16 +64,27 @@ def length_name(seconds: float | None) -> str:
     return "whole" if seconds is None else f"{seconds:g} s"
 
 
-def answer_table(answer: Identification) -> Table:
-    """Return the matches of a recording or a MIDI file, best first."""
-    verdict = "" if answer.matched else "  [yellow]not in this library, or not sure[/]"
-    title = f"{escape(label(answer.query))}  ({clock(answer.seconds)}){verdict}"
-    table = FittingTable("", title=title)
+def likely(match: Match) -> bool:
+    """Tell whether the confidence of a match is shown as more than 0 %."""
+    return f"{match.confidence:.0%}" != "0%"
+
+
+def own_title(match: Match) -> str | None:
+    """Return the title of a match, fit to be shown, unless its file's name says as much."""
+    if match.title is None or match.title.casefold() == Path(match.piece).stem.casefold():
+        return None
+    return label(match.title)
+
+
+def answer_table(answer: Identification, *, all_rows: bool = True) -> Table:
+    """Return the matches of a recording or a MIDI file, best first; or those that are likely."""
+    matches = [match for match in answer.matches if all_rows or likely(match)]
+    table = FittingTable("")
     table.add_name_column("piece")
-    keys = _keys(answer.matches)
+    keys = _keys(matches)
     for name in ("confidence", "votes", "notes", "position", "tempo", *keys):
         table.add_column(name, justify="right")
-    for rank, match in enumerate(answer.matches, 1):
+    for rank, match in enumerate(matches, 1):
         style = "bold green" if rank == 1 and answer.matched else ""
         table.add_row(str(rank), *_cells(match)[: 6 + len(keys)], style=style)
     return table
@@ -84,8 +97,10 @@ def _keys(matches: Sequence[Match]) -> tuple[str, ...]:
 
 def _cells(match: Match) -> tuple[str, ...]:
     place = f"{clock(match.start)}-{clock(match.end)}" if match.start is not None else "?"
+    title = own_title(match)
+    names = (match.piece, *[f'"{title}"'] * bool(title), *(f"= {n}" for n in match.also))
     return (
-        "\n".join(escape(label(name)) for name in (match.piece, *(f"= {n}" for n in match.also))),
+        "\n".join(escape(label(name)) for name in names),
         f"{match.confidence:.0%}",
         f"{match.votes:.1%}",
         "" if match.explained is None else f"{max(match.explained, 0.0):.0%}",
@@ -146,7 +161,7 @@ def _error(seconds: float | None, sign: str = "") -> str:
     return "" if seconds is None else f"{seconds:{sign}.1f} s"
 
 
-ANSWER_WIDTHS = {"asked about": None, "piece": None, "sure": 5, "position": 17, "tempo": 6}
+ANSWER_WIDTHS = {"asked about": None, "piece": None, "confidence": 10, "position": 17, "tempo": 6}
 """Columns of answers that have a line each, and their letters; names share what is left."""
 
 
@@ -168,19 +183,20 @@ def answer_heading() -> Table:
 def answer_line(answer: Identification) -> Table:
     """Return the first match of a recording or a MIDI file as a line, below `answer_heading`."""
     name = escape(label(answer.query))
-    if answer.error is not None or not answer.matches:
-        why = "nothing near it" if answer.error is None else "[red]failed[/]"
-        return _grid("", (name, why))
+    if answer.error is not None:
+        return _grid("", (name, "[red]failed[/]"))
+    if not (answer.matched or any(map(likely, answer.matches[:1]))):
+        return _grid("yellow", (name, "not found"))
     first = answer.matches[0]
     confidence, place, tempo = (_cells(first)[column] for column in (1, 4, 5))
-    doubt = "" if answer.matched else "not in this library, or not sure; nearest: "
+    doubt = "" if answer.matched else "not found; nearest: "
     style = "" if answer.matched else "yellow"
     return _grid(style, (name, doubt + escape(label(first.piece)), confidence, place, tempo))
 
 
 ANSWER_COLUMNS = (
     *("query", "seconds", "matched", "piece", "confidence", "votes", "explained", "lead", "above"),
-    *("start", "end", "tempo_ratio", "transpose", "also", "tuning", "error"),
+    *("start", "end", "tempo_ratio", "transpose", "also", "tuning", "error", "title", "reason"),
 )
 """Names of what an answer with its first match holds, as of `mmid.answer`."""
 
@@ -197,20 +213,43 @@ def flat_answer(answer: Identification) -> dict[str, Any]:
     dict
         A value for each of `ANSWER_COLUMNS`; None or nothing for what is not known. Names are on
         one line, and those of ``also`` are set apart by ``; ``. One that a spreadsheet would take
-        for a formula begins with ``./``, which is the same file.
+        for a formula begins with ``./``, which is the same file; such a title with ``'``.
     """
     found = vars(answer.matches[0]) if answer.matches else {}
     values: dict[str, Any] = {**vars(answer), **found}
-    for name in ("query", "piece", "error"):
+    for name in ("query", "piece", "error", "title"):
         values[name] = label(values.get(name) or "")
     values["also"] = "; ".join(map(label, values.get("also", ())))
     for name in ("query", "piece", "also", "error"):
         values[name] = _no_formula(values[name])
+    values["title"] = _no_formula(values["title"], "'")
     return {name: values.get(name) for name in ANSWER_COLUMNS}
 
 
-def _no_formula(path: str) -> str:
-    return f"./{path}" if path.startswith(("=", "+", "-", "@")) else path
+TIMELINE_COLUMNS = (
+    *("query", "seconds", "from", "to", "piece", "confidence", "votes", "explained"),
+    *("start", "end", "tempo_ratio", "transpose", "also", "title", "error"),
+)
+"""Names of what a piece of a timeline holds: from and to in the recording, start and end in it."""
+
+
+def flat_timeline(timeline: Timeline) -> Iterator[dict[str, Any]]:
+    """Give the pieces of a timeline as `flat_answer` does, by `TIMELINE_COLUMNS`.
+
+    A recording in which nothing was found, or that failed, has one row without a piece.
+    """
+    query, seconds = timeline.query, timeline.seconds
+    for one in timeline.played:
+        row = flat_answer(Identification(query, seconds, True, (one.match,)))
+        row |= {"from": one.start, "to": one.end}
+        yield {name: row[name] for name in TIMELINE_COLUMNS}
+    if not timeline.played:
+        row = flat_answer(Identification(query, seconds, False, (), error=timeline.error))
+        yield {name: row.get(name) for name in TIMELINE_COLUMNS}
+
+
+def _no_formula(text: str, before: str = "./") -> str:
+    return f"{before}{text}" if text.startswith(("=", "+", "-", "@")) else text
 
 
 def pieces_table(entries: Sequence[Entry]) -> Table:

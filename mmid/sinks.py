@@ -9,7 +9,9 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Sequence
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from rich.console import RenderableType
@@ -18,11 +20,19 @@ from mmid.batch import Answered
 from mmid.console import Tell
 from mmid.evidence import draw_evidence, gather_evidence, picture_paths
 from mmid.identify import Identifier
-from mmid.report import ANSWER_COLUMNS, answer_heading, answer_line, answer_table, flat_answer
+from mmid.report import ANSWER_COLUMNS, answer_heading, answer_line, flat_answer
+from mmid.verdict import VERDICTS, answer_view, verdict
+
+
+def csv_row(cells: Iterable[object]) -> str:
+    """Return cells as a line of CSV, without its end."""
+    line = io.StringIO()
+    csv.writer(line, lineterminator="").writerow(cells)
+    return line.getvalue()
 
 
 class JsonLines:
-    """A sink that prints an answer as one JSON object on one line.
+    """A sink that prints an answer as one JSON object on one line, with its file's whole path.
 
     Parameters
     ----------
@@ -35,7 +45,8 @@ class JsonLines:
 
     def take(self, answered: Answered) -> None:
         """Print an answer, or why there is none."""
-        self._write(json.dumps(answered.answer.to_dict(), allow_nan=False))
+        path = os.path.abspath(answered.answer.query)
+        self._write(json.dumps({**answered.answer.to_dict(), "path": path}, allow_nan=False))
 
     def close(self) -> None:
         """Do nothing."""
@@ -52,44 +63,41 @@ class CsvRows:
 
     def __init__(self, write: Callable[[str], None]) -> None:
         self._write = write
-        self._row(ANSWER_COLUMNS)
-
-    def _row(self, cells: Sequence[object]) -> None:
-        line = io.StringIO()
-        csv.writer(line, lineterminator="").writerow(cells)
-        self._write(line.getvalue())
+        write(csv_row(ANSWER_COLUMNS))
 
     def take(self, answered: Answered) -> None:
-        """Print an answer's row, or why there is none in its last cell."""
-        self._row(list(flat_answer(answered.answer).values()))
+        """Print an answer's row, which says why there is none where it failed."""
+        self._write(csv_row(flat_answer(answered.answer).values()))
 
     def close(self) -> None:
         """Do nothing."""
 
 
 class Tables:
-    """A sink that shows the matches of each file as a table.
+    """A sink that shows the verdict on each file and its matches as a table.
 
     Parameters
     ----------
     show : callable
         Prints a Rich renderable.
+    all_rows : bool
+        Show matches with a confidence of 0 %, too.
     """
 
-    def __init__(self, show: Callable[[RenderableType], None]) -> None:
-        self._show = show
+    def __init__(self, show: Callable[[RenderableType], None], *, all_rows: bool = False) -> None:
+        self._show, self._all_rows = show, all_rows
 
     def take(self, answered: Answered) -> None:
         """Show an answer, if there is one."""
         if answered.answer.error is None:
-            self._show(answer_table(answered.answer))
+            self._show(answer_view(answered.answer, all_rows=self._all_rows))
 
     def close(self) -> None:
         """Do nothing."""
 
 
 class Lines:
-    """A sink that shows a line for the first match of each file, under one heading.
+    """A sink that shows a line for the first match of each file, under one heading, and totals.
 
     Parameters
     ----------
@@ -99,14 +107,17 @@ class Lines:
 
     def __init__(self, show: Callable[[RenderableType], None]) -> None:
         self._show = show
+        self._verdicts: Counter[str] = Counter()
         show(answer_heading())
 
     def take(self, answered: Answered) -> None:
         """Show an answer, or that there is none."""
         self._show(answer_line(answered.answer))
+        self._verdicts[verdict(answered.answer)] += 1
 
     def close(self) -> None:
-        """Do nothing."""
+        """Show how many there were of each verdict."""
+        self._show("\n" + ", ".join(f"{self._verdicts[one]} {one}" for one in VERDICTS))
 
 
 class Pictures:

@@ -5,6 +5,7 @@ Conventions: places are checked before the work begins, so that no answer is wai
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -69,6 +70,15 @@ def written_target(path: Path) -> Iterator[Path]:
     """
     with _told(path), written_whole(path) as part:
         yield part
+
+
+def relative_path(file: str, target: Path) -> str:
+    """Return how a file is named in one that is to be written: from its folder, where it can be."""
+    whole = os.path.abspath(file)
+    try:
+        return os.path.relpath(whole, target.parent.absolute())
+    except ValueError:  # on another drive
+        return whole
 
 
 def target_paths(

@@ -120,8 +120,8 @@ def test_what_is_no_sound_is_refused(index, sound, rate, said):
         ({"duration": 0}, "give seconds"),
         ({"top": 0}, "at least 1"),
         ({"min_confidence": 2}, "give 0 to 1"),
-        ({"transpose": 13}, "from -12 to 12"),
-        ({"transpose": "up"}, "from -12 to 12"),
+        ({"transpose": 25}, "from -24 to 24"),
+        ({"transpose": "up"}, "from -24 to 24"),
     ],
 )
 def test_options_out_of_range_are_refused(index, options, said):
@@ -183,3 +183,20 @@ def test_sound_and_scores_are_not_mixed_up(recording, midi_folder, tiny_model):
         mmid.embed_audio(midi_folder / "piece 2.mid", model=tiny_model)
     with pytest.raises(mmid.MidiError, match="embed_audio"):
         mmid.embed_midi(recording, tiny_model)
+
+
+@pytest.mark.parametrize("key", [12, -12, 24, -24])
+def test_another_octave_is_found(tmp_path, draw_notes, listening_model, key):
+    from mmid.midi import write_midi
+
+    (tmp_path / "library").mkdir()
+    for seed in range(3):
+        write_midi(draw_notes(seed), tmp_path / "library" / f"{seed}.mid")
+    notes = draw_notes(1).copy()
+    pitch = notes["pitch"].astype(int) + key
+    kept = (pitch >= 21) & (pitch <= 108)
+    notes["pitch"] = pitch.clip(0, 127)
+    write_midi(notes[kept], tmp_path / "moved.mid")
+    index = mmid.Index.build(tmp_path / "index", tmp_path / "library", listening_model)
+    best = index.identify(tmp_path / "moved.mid", transpose=key).matches[0]
+    assert (best.piece, best.transpose) == ("1.mid", key) and best.explained > 0.9

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -58,9 +59,21 @@ def test_one_json_object_a_line_and_nothing_else(takes, options):
         str(path) for path in sorted(takes.iterdir())
     ]
     for answer in answers:
-        assert list(answer) == ["query", "seconds", "matched", "matches", "tuning", "error"]
+        assert answer["path"] == os.path.abspath(answer["query"])
+        names = [
+            "query",
+            "seconds",
+            "matched",
+            "matches",
+            "tuning",
+            "error",
+            "reason",
+            "keys",
+            "path",
+        ]
+        assert list(answer) == names
         names = ["piece", "confidence", "votes", "explained", "lead", "above"]
-        names += ["start", "end", "tempo_ratio", "transpose", "also"]
+        names += ["start", "end", "tempo_ratio", "transpose", "also", "title"]
         assert all(list(match) == names for match in answer["matches"])
         assert all(match["lead"] <= 0 for match in answer["matches"][1:])
 
@@ -81,12 +94,13 @@ def test_a_row_of_csv_for_each_file(takes, options):
 
 def test_a_table_of_one_file_and_a_line_of_each_of_many(takes, options):
     one = query(takes / "take 1.wav", *options)
-    assert one.exit_code == 0 and one.stderr == "" and "confidence" in one.stdout
+    assert one.exit_code == 0 and one.stderr == "" and "ound" in one.stdout.splitlines()[1]
+    assert "confidence  votes" in query(takes / "take 1.wav", *options, "--top", 2).stdout
     heading, *lines = query(takes, *options).stdout.splitlines()
-    assert heading.split() == ["asked", "about", "piece", "sure", "position", "tempo"]
+    assert heading.split() == ["asked", "about", "piece", "confidence", "position", "tempo"]
     text = "".join(lines)
     assert all(f"take {number}.wav" in text for number in range(COUNT))
-    assert "not in this library, or not sure" in text or "piece " in text
+    assert lines[-1] in (f"{n} found, {COUNT - n} not found, 0 failed" for n in range(COUNT + 1))
 
 
 def test_a_pattern_a_list_and_a_name_ask_about_each_file_once(takes, options):
@@ -121,7 +135,16 @@ def test_jobs_change_nothing(takes, options, jobs):
 
 
 @pytest.mark.parametrize(
-    "wrong", [["--json", "--csv"], ["--jobs", "0"], ["--top", "0"], ["--vote", "loudest"]]
+    "wrong",
+    [
+        ["--json", "--csv"],
+        ["--jobs", "0"],
+        ["--top", "0"],
+        ["--vote", "loudest"],
+        ["--cue", "a.cue"],
+        ["--every", "30", "--plot", "a.png"],
+        ["--every", "30", "--sidecar"],
+    ],
 )
 def test_wrong_usage_exits_with_2(takes, options, wrong):
     result = query(takes, *options, *wrong)

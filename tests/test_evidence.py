@@ -177,7 +177,7 @@ def test_the_title_says_what_was_found(make_identifier, midi_folder, tmp_path):
     best = replace(picture.answer.matches[0], piece="$a_b$ <&> \u66f2.mid", transpose=-2)
     unsure = replace(picture.answer, matched=False, matches=(best,), tuning=-20)
     drawn = svg(replace(picture, answer=unsure), tmp_path / "b.svg")
-    assert "not in this library, or not sure; nearest: $a_b$" in drawn
+    assert "not found; nearest: $a_b$" in drawn
     assert "key -2    tuning -20 cents" in drawn
 
 
@@ -186,7 +186,7 @@ def test_without_a_match_the_query_is_drawn(make_identifier, tmp_path):
     picture = gather(identifier, Sound(torch.zeros(DEFAULT.bands, 200)))
     assert picture.passage is None and not len(picture.agreeing.query)
     drawn = svg(picture, tmp_path / "a.svg")
-    assert "not in this library" in drawn and "its spectrogram" in drawn
+    assert "not found" in drawn and "its spectrogram" in drawn
 
 
 @pytest.mark.parametrize("frames", [1, 2, 5])

@@ -37,6 +37,7 @@ from mmid.report import (
 from mmid.sidecar import Origin, Sidecars
 from mmid.sinks import CsvRows, JsonLines
 from mmid.timeline import Timeline
+from mmid.verdict import answer_view
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "security.md"
 
@@ -336,6 +337,7 @@ def test_names_do_not_paint_the_terminal(opened):
     entry = replace(opened._index.entries[0], name=EVIL, title=EVIL)
     tables = [
         answer_table(evil_answer()),
+        answer_view(evil_answer(), all_rows=True),
         answer_heading(),
         answer_line(evil_answer()),
         pieces_table([entry]),

@@ -41,7 +41,7 @@ ORDER = [
     ),
     *("vote", "align", "answer"),
     *("lookup", "identify", "hearing", "tracking", "timeline"),
-    *("inputs", "batch", "targets", "playlist", "sidecar", "aligned"),
+    *("inputs", "batch", "targets", "playlist", "cue", "sidecar", "aligned"),
     *("api", "listen"),
     *("losses", "metrics", "render", "renderings", "augment", "corpus", "data", "cca"),
     *("copies", "figures", "autoencoders", "experiment", "ranks", "tasks", "train"),
@@ -62,6 +62,7 @@ ORDER = [
         "speed",
         "doctor",
         "report",
+        "verdict",
         "gate",
         "evidence",
         "clip",
@@ -69,6 +70,7 @@ ORDER = [
         "exhibit",
         "page",
         "sinks",
+        "timelines",
         "demo",
         "demo_recording",
         "ablation",
@@ -76,7 +78,7 @@ ORDER = [
         "trade",
         "distill",
     ),
-    *("cli_shell", "cli_options", "cli_doctor", "cli_eval", "cli_figures", "cli_index"),
+    *("cli_help", "cli_shell", "cli_options", "cli_doctor", "cli_eval", "cli_figures", "cli_index"),
     *("cli_listen", "cli_model", "cli_query", "cli_train", "cli", "__main__"),
 ]
 """A module imports only modules before it in this list."""

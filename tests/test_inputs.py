@@ -41,6 +41,15 @@ def test_a_file_that_is_named_is_taken_whatever_it_is(folder):
     ]
 
 
+def test_numbers_in_names_count(folder):
+    for number in (10, 2, 1):
+        (folder / f"{number}").mkdir()
+        (folder / f"{number}" / "take 9.wav").touch()
+    (folder / "2" / "take 10.wav").touch()
+    ordered = [f"takes/{n}.wav" for n in ("1/take 9", "2/take 9", "2/take 10", "10/take 9")]
+    assert names(["takes"])[:4] == names(["takes/*/take*"])[:4] == ordered
+
+
 def test_patterns_are_expanded(folder, monkeypatch):
     assert names(["takes/*.wav"]) == ["takes/b.wav"]
     assert names(["takes/**/*.[of]*"]) == ["takes/deep/c.opus"]

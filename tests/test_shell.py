@@ -114,8 +114,8 @@ def test_a_table_that_fits_is_a_table():
 def test_a_long_name_is_folded_in_eighty_columns():
     name = f"{'folder/' * 12}swallowtail.mid"
     lines = shown(answer_table(answer(name)), 80).splitlines()
-    assert max(map(len, lines)) <= 80 and "confidence" in lines[1]
-    shown_name = "".join(line[3:27].strip() for line in lines[3:])
+    assert max(map(len, lines)) <= 80 and "confidence" in lines[0]
+    shown_name = "".join(line[3:27].strip() for line in lines[2:])
     assert shown_name.startswith(name), lines
 
 
@@ -163,7 +163,8 @@ COLOUR = re.compile(r"\x1b\[[0-9;]*(3[0-7]|9[0-7]|38;5;\d+)[0-9;]*m")
 
 
 def test_a_narrow_terminal_shows_all_and_colours_can_be_refused(options, index, recording):
-    status, text = in_terminal(["query", recording, *options], 40, NO_COLOR="1")
+    asked = ["-q", "query", recording, *options, "--top", 5]
+    status, text = in_terminal(asked, 40, NO_COLOR="1")
     assert status == 0 and "confidence: " in text and not COLOUR.search(text)
     lines = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", text).splitlines()
     assert max(map(len, lines)) <= 40
@@ -172,6 +173,18 @@ def test_a_narrow_terminal_shows_all_and_colours_can_be_refused(options, index, 
 def test_help_is_readable_in_a_narrow_terminal():
     status, text = in_terminal(["query", "--help"], 40)
     assert status == 0 and "Usage:" in text and COLOUR.search(text)
+
+
+def test_a_terminal_shows_at_once_that_something_goes_on(options, index, recording):
+    status, text = in_terminal(["query", recording, *options], 100)
+    shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", text).strip()
+    assert status == 0 and shown.startswith("- Loading PyTorch")
+    assert shown.index("Loading the model") < shown.index(f"{recording.name}  (")
+    assert "Loading" not in in_terminal(["-q", "query", recording, *options], 100)[1]
+    piped = subprocess.run(
+        [*COMMAND, "query", recording, *options], capture_output=True, text=True, check=True
+    )
+    assert piped.stderr == "" and "Loading" not in piped.stdout
 
 
 # ---- completion

@@ -383,7 +383,7 @@ def test_a_medley_is_told(medley, folder, identifier):
 
 
 @needs_fluidsynth
-def test_a_timeline_is_printed(medley, folder, identifier):
+def test_a_timeline_is_printed_and_written(medley, folder, identifier, tmp_path):
     path, spans = medley
     command = ["query", str(path), "--every", "30", "--index", str(folder / "index")]
     command += ["--duration", str(spans[1].start), "--device", "cpu"]
@@ -393,7 +393,21 @@ def test_a_timeline_is_printed(medley, folder, identifier):
     found, gone = map(json.loads, told.stdout.splitlines())
     assert told.exit_code == 1 and "gone.wav" in gone["error"]
     assert CliRunner().invoke(app, [*command, "--plot", "x.png"]).exit_code == 2
+    written = ["--csv", "--report", str(tmp_path / "a.html"), "--cue", str(tmp_path / "a.cue")]
+    rows = CliRunner().invoke(app, [*command, *written])
+    assert rows.exit_code == 0, rows.output
+    [row] = csv.DictReader(rows.stdout.splitlines())
+    cue = (tmp_path / "a.cue").read_text()
+    assert "FILE" in cue and cue.count("TRACK") == cue.count("INDEX 01") == 1
+    page = (tmp_path / "a.html").read_text()
+    assert (
+        page.count('<tr class="row">')
+        == page.count("<audio")
+        == page.count('<svg class="music')
+        == 1
+    )
     [one] = found["played"]
+    assert row["piece"] == one["match"]["piece"] and float(row["from"]) == one["start"]
     assert one["match"]["piece"] == f"{spans[0].id}.mid" and one["start"] < 2
     assert found["gaps"][-1][1] == pytest.approx(spans[1].start, abs=0.1)
 

@@ -65,7 +65,8 @@ def draw_votes(folder: Path, target: Path) -> None:
     asked = identifier.ask(identifier.open(folder / "demo" / "recording.ogg"))
     best, rival = identifier.decide(asked).matches[:2]
     trace = identifier.trace(asked, best)
-    [hits] = [h for h in asked.hits if h.tempo_ratio == trace.candidate.tempo_ratio]
+    tempo = trace.candidate.tempo_ratio  # of note triples it is between those tried
+    hits = min(asked.hits, key=lambda tried: abs(np.log2(tried.tempo_ratio / tempo)))
     rate = identifier.params.frame_rate
     starts = (hits.place - hits.query_frame[:, None] * hits.tempo_ratio) / rate
     nearest = hits.similarity[:, :1]
