@@ -8,14 +8,14 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from mmid.version import __version__
+
 if TYPE_CHECKING:
     from mmid.answer import Identification, Match
     from mmid.api import Embedding, Index, IndexedPiece, embed_audio, embed_midi, load_model
     from mmid.build import BuildReport
     from mmid.checkpoint import Checkpoint
     from mmid.errors import AudioError, LibraryIndexError, MidiError, MmidError, ModelError
-
-__version__ = "0.1.0"
 
 __all__ = [
     "AudioError",

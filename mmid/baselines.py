@@ -66,13 +66,13 @@ class Majority:
     name: BaselineName = "majority"
 
     def __init__(self, model: Checkpoint, index: Library) -> None:
-        self._model, self._index = model, index
+        self._encoders, self._index = model.encoders, index
 
     def rank(self, samples: np.ndarray, without: frozenset[int] = frozenset()) -> Ranking:
         """Rank pieces by their share of the nearest snippets, wherever in the piece these lie."""
-        params = self._model.encoders.config.features
+        params = self._encoders.config.features
         query = Sound(spectrogram(torch.from_numpy(samples), params), params)
-        [vectors], _ = embed_query(query.listened(self._model.encoders), self._model)
+        [vectors], _ = embed_query(query.listened(self._encoders), self._encoders)
         chosen = np.linspace(0, len(vectors) - 1, min(len(vectors), EXCERPTS)).astype(int)
         if not len(chosen):
             return []

@@ -17,12 +17,12 @@ from typing import Any
 
 import torch
 
-from mmid import __version__
 from mmid.confidence import CALIBRATION
 from mmid.console import LOG, stage
 from mmid.encoders import Encoders, ModelConfig
 from mmid.errors import MmidError, ModelError, label
 from mmid.regular import parse_json
+from mmid.version import __version__
 from mmid.whole import written_whole
 
 FORMAT = "mmid-checkpoint-1"

@@ -8,11 +8,11 @@ from typing import Annotated
 
 import typer
 
-from mmid import __version__
 from mmid.choices import AudioFormat, Collapse
 from mmid.cli_build import say_what_was_built
 from mmid.cli_doctor import doctor
-from mmid.cli_figures import evaluation
+from mmid.cli_eval import evaluation
+from mmid.cli_figures import studies
 from mmid.cli_help import App, LightCommand
 from mmid.cli_index import index_app
 from mmid.cli_listen import listen
@@ -32,6 +32,7 @@ from mmid.cli_query import query
 from mmid.cli_shell import AllCommands, run
 from mmid.cli_train import train
 from mmid.console import note, progress, remark, set_loudness, stdout
+from mmid.version import __version__
 
 app = App(
     AllCommands,
@@ -41,6 +42,7 @@ app = App(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+evaluation.add_typer(studies)
 app.add_typer(evaluation, name="eval")
 app.add_typer(index_app, name="index")
 app.add_typer(model_app, name="model")

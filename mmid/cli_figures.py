@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from mmid.cli_eval import evaluation
+from mmid.cli_help import App
 from mmid.cli_options import Device, Index, JsonFlag, Model, parse_sizes
 from mmid.console import progress, remark, stdout
 from mmid.report import clock
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mmid.neighbours import SearchReport
     from mmid.space import SpaceReport
 
-__all__ = ["evaluation"]
+studies = App()
 
 Rendered = Annotated[
     Path,
@@ -31,7 +31,7 @@ Rendered = Annotated[
 FigureFile = Annotated[Path | None, typer.Option(help="Draw a figure there, .png or .svg.")]
 
 
-@evaluation.command("curves", epilog="Example: mmid eval curves my-model --out curves.png")
+@studies.command("curves", epilog="Example: mmid eval curves my-model --out curves.png")
 def eval_curves(
     run: Annotated[Path, typer.Argument(help="Folder of mmid train.")],
     out: Annotated[Path, typer.Option(help="The figure, .png or .svg.")] = Path("curves.png"),
@@ -44,7 +44,7 @@ def eval_curves(
     _show(curves.to_dict(), curve_table(curves, run.resolve().name), json_lines)
 
 
-@evaluation.command("space", epilog="Example: mmid eval space rendered --out space")
+@studies.command("space", epilog="Example: mmid eval space rendered --out space")
 def eval_space(
     rendered: Rendered,
     pairs: Annotated[int, typer.Option(min=2, help="Matching snippets to draw.")] = 500,
@@ -76,7 +76,7 @@ def eval_space(
     _show(report.to_dict(), space_table(report), json_lines)
 
 
-@evaluation.command("lengths", epilog="Example: mmid eval lengths rendered --out lengths.png")
+@studies.command("lengths", epilog="Example: mmid eval lengths rendered --out lengths.png")
 def eval_lengths(
     rendered: Rendered,
     limit: Annotated[int, typer.Option(min=1, help="Songs, from the list's first on.")] = 100,
@@ -100,7 +100,7 @@ def eval_lengths(
     _show(report.to_dict(), length_table(report), json_lines)
 
 
-@evaluation.command("search", epilog="Example: mmid eval search --index my-index --out search.png")
+@studies.command("search", epilog="Example: mmid eval search --index my-index --out search.png")
 def eval_search(
     index: Index = None,
     sizes: Annotated[

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -67,10 +68,10 @@ def listen(
     source = nullcontext(played) if played else listening.microphone(device_name)
     with source as sound, _shown(json_lines) as show:
         remark(f"listening to {label(sound.name)}")
-        guesses = listening.listen(
-            opened, sound, seconds, transpose=key, top=top or TOP, min_confidence=min_confidence
+        identify = partial(
+            opened.identify, transpose=key, top=top or TOP, min_confidence=min_confidence
         )
-        last = _follow(guesses, show)
+        last = _follow(listening.listen(identify, sound, seconds), show)
     if not json_lines:
         _show_answer(last, all_rows=top is not None)
 

@@ -18,9 +18,9 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from mmid import __version__
 from mmid.defaults import VARIABLES, cache_folder
 from mmid.errors import MmidError, label
+from mmid.version import __version__
 
 if TYPE_CHECKING:
     from mmid.checkpoint import Checkpoint

@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 
 from mmid.audio import sound_seconds, stream_audio
+from mmid.encoders import Encoders
 from mmid.errors import MmidError
 from mmid.features import spectrogram
 from mmid.formats import MIDI_SUFFIXES
-from mmid.identify import Identifier
 from mmid.params import FeatureParams
-from mmid.query import Query, Sound
+from mmid.query import Query, Sound, open_query
 from mmid.transcriber import PITCHES
 
 STRETCH_SECONDS = 30.0
@@ -50,7 +50,7 @@ def _is_midi(path: str | os.PathLike[str]) -> bool:
 
 
 def hear_stretches(
-    identifier: Identifier,
+    encoders: Encoders,
     source: Source,
     start: float = 0.0,
     duration: float | None = None,
@@ -59,8 +59,8 @@ def hear_stretches(
 
     Parameters
     ----------
-    identifier : Identifier
-        Whose model hears.
+    encoders : Encoders
+        Of a model that transcribes.
     source : path or Query
     start, duration : float
         The span of a file, seconds; to the end by default.
@@ -75,22 +75,22 @@ def hear_stretches(
     MmidError
         If the file cannot be read, or the model does not hear notes.
     """
-    params = identifier.params
+    params = encoders.config.features
     if not isinstance(source, (str, os.PathLike)):
-        yield _notes(identifier, source)
+        yield _notes(encoders, source)
         return
     if _is_midi(source):
-        yield _notes(identifier, identifier.open(source, start, duration))
+        yield _notes(encoders, open_query(source, params, start, duration, encoders.device))
         return
     frames = round(STRETCH_SECONDS * params.frame_rate)
     blocks = stream_audio(source, params.sample_rate, start, duration)
     for samples, before in _cut(blocks, frames, params):
         sound = Sound(spectrogram(torch.from_numpy(samples), params), params)
-        yield _notes(identifier, sound)[..., before : before + frames]
+        yield _notes(encoders, sound)[..., before : before + frames]
 
 
-def _notes(identifier: Identifier, query: Query) -> Tensor:
-    log_odds = identifier.listen(query).log_odds
+def _notes(encoders: Encoders, query: Query) -> Tensor:
+    log_odds = query.listened(encoders).log_odds
     if log_odds is None:
         raise MmidError("this model hears no notes to follow: give one that does")
     return log_odds.cpu()

@@ -155,7 +155,7 @@ def download(file: HubFile, folder: Path, most_bytes: int) -> Arrival:
     OSError
         If there is no room for it.
     """
-    code = f"import sys; sys.path[:] = {sys.path}; from mmid import hub; hub.serve()"
+    code = f"import sys; sys.path[:] = {sys.path}; from mmid.hub import serve; serve()"
     shown = sys.stderr.isatty()
     with subprocess.Popen(
         [sys.executable, "-c", code, os.fspath(folder), str(most_bytes), *astuple(file)],

@@ -125,7 +125,7 @@ class Identifier:
         top: int = TOP,
         min_confidence: float = MIN_CONFIDENCE,
     ) -> None:
-        self._model, self._index = model, index
+        self.model, self._index = model, index
         self._vote: Vote = vote
         self.lookup = Lookup(model, index, search, vote, tempo_ratios, keys)
         self._top, self.min_confidence = top, min_confidence
@@ -152,7 +152,7 @@ class Identifier:
     @property
     def params(self) -> FeatureParams:
         """The grid queries must be on."""
-        return self._model.encoders.config.features
+        return self.model.encoders.config.features
 
     def identify_file(
         self, path: str | os.PathLike[str], start: float = 0.0, duration: float | None = None
@@ -166,16 +166,15 @@ class Identifier:
         """
         return self.identify(self.open(path, start, duration), os.fspath(path))
 
-    @stage("read a query")
     def open(
         self, path: str | os.PathLike[str], start: float = 0.0, duration: float | None = None
     ) -> Query:
         """Read a recording or a MIDI file, or a span of it, as `mmid.query.open_query` does."""
-        return open_query(path, self.params, start, duration, self._model.encoders.device)
+        return open_query(path, self.params, start, duration, self.model.encoders.device)
 
     def listen(self, query: Query) -> Query:
         """Return what the model hears in music once and for all: its notes, if it hears any."""
-        return query.listened(self._model.encoders)
+        return query.listened(self.model.encoders)
 
     def identify(self, query: Query, name: str = "") -> Identification:
         """Identify music.
@@ -385,7 +384,7 @@ class Identifier:
             return evidence.votes
         if not compared:
             return confidence(evidence, VOTES_ALONE)
-        return confidence(evidence, self._model.facts.get("confidence", CALIBRATION))
+        return confidence(evidence, self.model.facts.get("confidence", CALIBRATION))
 
 
 def _capped(match: Match, sounding: float) -> Match:

@@ -7,22 +7,20 @@ asked next about what is newest.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from time import monotonic, sleep
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from mmid.answer import Identification
-from mmid.api import Index
 from mmid.audio import Samples, stream_audio
 from mmid.errors import MmidError, label
 from mmid.features import SILENCE
-from mmid.identify import MIN_CONFIDENCE, TOP
 from mmid.params import DEFAULT
 
 STEP = 1.0
@@ -87,24 +85,17 @@ class Guess:
 
 
 def listen(
-    index: Index,
-    source: Source,
-    seconds: float,
-    *,
-    transpose: int | Literal["auto"] = 0,
-    top: int = TOP,
-    min_confidence: float = MIN_CONFIDENCE,
+    identify: Callable[[Samples, int], Identification], source: Source, seconds: float
 ) -> Iterator[Guess]:
     """Guess again and again until sure, until so much was heard, or until the source ends.
 
     Parameters
     ----------
-    index : Index
+    identify : callable
+        ``identify(sound, rate)`` names the piece, as `mmid.api.Index.identify` does.
     source : Source
     seconds : float
         The most to listen to.
-    transpose, top, min_confidence
-        As of `mmid.api.Index.identify`.
 
     Yields
     ------
@@ -119,9 +110,7 @@ def listen(
     heard, agreeing, leader = 0.0, 0, None
     for newest, new in _spans(source, min(LEAST, seconds)):
         heard += new
-        answer = index.identify(
-            newest, source.rate, transpose=transpose, top=top, min_confidence=min_confidence
-        )
+        answer = identify(newest, source.rate)
         best = answer.matches[0] if answer.matches else None
         name = best.piece if best and best.confidence >= SURE else None
         agreeing = agreeing + 1 if name and name == leader else int(name is not None)

@@ -123,7 +123,7 @@ class Lookup:
         tempo_ratios: Sequence[float],
         keys: Sequence[int],
     ) -> None:
-        self._model, self._index = model, index
+        self._encoders, self._index = model.encoders, index
         self._search: Search = search
         self._vote: Vote = vote
         self._tempo_ratios, self.keys = tempo_ratios, keys
@@ -132,13 +132,13 @@ class Lookup:
     @stage("embed a query")
     def embed(self, query: Query, keys: Sequence[int] | None = None) -> Embeddings:
         """Embed music at every tempo, and in these keys, by default in all that are tried."""
-        heard = query.listened(self._model.encoders)
+        heard = query.listened(self._encoders)
         shortest = min(1.0, self._params.snippet_seconds / heard.seconds)
         ratios = tuple(ratio for ratio in self._tempo_ratios if ratio >= shortest)
         keys = self._keys_of(heard) if keys is None else keys
         many = len(keys) > FEW_KEYS
         effort, most = (MANY_KEYS, IN_EACH_KEY) if many else (ONE_KEY, LOOKED_UP)
-        each = [embed_query(heard, self._model, ratio, effort, keys) for ratio in ratios]
+        each = [embed_query(heard, self._encoders, ratio, effort, keys) for ratio in ratios]
         share = min(1.0, most / max(1, sum(len(frames) for _, frames in each)))
         return Embeddings(heard, ratios, keys, tuple(_thinned(*made, share) for made in each))
 

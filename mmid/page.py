@@ -18,7 +18,6 @@ from tempfile import TemporaryFile
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-import mmid
 from mmid.batch import Answered
 from mmid.errors import label
 from mmid.exhibit import CLIP_SECONDS, Exhibit, prepare_exhibit
@@ -26,6 +25,7 @@ from mmid.identify import Identifier
 from mmid.report import clock, own_title
 from mmid.targets import check_file, written_target
 from mmid.verdict import VERDICTS, sentence, verdict
+from mmid.version import __version__
 
 SUFFIXES = (".html", ".htm")
 
@@ -153,7 +153,7 @@ def _templates() -> Environment:
         "sentence": sentence,
         "verdict": verdict,
         "kinds": VERDICTS,
-        "version": mmid.__version__,
+        "version": __version__,
         "clip_seconds": CLIP_SECONDS,
         "megabytes": f"{MOST_BYTES / 1e6:g}",
     }

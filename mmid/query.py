@@ -16,9 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mmid.checkpoint import Checkpoint
 from mmid.choices import Kind
-from mmid.console import warn
+from mmid.console import stage, warn
 from mmid.encoders import Encoders
 from mmid.errors import MidiError, MmidError, label
 from mmid.features import (
@@ -307,6 +306,7 @@ class Score:
 
 
 def _moved(notes: np.ndarray, seconds: float, stretch: float = 1.0) -> np.ndarray:
+    """Return notes so many seconds later, then stretched from time 0."""
     moved = notes.copy()
     for side in ("onset", "offset"):
         moved[side] = (moved[side] + seconds) * stretch
@@ -330,6 +330,7 @@ def as_query(item: Piece | Recording, params: FeatureParams) -> Query:
     return Sound(torch.from_numpy(item.spectrogram), params)
 
 
+@stage("read a query")
 def open_query(
     path: str | os.PathLike[str],
     params: FeatureParams,
@@ -373,7 +374,7 @@ def open_query(
 @torch.inference_mode()
 def embed_query(
     query: Query,
-    model: Checkpoint,
+    encoders: Encoders,
     tempo_ratio: float = 1.0,
     effort: Effort = ONE_KEY,
     keys: Sequence[int] = (0,),
@@ -383,7 +384,7 @@ def embed_query(
     Parameters
     ----------
     query : Query
-    model : Checkpoint
+    encoders : Encoders
     tempo_ratio : float
         The query's assumed speed against the library.
     effort : Effort
@@ -404,9 +405,9 @@ def embed_query(
     """
     if any(keys) and isinstance(query, Sound):
         raise MmidError("this model does not hear notes, and cannot look for other keys")
-    params, device = model.encoders.config.features, model.encoders.device
+    params, device = encoders.config.features, encoders.device
     drawing = query.at(tempo_ratio, device)
-    pathway, shape = query.pathway(model.encoders)
+    pathway, shape = query.pathway(encoders)
     firsts, length = _excerpts(drawing.frames, drawing.rate, effort.seconds)
     dense = drawing.frames <= effort.dense_seconds * drawing.rate
     phases = np.arange(0, shape.stride, max(1, shape.stride // (PHASES if dense else 1)))
@@ -415,7 +416,7 @@ def embed_query(
     phased = torch.stack([padded[..., phase : phase + length] for phase in phases])
     keyed = torch.stack([_transposed(phased, -key) for key in keys])
     rows = keyed.flatten(0, 2)
-    with model.encoders.autocast():
+    with encoders.autocast():
         parts = in_parts(lambda first, count: pathway(rows[first : first + count]).cpu(), len(rows))
     flat = torch.cat(parts).numpy()
     embedded = flat.reshape(*keyed.shape[:3], *flat.shape[1:])

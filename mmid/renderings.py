@@ -22,12 +22,12 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from mmid import __version__
 from mmid.console import warn
 from mmid.errors import MmidError, RenderError, label
 from mmid.folders import find_midi, library_root
 from mmid.library import BadFile, file_digest, read_piece
 from mmid.render import Synthesizer
+from mmid.version import __version__
 from mmid.whole import UNFINISHED, written_whole
 from mmid.workers import parallel
 

@@ -13,11 +13,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mmid import __version__
 from mmid.batch import Answered
 from mmid.errors import MmidError, label
 from mmid.regular import read_json
 from mmid.targets import written_target
+from mmid.version import __version__
 
 SUFFIX = ".mmid.json"
 KEYS = {"mmid", "model", "index", "answer"}

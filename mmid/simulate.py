@@ -134,7 +134,7 @@ def read_clips(
         if not matches or not any(index.entries[i].name == matches[0].piece for i in right):
             continue
         ratio = min(TEMPO_RATIOS, key=lambda r: abs(np.log(r / matches[0].tempo_ratio)))
-        [vectors], frames = embed_query(heard, model, ratio)
+        [vectors], frames = embed_query(heard, model.encoders, ratio)
         if len(frames) >= ASKED:
             some = np.linspace(0, len(frames) - 1, ASKED).astype(int)
             clips.append(Clip(ratio, frames[some], vectors[some], right))

@@ -159,7 +159,7 @@ def follow(
     """
     _check(identifier, every)
     rate, total = identifier.params.frame_rate, length_of(source, start, duration)
-    tape = Tape(hear_stretches(identifier, source, start, duration))
+    tape = Tape(hear_stretches(identifier.model.encoders, source, start, duration))
     follower = _Follower(identifier, every, lambda frame: progress("Following", frame, total))
     performances = _joined(follower.found(tape), every, rate)
     name = os.fspath(source) if isinstance(source, (str, os.PathLike)) else ""

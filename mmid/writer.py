@@ -23,7 +23,6 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.lib.format import dtype_to_descr, write_array_header_1_0
 
-from mmid import __version__
 from mmid.arrays import map_array
 from mmid.cells import OUTGROWN, Cells, cells_for, learn_centroids, nearest_centroids
 from mmid.choices import Kind
@@ -54,6 +53,7 @@ from mmid.pending import Embedded
 from mmid.pieces import Entry, LeftOut, write_pieces
 from mmid.regular import read_regular
 from mmid.tokens import Tokens, library_tokens
+from mmid.version import __version__
 from mmid.whole import UNFINISHED, flush, unfinished, written_whole
 
 LOCK = "writing.lock"
@@ -101,6 +101,7 @@ def _own(folder: Path) -> bool:
 
 
 def _data_folders(folder: Path) -> list[Path]:
+    """Return the data folders of an index, old ones too."""
     return [path for path in folder.glob("data-*") if DATA_NAME.fullmatch(path.name)]
 
 
@@ -114,6 +115,7 @@ def _names(folder: Path, data: Path) -> bool:
 
 
 def _manifest_bytes(folder: Path) -> bytes:
+    """Return the manifest as it is on disk; nothing where it cannot be read."""
     try:
         return read_regular(folder / MANIFEST)
     except (OSError, ValueError):

@@ -212,7 +212,7 @@ def test_a_device_out_of_memory_takes_smaller_batches(recording, listening_model
 
     def embed() -> list[tuple[np.ndarray, np.ndarray]]:
         heard = [query.listened(listening_model.encoders) for query in asked]
-        return [embed_query(query, listening_model) for query in heard]
+        return [embed_query(query, listening_model.encoders) for query in heard]
 
     with small_device(10**9) as needed:
         wanted = embed()

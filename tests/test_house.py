@@ -16,10 +16,10 @@ MODULES = sorted(FOLDER.glob("*.py"))
 
 # The line from a file to an answer, then the side branch that trains, then what uses both.
 ORDER = [
-    *("__init__", "errors", "choices", "formats", "folders", "params", "defaults"),
+    *("version", "__init__", "errors", "choices", "formats", "folders", "params", "defaults"),
     *("console", "tables", "regular", "arrays", "whole", "workers", "cluster"),
     *("_torchaudio", "filetypes", "audio", "chunks", "smf", "midi"),
-    *("paged", "triples", "tokens", "tune", "abc"),
+    *("paged", "triples", "tokens"),
     *("memory", "precision", "features", "transcriber", "pathways", "encoders"),
     *("confidence", "checkpoint"),
     *("library", "hub", "weights", "pretrained"),
@@ -77,6 +77,7 @@ ORDER = [
         "sinks",
         "timelines",
         "demo",
+        "demo_recording",
         "ablation",
         "simulate",
         "trade",

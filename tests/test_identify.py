@@ -287,7 +287,7 @@ def test_of_many_snippets_some_of_every_part_are_looked_up(
     identifier, pieces, monkeypatch, keys, limit
 ):
     query = played(pieces[3], 5.0, 8.0)
-    lookup = Identifier(identifier._model, identifier._index, keys=keys).lookup
+    lookup = Identifier(identifier.model, identifier._index, keys=keys).lookup
     monkeypatch.setattr(f"mmid.lookup.{limit}", 10**6)
     whole = lookup.embed(query)
     most = sum(len(frames) for _, frames in whole.snippets) // 2

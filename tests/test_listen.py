@@ -22,13 +22,13 @@ from mmid.listen import SPAN, STEP, Source, file_source, listen, microphone
 RATE = 8_000
 
 
-class FakeIndex:
-    """Answers as it is told to, and remembers what it was asked about."""
+class Answers:
+    """Identifies as it was made to, and remembers what was queried."""
 
     def __init__(self, *answers: tuple[str, float]) -> None:
         self._answers, self.asked = answers, []
 
-    def identify(self, sound, rate, **options) -> Identification:
+    def __call__(self, sound, rate) -> Identification:
         self.asked.append(sound)
         piece, confidence = self._answers[min(len(self.asked), len(self._answers)) - 1]
         match = Match(piece, confidence, 0.5, 0.5, 0.1, 0.1, 0.0, 1.0, 1.0, 0)
@@ -41,7 +41,7 @@ def source(seconds: float, level: float = 0.1) -> Source:
 
 
 def test_it_stops_when_two_guesses_in_a_row_are_sure_of_one_piece():
-    index = FakeIndex(("a", 0.95), ("b", 0.95), ("b", 0.85), ("b", 0.95), ("b", 0.95), ("b", 1.0))
+    index = Answers(("a", 0.95), ("b", 0.95), ("b", 0.85), ("b", 0.95), ("b", 0.95), ("b", 1.0))
     guesses = list(listen(index, source(60), 60))
     assert [guess.sure for guess in guesses] == [False] * 4 + [True]
     assert [guess.heard for guess in guesses] == [3, 4, 5, 6, 7]
@@ -49,20 +49,20 @@ def test_it_stops_when_two_guesses_in_a_row_are_sure_of_one_piece():
 
 
 def test_it_stops_when_the_time_is_over():
-    guesses = list(listen(FakeIndex(("a", 0.5)), source(60), 5))
+    guesses = list(listen(Answers(("a", 0.5)), source(60), 5))
     assert [guess.heard for guess in guesses] == [3, 4, 5] and not guesses[-1].sure
 
 
 def test_a_short_time_is_asked_about_as_it_is():
-    assert [guess.heard for guess in listen(FakeIndex(("a", 0.5)), source(60), 1)] == [1]
+    assert [guess.heard for guess in listen(Answers(("a", 0.5)), source(60), 1)] == [1]
 
 
 def test_a_source_that_ends_early_is_asked_about_once():
-    assert [guess.heard for guess in listen(FakeIndex(("a", 0.5)), source(2), 60)] == [2]
+    assert [guess.heard for guess in listen(Answers(("a", 0.5)), source(2), 60)] == [2]
 
 
 def test_only_the_newest_sound_is_asked_about():
-    index = FakeIndex(("a", 0.5))
+    index = Answers(("a", 0.5))
     guesses = list(listen(index, source(40), 60))
     assert guesses[-1].heard == 40
     assert max(len(sound) for sound in index.asked) == SPAN * RATE
@@ -70,15 +70,15 @@ def test_only_the_newest_sound_is_asked_about():
 
 
 def test_silence_is_told():
-    [guess] = listen(FakeIndex(("a", 0.5)), Source("", RATE, iter([np.zeros(3 * RATE)])), 3)
+    [guess] = listen(Answers(("a", 0.5)), Source("", RATE, iter([np.zeros(3 * RATE)])), 3)
     assert guess.silent
-    [guess] = listen(FakeIndex(("a", 0.5)), source(3), 3)
+    [guess] = listen(Answers(("a", 0.5)), source(3), 3)
     assert not guess.silent
 
 
 def test_a_source_that_gives_nothing_is_one_line():
     with pytest.raises(mmid.MmidError, match="made up: nothing to hear"):
-        list(listen(FakeIndex(("a", 0.5)), source(0), 3))
+        list(listen(Answers(("a", 0.5)), source(0), 3))
 
 
 # ---- a file in place of a microphone
@@ -226,8 +226,8 @@ def test_lines_on_stderr_and_a_table_in_the_end(options, recording):
 
 
 def test_ctrl_c_ends_with_the_best_guess(options, recording, monkeypatch):
-    def interrupted(index, sound, seconds, **named):
-        yield next(listen(index, sound, seconds, **named))
+    def interrupted(identify, sound, seconds):
+        yield next(listen(identify, sound, seconds))
         raise KeyboardInterrupt
 
     monkeypatch.setattr(listening, "listen", interrupted)

@@ -11,7 +11,6 @@ import torch
 from synth import SOUNDFONT, needs_fluidsynth
 
 from mmid.build import build_index
-from mmid.checkpoint import Checkpoint
 from mmid.corpus import Recipe, performed
 from mmid.demo import write_library
 from mmid.encoders import Encoders
@@ -60,7 +59,7 @@ def asked(draw_notes, play) -> dict[str, Sound | Score]:
 @pytest.mark.parametrize(("what", "ratio"), list(product(["sound", "score"], [0.5, 1.0, 2.0])))
 def test_a_query_is_embedded_at_the_librarys_speed(tiny_model, asked, what, ratio):
     query = asked[what]
-    [vectors], frames = embed_query(query, tiny_model, ratio)
+    [vectors], frames = embed_query(query, tiny_model.encoders, ratio)
     step = 2 if ratio * query.seconds < ONE_KEY.dense_seconds else 4
     assert 25 < len(vectors) == len(frames)
     assert np.all(np.diff(frames) > 0)
@@ -85,14 +84,14 @@ def check_excerpts(frames: np.ndarray, seconds: float, heard: float) -> None:
 def test_a_long_recording_is_heard_in_excerpts_spread_over_it(tiny_model):
     seconds = 6 * ONE_KEY.seconds
     bands = torch.rand(DEFAULT.bands, int(seconds * DEFAULT.frame_rate))
-    check_excerpts(embed_query(Sound(bands), tiny_model)[1], seconds, ONE_KEY.seconds)
-    few = embed_query(Sound(bands), tiny_model, effort=MANY_KEYS)[1]
+    check_excerpts(embed_query(Sound(bands), tiny_model.encoders)[1], seconds, ONE_KEY.seconds)
+    few = embed_query(Sound(bands), tiny_model.encoders, effort=MANY_KEYS)[1]
     check_excerpts(few, seconds, 10.0)
 
 
 def test_a_long_score_is_read_in_excerpts_spread_over_it(tiny_model, draw_notes):
     seconds = 6 * ONE_KEY.seconds
-    _, frames = embed_query(Score(draw_notes(0, 800, seconds), seconds), tiny_model)
+    _, frames = embed_query(Score(draw_notes(0, 800, seconds), seconds), tiny_model.encoders)
     check_excerpts(frames, seconds, ONE_KEY.seconds)
 
 
@@ -101,21 +100,21 @@ def test_a_score_faster_than_the_library_is_the_slower_score(tiny_model, draw_no
     fast = slow.copy()
     fast["onset"] /= 1.5
     fast["offset"] /= 1.5
-    [vectors], frames = embed_query(Score(fast, 20 / 1.5), tiny_model, 1.5)
-    [others], places = embed_query(Score(slow, 20.0), tiny_model)
+    [vectors], frames = embed_query(Score(fast, 20 / 1.5), tiny_model.encoders, 1.5)
+    [others], places = embed_query(Score(slow, 20.0), tiny_model.encoders)
     np.testing.assert_allclose(frames * 1.5, places)
     np.testing.assert_allclose((vectors * others).sum(1), 1, atol=1e-3)
 
 
 def test_silence_casts_no_vote(tiny_model):
-    assert embed_query(Sound(torch.zeros(DEFAULT.bands, 200)), tiny_model)[0].shape[1] == 0
+    assert embed_query(Sound(torch.zeros(DEFAULT.bands, 200)), tiny_model.encoders)[0].shape[1] == 0
 
 
 def test_snippets_without_an_onset_cast_no_vote(tiny_model, draw_notes):
     notes = draw_notes(0, 10, 2.0)
     notes["onset"][5:] += 10
     notes["offset"][:] = 14.0  # every note rings on: only the onsets are missing
-    _, frames = embed_query(Score(notes, 14.0), tiny_model)
+    _, frames = embed_query(Score(notes, 14.0), tiny_model.encoders)
     begins, ends = frames / DEFAULT.frame_rate, (frames + DEFAULT.snippet) / DEFAULT.frame_rate
     assert not ((begins > 2.1) & (ends < 9.9)).any()
     assert (begins < 2).any() and (ends > 10).any()
@@ -139,7 +138,7 @@ def test_frames_of_another_rate_are_told_in_those_of_the_grid(tiny_config, shake
     score = Score(draw_notes(0), 20.0, params)
     drawing = score.at(1.0)
     assert drawing.rate > 1.05 * DEFAULT.frame_rate
-    _, frames = embed_query(score, Checkpoint(encoders, {}, "", ""))
+    _, frames = embed_query(score, encoders)
     step = 4 * DEFAULT.frame_rate / drawing.rate  # longer than is embedded densely
     assert np.median(np.diff(frames)) == pytest.approx(step)
 
@@ -188,7 +187,7 @@ def test_a_model_that_hears_notes_listens_once(asked, listening_model, tiny_mode
     assert notes.listened(listening_model.encoders) is notes
     assert sound.listened(tiny_model.encoders) is sound and sound.log_odds is None
     assert score.listened(listening_model.encoders) is score
-    [vectors], frames = embed_query(notes, listening_model)
+    [vectors], frames = embed_query(notes, listening_model.encoders)
     assert 25 < len(vectors) == len(frames)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-4)
 
@@ -230,8 +229,8 @@ def test_scores_and_notes_heard_are_embedded_alike_in_any_key(
     assert np.array_equal(moved.notes["onset"], score.notes["onset"])
     assert moved.seconds == score.seconds
     for plain, other in ((score, moved), (Heard(score.log_odds), Heard(moved.log_odds))):
-        [back, asis], frames = embed_query(other, listening_model, keys=(semitones, 0))
-        [wanted], places = embed_query(plain, listening_model)
+        [back, asis], frames = embed_query(other, listening_model.encoders, keys=(semitones, 0))
+        [wanted], places = embed_query(plain, listening_model.encoders)
         assert np.array_equal(frames, places)
         np.testing.assert_allclose(back, wanted, atol=0.01)  # bf16
         assert not semitones or np.abs(asis - wanted).max() > 0.1
@@ -258,7 +257,7 @@ def test_notes_transposed_out_of_the_roll_are_dropped(draw_notes):
 
 def test_sound_is_not_moved(asked, tiny_model):
     with pytest.raises(MmidError, match="does not hear notes, and cannot look for other keys"):
-        embed_query(asked["sound"], tiny_model, keys=(1,))
+        embed_query(asked["sound"], tiny_model.encoders, keys=(1,))
 
 
 def test_a_score_is_sure_of_its_notes(draw_notes):

@@ -91,9 +91,9 @@ def test_music_is_heard_stretch_by_stretch(tmp_path, listening_model, pieces, pl
     for turn, side in [(t, s) for t in range(4) for s in ("onset", "offset")]:
         notes[side][turn * 40 : turn * 40 + 40] += turn * 18.0
     path = write_wav(tmp_path / "long.wav", play(notes, 70.0))
-    heard = list(hear_stretches(identifier, path))
+    heard = list(hear_stretches(identifier.model.encoders, path))
     assert len(heard) == 3 and sum(part.shape[-1] for part in heard) == int(70 * RATE) + 1
-    short = list(hear_stretches(identifier, path, 10.0, 5.0))
+    short = list(hear_stretches(identifier.model.encoders, path, 10.0, 5.0))
     assert [part.shape[-1] for part in short] == [int(5 * RATE) + 1]
 
 
