@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 from mmid.version import __version__
 
 if TYPE_CHECKING:
-    from mmid.answer import Identification, Match
     from mmid.api import Embedding, Index, IndexedPiece, embed_audio, embed_midi, load_model
-    from mmid.build import BuildReport
-    from mmid.checkpoint import Checkpoint
     from mmid.errors import AudioError, LibraryIndexError, MidiError, MmidError, ModelError
+    from mmid.identify.answer import Identification, Match
+    from mmid.index.build import BuildReport
+    from mmid.model.checkpoint import Checkpoint
 
 __all__ = [
     "AudioError",
@@ -37,10 +37,10 @@ __all__ = [
 ]
 
 _HOMES = {
-    "answer": ("Identification", "Match"),
+    "identify.answer": ("Identification", "Match"),
     "api": ("Embedding", "Index", "IndexedPiece", "embed_audio", "embed_midi", "load_model"),
-    "build": ("BuildReport",),
-    "checkpoint": ("Checkpoint",),
+    "index.build": ("BuildReport",),
+    "model.checkpoint": ("Checkpoint",),
     "errors": ("AudioError", "LibraryIndexError", "MidiError", "MmidError", "ModelError"),
 }
 

@@ -8,10 +8,10 @@ import sys
 def main() -> None:
     """Run the command line, which takes a moment to load."""
     try:
-        from mmid.cli_shell import hear_stops
+        from mmid.cli.shell import hear_stops
 
         hear_stops()
-        from mmid.cli import main as run
+        from mmid.cli.app import main as run
 
         run()
     except KeyboardInterrupt as stop:

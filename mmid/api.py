@@ -16,24 +16,25 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
-from mmid import pretrained
-from mmid.answer import Identification
-from mmid.audio import BLOCK, resample_audio
-from mmid.build import BuildReport, update_index
-from mmid.checkpoint import Checkpoint
-from mmid.choices import FARTHEST, Kind, LibraryKind
-from mmid.console import quiet
-from mmid.embed import embed_whole
-from mmid.encoders import pick_device
 from mmid.errors import AudioError, MidiError, MmidError, label
-from mmid.features import stream_spectrogram
-from mmid.formats import MIDI_SUFFIXES
-from mmid.identify import MIN_CONFIDENCE, TOP, Identifier
-from mmid.index import LibraryIndex
-from mmid.lookup import KEYS
-from mmid.params import FeatureParams
-from mmid.query import Query, Sound, open_query
-from mmid.store import Library, Store, store_at
+from mmid.identify.answer import Identification
+from mmid.identify.identifier import MIN_CONFIDENCE, TOP, Identifier
+from mmid.identify.search import KEYS
+from mmid.index.build import BuildReport, update_index
+from mmid.index.embedder import embed_whole
+from mmid.index.folder import LibraryIndex
+from mmid.index.protocol import Library, Store
+from mmid.index.store import store_at
+from mmid.model import loading
+from mmid.model.checkpoint import Checkpoint
+from mmid.model.embedding import Query, Sound, open_query
+from mmid.model.encoders import pick_device
+from mmid.music.audio import BLOCK, resample_audio
+from mmid.music.formats import MIDI_SUFFIXES
+from mmid.music.grid import FeatureParams
+from mmid.music.spectrogram import stream_spectrogram
+from mmid.options import FARTHEST, Kind, LibraryKind
+from mmid.system.console import quiet
 
 PathLike: TypeAlias = str | os.PathLike[str]
 Model: TypeAlias = str | os.PathLike[str] | Checkpoint | None
@@ -100,7 +101,7 @@ def load_model(name: PathLike | None = None, device: str = "auto") -> Checkpoint
         If there is no such device.
     """
     name = name or os.environ.get("MMID_MODEL")
-    return pretrained.load_model(os.fspath(name) if name else None, pick_device(device))
+    return loading.load_model(os.fspath(name) if name else None, pick_device(device))
 
 
 def _loaded(model: Model, device: str = "auto") -> Checkpoint:

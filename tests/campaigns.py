@@ -23,13 +23,14 @@ from fuzz.players import broken_audio, broken_midi
 from fuzz.pool import fuzz
 from killing import kills, small_library, small_model, tune
 
-from mmid.batch import answer_files
-from mmid.build import update_index
-from mmid.checkpoint import Checkpoint
 from mmid.errors import LibraryIndexError
-from mmid.identify import Identifier
-from mmid.index import GRAPH, LibraryIndex
-from mmid.midi import write_midi
+from mmid.identify.batch import answer_files
+from mmid.identify.identifier import Identifier
+from mmid.index.build import update_index
+from mmid.index.folder import LibraryIndex
+from mmid.index.manifest import GRAPH
+from mmid.model.checkpoint import Checkpoint
+from mmid.music.midi import write_midi
 
 
 def prepare(folder: Path, rng: np.random.Generator) -> tuple[Path, Checkpoint]:

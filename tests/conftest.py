@@ -14,11 +14,12 @@ import pytest
 import torch
 from tiny import EAR, TINY, shaken
 
-from mmid.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from mmid.encoders import Encoders, ModelConfig
-from mmid.library import Piece, read_library
-from mmid.midi import NOTE_DTYPE, write_midi
-from mmid.params import DEFAULT
+from mmid.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from mmid.model.encoders import Encoders, ModelConfig
+from mmid.music.grid import DEFAULT
+from mmid.music.library import Piece, read_library
+from mmid.music.midi import write_midi
+from mmid.music.notes import NOTE_DTYPE
 
 torch.set_num_threads(1)  # tiny models gain nothing from more, and lose much on a busy machine
 

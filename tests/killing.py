@@ -23,28 +23,29 @@ from loopback_hub import REPOSITORY, LoopbackHub
 from safetensors.numpy import save_file
 from tiny import EAR, TINY, shaken
 
-import mmid.page
-import mmid.pending
-from mmid import train
-from mmid.batch import answer_files, hand_out
-from mmid.build import update_index
-from mmid.checkpoint import Checkpoint, load_checkpoint, load_tensors, save_checkpoint
-from mmid.corpus import LEVELS
-from mmid.data import PairSource
-from mmid.encoders import Encoders, ModelConfig
+import mmid.index.pending
+import mmid.output.page.page
 from mmid.errors import LibraryIndexError, MmidError
-from mmid.exhibit import Exhibit
-from mmid.experiment import Experiment
-from mmid.features import piano_roll
-from mmid.identify import Identifier
-from mmid.index import LibraryIndex
-from mmid.midi import NOTE_DTYPE, write_midi
-from mmid.params import DEFAULT
-from mmid.playlist import Playlist
-from mmid.sidecar import Origin, Sidecars
-from mmid.tasks import make_task
-from mmid.upkeep import verify_index
-from mmid.weights import find_weights
+from mmid.identify.batch import answer_files, hand_out
+from mmid.identify.identifier import Identifier
+from mmid.index.build import update_index
+from mmid.index.folder import LibraryIndex
+from mmid.index.maintenance import verify_index
+from mmid.model.checkpoint import Checkpoint, load_checkpoint, load_tensors, save_checkpoint
+from mmid.model.encoders import Encoders, ModelConfig
+from mmid.model.registry import find_weights
+from mmid.music.grid import DEFAULT
+from mmid.music.midi import write_midi
+from mmid.music.notes import NOTE_DTYPE
+from mmid.music.piano_roll import piano_roll
+from mmid.output.page.media import Exhibit
+from mmid.output.playlist import Playlist
+from mmid.output.sidecar import Origin, Sidecars
+from mmid.training import loop
+from mmid.training.corpus import LEVELS
+from mmid.training.experiment import Experiment
+from mmid.training.snippet_pairs import PairSource
+from mmid.training.tasks import make_task
 
 PIECES = 24
 
@@ -109,7 +110,7 @@ class Updates:
         update_index(self._wanted, [self._library], self._model, jobs=1)
 
     def work(self) -> None:
-        with patch.object(mmid.pending, "SHARD_SECONDS", 0.02):
+        with patch.object(mmid.index.pending, "SHARD_SECONDS", 0.02):
             update_index(self._index, [self._library], self._model, jobs=1)
 
     def state(self) -> str:
@@ -158,15 +159,15 @@ class Training:
         paths = [_rendering(folder / f"{i}.safetensors", tune(rng)) for i in range(12)]
         self._sources = tuple(PairSource(side, DEFAULT, None) for side in (paths[:8], paths[8:]))
         self._folder, alone = folder / "run", folder / "alone"
-        self._epochs = [_digest(alone / train.STATE_NAME) for _ in self._run(alone)]
+        self._epochs = [_digest(alone / loop.STATE_NAME) for _ in self._run(alone)]
 
-    def _run(self, folder: Path) -> Iterator[train.Epoch]:
+    def _run(self, folder: Path) -> Iterator[loop.Epoch]:
         experiment = Experiment(
             epochs=4, epoch_pairs=48, batch=16, validation_pairs=40, augment=(), neighbours=4
         )
         with patch.object(Experiment, "model", ModelConfig(DEFAULT, TINY, TINY)):
             task = make_task(experiment, torch.device("cpu"))
-            yield from train.Trainer(folder, task, experiment, {}).run(*self._sources)
+            yield from loop.Trainer(folder, task, experiment, {}).run(*self._sources)
 
     def prepare(self, rng: np.random.Generator) -> None:
         if self.state() == "epoch 4":
@@ -176,11 +177,11 @@ class Training:
         list(self._run(self._folder))
 
     def state(self) -> str:
-        path = self._folder / train.STATE_NAME
+        path = self._folder / loop.STATE_NAME
         if not path.exists():
             return "epoch 0"
         try:
-            load_checkpoint(self._folder / train.BEST_NAME)
+            load_checkpoint(self._folder / loop.BEST_NAME)
             return f"epoch {1 + self._epochs.index(_digest(path))}"
         except (MmidError, ValueError) as error:
             return f"fault: {error}"
@@ -232,9 +233,11 @@ class Queries:
 
     def work(self) -> None:
         files = sorted(self._takes.glob("*.mid"))
-        page = mmid.page.Page(self._takes / "page.html", self._identifier)
+        page = mmid.output.page.page.Page(self._takes / "page.html", self._identifier)
         sinks = [Sidecars(Origin("a", "b")), Playlist(self._takes / "a.m3u8"), page]
-        with patch.object(mmid.page, "prepare_exhibit", lambda *_: Exhibit()):  # no time to draw
+        with patch.object(
+            mmid.output.page.page, "prepare_exhibit", lambda *_: Exhibit()
+        ):  # no time to draw
             hand_out(answer_files(self._identifier, files), sinks, print)
 
     def state(self) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import mmid
-from mmid.audio import read_audio
+from mmid.music.audio import read_audio
 
 PAGE = Path(__file__).parents[1] / "docs" / "api.md"
 
@@ -31,7 +31,7 @@ def test_the_page_lists_exactly_the_names_there_are():
 
 def test_what_type_checkers_see_is_what_is_loaded():
     imports = re.findall(
-        r"^    from (mmid\.\w+) import (.*)$", Path(mmid.__file__).read_text(), re.M
+        r"^    from (mmid\.[\w.]+) import (.*)$", Path(mmid.__file__).read_text(), re.M
     )
     seen = {name: home for home, names in imports for name in names.split(", ")}
     assert {*seen, "__version__"} == set(mmid.__all__)
@@ -59,7 +59,7 @@ def test_an_index_is_built_opened_and_counted(index, tmp_path, tiny_model):
 
 
 def test_the_environment_names_index_and_model(index, make_model, tmp_path, monkeypatch):
-    from mmid.checkpoint import save_checkpoint
+    from mmid.model.checkpoint import save_checkpoint
 
     monkeypatch.setenv("MMID_INDEX", str(index.folder))
     monkeypatch.setenv("MMID_MODEL", str(tmp_path / "other.safetensors"))
@@ -187,7 +187,7 @@ def test_sound_and_scores_are_not_mixed_up(recording, midi_folder, tiny_model):
 
 @pytest.mark.parametrize("key", [12, -12, 24, -24])
 def test_another_octave_is_found(tmp_path, draw_notes, listening_model, key):
-    from mmid.midi import write_midi
+    from mmid.music.midi import write_midi
 
     (tmp_path / "library").mkdir()
     for seed in range(3):

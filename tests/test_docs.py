@@ -14,7 +14,7 @@ DOCUMENTS = [ROOT / "README.md", *sorted(set((ROOT / "docs").glob("*.md")) - {RE
 
 def test_the_reference_is_the_commands_own():
     generated = subprocess.run(
-        [sys.executable, "-m", "typer", "mmid.cli", "utils", "docs", "--name", "mmid"],
+        [sys.executable, "-m", "typer", "mmid.cli.app", "utils", "docs", "--name", "mmid"],
         capture_output=True,
         text=True,
         check=True,

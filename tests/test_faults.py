@@ -22,22 +22,24 @@ import torch
 from killing import Training
 from typer.testing import CliRunner
 
-import mmid.cli_shell
-import mmid.index
-from mmid import whole, writer
-from mmid.batch import answer_files
-from mmid.build import update_index
-from mmid.checkpoint import save_checkpoint
-from mmid.cli import app
-from mmid.encoders import embed_frames, pick_device
+import mmid.cli.shell
+import mmid.index.folder
+from mmid.cli.app import app
 from mmid.errors import LibraryIndexError, MmidError
-from mmid.identify import Identifier
-from mmid.index import CHECKED, LibraryIndex
-from mmid.midi import write_midi
-from mmid.query import embed_query, open_query
-from mmid.train import BEST_NAME, STATE_NAME
-from mmid.upkeep import verify_index
-from mmid.workers import parallel
+from mmid.identify.batch import answer_files
+from mmid.identify.identifier import Identifier
+from mmid.index import folder_writer, lock
+from mmid.index.build import update_index
+from mmid.index.folder import LibraryIndex
+from mmid.index.maintenance import verify_index
+from mmid.index.manifest import CHECKED
+from mmid.model.checkpoint import save_checkpoint
+from mmid.model.embedding import embed_query, open_query
+from mmid.model.encoders import embed_frames, pick_device
+from mmid.music.midi import write_midi
+from mmid.system import files as whole
+from mmid.system.processes import parallel
+from mmid.training.loop import BEST_NAME, STATE_NAME
 
 runner = CliRunner()
 
@@ -100,10 +102,10 @@ def test_a_full_disk_is_one_line(built, midi_folder, options, draw_notes, monkey
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/somewhere/a b")
 
     write_midi(draw_notes(10), midi_folder / "new.mid")
-    monkeypatch.setattr(writer, "write_pieces", full)
+    monkeypatch.setattr(folder_writer, "write_pieces", full)
     monkeypatch.setattr(sys, "argv", ["mmid", "-q", "build-index", str(midi_folder), *options])
     with pytest.raises(SystemExit) as end:
-        mmid.cli_shell.run(app)
+        mmid.cli.shell.run(app)
     assert end.value.code == 1
     assert capfd.readouterr().err == "mmid: /somewhere/a b: No space left on device\n"
 
@@ -121,7 +123,7 @@ def test_a_read_only_index_answers(built, tiny_model, recording, monkeypatch):
     def refuse(*_: object) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
-    monkeypatch.setattr(mmid.index, "SETTLED_NS", -(10**15))  # as if long ago
+    monkeypatch.setattr(mmid.index.folder, "SETTLED_NS", -(10**15))  # as if long ago
     monkeypatch.setattr(Path, "write_text", refuse)
     [answered] = answer_files(Identifier(tiny_model, LibraryIndex(built, tiny_model)), [recording])
     assert answered.answer.error is None and not (built / CHECKED).exists()
@@ -131,7 +133,7 @@ def test_a_read_only_index_answers(built, tiny_model, recording, monkeypatch):
 
 
 def test_a_second_writer_is_turned_away_and_readers_go_on(built, midi_folder, tiny_model):
-    with writer.writing(built):
+    with lock.writing(built):
         with pytest.raises(LibraryIndexError, match="another mmid is writing"):
             update_index(built, [midi_folder], tiny_model, jobs=1)
         assert len(LibraryIndex(built, tiny_model)) == 6
@@ -303,8 +305,8 @@ STOPS = [(signal.SIGINT, 130, "stopped"), (signal.SIGTERM, 143, "terminated")]
 def command(*arguments: object) -> Callable[[], None]:
     def work() -> None:
         sys.argv = ["mmid", *map(str, arguments)]
-        mmid.cli_shell.hear_stops()
-        mmid.cli_shell.run(app)
+        mmid.cli.shell.hear_stops()
+        mmid.cli.shell.run(app)
 
     return work
 
@@ -390,7 +392,7 @@ def test_what_does_not_hear_is_ended_in_time_and_leaves_nothing(
             begun.touch()
             pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)  # an hour in a library's code
 
-    monkeypatch.setattr("mmid.pretrained.load_model", deaf)
+    monkeypatch.setattr("mmid.model.loading.load_model", deaf)
     said = tmp_path / "said"
     child = start(command("query", recording, *options), said)
     wait_for(begun.exists)
@@ -433,7 +435,7 @@ def dropped(number: int) -> None:
 def test_a_stop_that_python_swallows_is_a_stop(
     number, status, word, moment, tmp_path, recording, options, monkeypatch
 ):
-    monkeypatch.setattr("mmid.pretrained.load_model", lambda *_: moment(number))
+    monkeypatch.setattr("mmid.model.loading.load_model", lambda *_: moment(number))
     said = tmp_path / "said"
     child = start(command("query", recording, *options), said)
     ended, _ = waited_for(child)

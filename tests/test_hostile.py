@@ -13,32 +13,27 @@ import numpy as np
 import pytest
 from fuzz.mutators import varlen
 
-import mmid.features
-from mmid.answer import Identification, Match
-from mmid.batch import Answered, answer_files, hand_out
-from mmid.build import update_index
-from mmid.checkpoint import load_checkpoint, load_tensors, save_checkpoint, save_tensors
+import mmid.music.spectrogram
+from mmid.cli.index import pieces_table
 from mmid.errors import LibraryIndexError, MmidError, ModelError, label
-from mmid.identify import Identifier
-from mmid.index import LibraryIndex
-from mmid.library import read_library
-from mmid.midi import write_midi
-from mmid.page import Page
-from mmid.pairs import read_pairs
-from mmid.params import FeatureParams
-from mmid.playlist import Playlist
-from mmid.report import (
-    answer_heading,
-    answer_line,
-    answer_table,
-    flat_answer,
-    info_table,
-    pieces_table,
-)
-from mmid.sidecar import Origin, Sidecars
-from mmid.sinks import CsvRows, JsonLines
-from mmid.timeline import Timeline
-from mmid.verdict import answer_view
+from mmid.identify.answer import Identification, Match
+from mmid.identify.batch import Answered, answer_files, hand_out
+from mmid.identify.identifier import Identifier
+from mmid.identify.timeline import Timeline
+from mmid.index.build import update_index
+from mmid.index.folder import LibraryIndex
+from mmid.model.checkpoint import load_checkpoint, load_tensors, save_checkpoint, save_tensors
+from mmid.music.grid import FeatureParams
+from mmid.music.library import read_library
+from mmid.music.midi import write_midi
+from mmid.music.pairs import read_pairs
+from mmid.output.answers import answer_heading, answer_line, answer_table, flat_answer
+from mmid.output.page.page import Page
+from mmid.output.playlist import Playlist
+from mmid.output.sidecar import Origin, Sidecars
+from mmid.output.sinks import CsvRows, JsonLines
+from mmid.output.verdict import answer_view
+from mmid.system.tables import info_table
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "security.md"
 
@@ -232,7 +227,7 @@ def test_hours_of_silence_end_at_the_limit(tmp_path, opened, monkeypatch):
         out.mux(stream.encode(frame))
         out.mux(stream.encode(None))
     assert path.stat().st_size < 700_000
-    monkeypatch.setattr(mmid.features, "MAX_SECONDS", 60.0)
+    monkeypatch.setattr(mmid.music.spectrogram, "MAX_SECONDS", 60.0)
     assert "too long; ask about a span" in (ask(opened, path).error or "")
     [answered] = answer_files(opened, [path], duration=10.0)
     assert answered.answer.error is None
@@ -383,13 +378,13 @@ def test_a_wrapped_name_begins_no_command():
 
 
 def test_the_titles_of_a_timeline_are_shown_plain():
-    from mmid.report import timeline_table
+    from mmid.output.answers import timeline_table
 
     check_inert(shown(timeline_table(Timeline(EVIL, 6.0, (), ()))))
 
 
 def test_messages_are_one_line_whatever_they_name(capfd):
-    from mmid.console import note as say
+    from mmid.system.console import note as say
 
     say(f"mmid: {EVIL}: no such file")
     text = capfd.readouterr().err

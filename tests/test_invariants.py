@@ -10,15 +10,15 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from mmid.cells import Cells, learn_centroids, nearest_centroids
 from mmid.errors import LibraryIndexError
-from mmid.graph import build_graph
-from mmid.index import FORMAT, MANIFEST, read_manifest
-from mmid.midi import NOTE_DTYPE
-from mmid.packed import STEPS, pack, unpack
-from mmid.tokens import library_tokens
-from mmid.triples import FINGERPRINT, find_triples
-from mmid.vote import Candidate, Hits, consistent, majority
+from mmid.identify.voting import Candidate, Hits, consistent, majority
+from mmid.index.fingerprint_table import library_tokens
+from mmid.index.fingerprints import FINGERPRINT, find_triples
+from mmid.index.hnsw import build_graph
+from mmid.index.inverted_lists import Cells, learn_centroids, nearest_centroids
+from mmid.index.manifest import FORMAT, MANIFEST, read_manifest
+from mmid.index.quantization import STEPS, pack, unpack
+from mmid.music.notes import NOTE_DTYPE
 
 EMBEDDING, K = 16, 4
 

@@ -13,7 +13,7 @@ from packaging.version import Version
 from typer.testing import CliRunner
 
 from mmid import __version__
-from mmid.cli import app
+from mmid.cli.app import app
 
 ROOT = Path(__file__).parents[1]
 
@@ -33,7 +33,7 @@ def test_the_metadata_and_the_command_tell_the_version():
 
 def test_the_version_is_written_in_one_place():
     assert 'dynamic = ["version"]' in (ROOT / "pyproject.toml").read_text()
-    homes = [path.name for path in (ROOT / "mmid").glob("*.py") if __version__ in path.read_text()]
+    homes = [path.name for path in (ROOT / "mmid").rglob("*.py") if __version__ in path.read_text()]
     assert homes == ["version.py"]
 
 

@@ -66,10 +66,10 @@ def test_formulas_are_drawn_without_a_script(site):
 def test_the_reference_has_the_docstrings(site):
     page = (site / "reference" / "index.html").read_text(encoding="utf-8")
     for name in (
-        "answer.Match",
-        "identify.Identifier",
-        "index.LibraryIndex",
-        "params.FeatureParams",
+        "identify.answer.Match",
+        "identify.identifier.Identifier",
+        "index.folder.LibraryIndex",
+        "music.grid.FeatureParams",
     ):
         assert f'id="mmid.{name}"' in page, name
 
@@ -86,7 +86,7 @@ def test_the_scripts_of_the_site_import_what_there_is():
 def patterns() -> list[re.Pattern[str]]:
     """Return what the strings of the code look like, with anything in place of their values."""
     found = []
-    for path in (ROOT / "mmid").glob("*.py"):
+    for path in (ROOT / "mmid").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 parts = [node]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from mmid.encoders import Encoders
-from mmid.pathways import EncoderConfig
-from mmid.transcriber import TranscriberConfig
+from mmid.model.encoders import Encoders
+from mmid.model.pathways import EncoderConfig
+from mmid.model.transcriber import TranscriberConfig
 
 TINY = EncoderConfig(
     widths=(4, 8),

@@ -17,7 +17,7 @@ from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console
 from rich.text import Text
 
-from mmid.demo import prepare_demo
+from mmid.cli.demo import prepare_demo
 
 WIDTH = 100
 COLOUR = {"FORCE_COLOR": "1", "TERM": "xterm-256color"}
@@ -53,11 +53,11 @@ def draw_votes(folder: Path, target: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    from mmid.align import draw_spans, note_gains
-    from mmid.identify import Identifier
-    from mmid.index import LibraryIndex
-    from mmid.pretrained import load_model
-    from mmid.vote import SHARPNESS
+    from mmid.identify.alignment import draw_spans, note_gains
+    from mmid.identify.identifier import Identifier
+    from mmid.identify.voting import SHARPNESS
+    from mmid.index.folder import LibraryIndex
+    from mmid.model.loading import load_model
 
     model = load_model()
     index = LibraryIndex(folder / "demo" / "index", model)

@@ -21,19 +21,19 @@ import numpy as np
 
 import mmid
 from fuzz.mutators import Rng, midi_song, mutate_bytes, mutate_text
-from mmid import weights
-from mmid.batch import Answered
-from mmid.build import update_index
-from mmid.checkpoint import Checkpoint, load_checkpoint
 from mmid.errors import MmidError
-from mmid.identify import Identifier
-from mmid.index import LibraryIndex
-from mmid.midi import read_midi
-from mmid.pairs import read_pairs
-from mmid.pretrained import describe_model
-from mmid.sidecar import Origin, Sidecars
-from mmid.upkeep import verify_index
-from mmid.weights import list_models
+from mmid.identify.batch import Answered
+from mmid.identify.identifier import Identifier
+from mmid.index.build import update_index
+from mmid.index.folder import LibraryIndex
+from mmid.index.maintenance import verify_index
+from mmid.model import registry
+from mmid.model.checkpoint import Checkpoint, load_checkpoint
+from mmid.model.loading import describe_model
+from mmid.model.registry import list_models
+from mmid.music.midi import read_midi
+from mmid.music.pairs import read_pairs
+from mmid.output.sidecar import Origin, Sidecars
 
 RATE = 22_050
 
@@ -66,19 +66,19 @@ class Corpus:
     midi: list[bytes]
     audio: dict[str, bytes]
     index: Path
-    weights: Path
+    registry: Path
     model: Checkpoint
     identifier: Identifier
 
 
 def make_corpus(folder: Path, library: Path, weights: Path) -> Corpus:
     """Make an index of a small library, and short recordings in every container."""
-    model = load_checkpoint(weights)
+    model = load_checkpoint(registry)
     update_index(folder / "index", [library], model, jobs=1)
     identifier = Identifier(model, LibraryIndex(folder / "index", model))
     midi = [path.read_bytes() for path in sorted(library.glob("*.mid"))[:6]]
     audio = {kind: encode(folder / f"a.{kind}", CONTAINERS[kind]) for kind in CONTAINERS}
-    return Corpus(midi, audio, folder / "index", weights, model, identifier)
+    return Corpus(midi, audio, folder / "index", registry, model, identifier)
 
 
 def encode(path: Path, codec: str, seconds: float = 1.5, rate: int = 48_000) -> bytes:
@@ -231,7 +231,7 @@ def sidecar_case(corpus: Corpus, folder: Path, rng: Rng) -> str:
 
 def registry_case(corpus: Corpus, folder: Path, rng: Rng) -> str:
     """List the models of a registry, and notes beside fetched ones, that were changed."""
-    text = (weights.ASSETS / "registry.json").read_text()
+    text = (registry.ASSETS / "registry.json").read_text()
     (folder / "registry.json").write_bytes(mutate_text(text, rng))
     fetched = folder / "cache/models/hub/me/tunes/main/a.safetensors"
     fetched.parent.mkdir(parents=True)
@@ -239,7 +239,7 @@ def registry_case(corpus: Corpus, folder: Path, rng: Rng) -> str:
     note = '{"commit": "0", "sha256": "1"}'
     fetched.with_name("a.safetensors.json").write_bytes(mutate_text(note, rng))
     with (
-        patch.object(weights, "ASSETS", folder),
+        patch.object(registry, "ASSETS", folder),
         patch.dict("os.environ", {"MMID_CACHE": str(folder / "cache")}),
     ):
         list_models()

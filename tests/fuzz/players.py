@@ -16,10 +16,10 @@ import numpy as np
 
 from fuzz.broken import draw_broken
 from fuzz.mutators import Rng, mutate_bytes
-from mmid.audio import read_audio
 from mmid.errors import MmidError
-from mmid.midi import read_midi
-from mmid.render import find_soundfont
+from mmid.music.audio import read_audio
+from mmid.music.midi import read_midi
+from mmid.music.synthesizer import find_soundfont
 
 RATE = 8_000
 AUDIBLE = 0.001

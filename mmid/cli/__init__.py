@@ -1,0 +1,1 @@
+"""The command line: parse, call one function, print; a file a group of commands."""

@@ -1,0 +1,287 @@
+"""The command line: parse, call the library, print."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mmid.cli.build import say_what_was_built
+from mmid.cli.doctor import doctor
+from mmid.cli.evaluate import evaluation
+from mmid.cli.help import App, LightCommand
+from mmid.cli.index import index_app
+from mmid.cli.listen import listen
+from mmid.cli.model import model_app
+from mmid.cli.options import (
+    Device,
+    Folders,
+    Index,
+    Jobs,
+    KindOption,
+    Model,
+    Soundfonts,
+    complete_soundfont,
+    open_identifier,
+)
+from mmid.cli.query import query
+from mmid.cli.research import studies
+from mmid.cli.shell import AllCommands, run
+from mmid.cli.train import train
+from mmid.options import AudioFormat, Collapse
+from mmid.system.console import note, progress, remark, set_loudness, stdout
+from mmid.version import __version__
+
+app = App(
+    AllCommands,
+    name="mmid",
+    help="Name the MIDI file in your library that a recording is a performance of.",
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+evaluation.add_typer(studies)
+app.add_typer(evaluation, name="eval")
+app.add_typer(index_app, name="index")
+app.add_typer(model_app, name="model")
+app.command(epilog="Example: mmid query recording.wav --start 30 --duration 20 --json")(query)
+app.command(epilog="Example: mmid listen --seconds 30")(listen)
+app.command(epilog="Example: mmid train my-midi --soundfont TimGM --soundfont FluidR3")(train)
+app.command(epilog="Example: mmid doctor --json")(doctor)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"mmid {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show version.")
+    ] = False,
+    silent: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Show no notes and no progress; errors stay.")
+    ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Tell what was chosen, and what took how long.")
+    ] = False,
+) -> None:
+    if silent and verbose:
+        raise typer.BadParameter("give --quiet or --verbose, not both")
+    set_loudness(silent=silent, verbose=verbose)
+
+
+@app.command(
+    cls=LightCommand, epilog="Example: mmid render ~/Music/midi --out my-audio --soundfont TimGM"
+)
+def render(
+    library: Folders,
+    out: Annotated[Path, typer.Option(help="Folder for the audio; renderings there are kept.")],
+    soundfont: Annotated[
+        str | None,
+        typer.Option(
+            help="An .sf2 or .sf3 file, or the first letters of an installed one.",
+            show_default="the first installed",
+            autocompletion=complete_soundfont,
+        ),
+    ] = None,
+    sample_rate: Annotated[int, typer.Option(min=8_000, max=96_000, help="Of the audio, Hz.")] = (
+        44_100
+    ),
+    encoding: Annotated[
+        AudioFormat, typer.Option("--format", help="Both are 16-bit stereo.")
+    ] = "wav",
+    jobs: Jobs = None,
+) -> None:
+    """Play every MIDI file below the folders to an audio file, as it is written.
+
+    Drums, pitch bends and pedals are not heard: mmid does not read them.
+    What was rendered before is rendered again only if its MIDI file changed.
+    The folder gets a pairs.csv as well, for mmid eval pieces.
+    Bad files are left out and reported; the exit status is then 1.
+    """
+    from mmid.evaluation.rendering import render_library
+    from mmid.music.synthesizer import pick_soundfonts
+
+    [font, *_] = pick_soundfonts([soundfont] if soundfont else None)
+    with progress() as tell:
+        report = render_library(
+            library,
+            out,
+            font,
+            sample_rate=sample_rate,
+            encoding=encoding,
+            jobs=jobs,
+            progress=tell,
+        )
+    for bad in report.bad:
+        note(f"left out: {bad.reason}")
+    remark(
+        f"{report.made} files rendered with {font.name}, {report.kept} there already;"
+        f" {report.seconds / 3600:.1f} hours of audio"
+    )
+    typer.echo(out)
+    if report.bad:
+        note(f"{len(report.bad)} files could not be rendered")
+        raise typer.Exit(1)
+
+
+@app.command("build-index", epilog="Example: mmid build-index ~/Music/midi --index ~/my-index")
+def build_index(
+    library: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            help="Folders of MIDI files, or of recordings, to follow from now on.",
+            show_default="those the index follows",
+        ),
+    ] = None,
+    index: Index = None,
+    kind: KindOption = "auto",
+    copies: Annotated[
+        int, typer.Option(min=0, help="Index so many renderings of each MIDI file as well.")
+    ] = 0,
+    collapse: Annotated[
+        Collapse, typer.Option(help="Keep all copies of a snippet, or their centroid.")
+    ] = "none",
+    soundfont: Soundfonts = None,
+    every: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=8,
+            help="Keep every so many-th place, 4 frames apart: more for a smaller index.",
+            show_default="2 of scores, 1 of recordings",
+        ),
+    ] = None,
+    keep_missing: Annotated[
+        bool, typer.Option(help="Keep what the library folders do not hold any more.")
+    ] = False,
+    replace: Annotated[
+        bool,
+        typer.Option(
+            "--replace", help="Follow nothing but FOLDERS, and drop the rest, whatever its kind."
+        ),
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done, and write nothing.")
+    ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Fail if anything is left out or not there.")
+    ] = False,
+    engine: Annotated[
+        str,
+        typer.Option(
+            metavar="[local|ray|ray://HOST:PORT]",
+            help="Embed in processes of this machine, or on the CPUs of a Ray cluster.",
+            rich_help_panel="Machine",
+        ),
+    ] = "local",
+    model: Model = None,
+    device: Device = "auto",
+    jobs: Jobs = None,
+) -> None:
+    """Embed every MIDI file, or every recording, below the folders and write the index.
+
+    Run again, it takes up what is new or changed in all folders the index follows, drops what is
+    gone, and leaves the rest as it is. A folder that is named is added to them.
+    Files that cannot be read are left out and reported; the exit status is 1 if the index held
+    them before.
+    """
+    from mmid.index.build import build_index as build
+    from mmid.index.build import library_to_copy, update_index
+    from mmid.index.store import store_at
+    from mmid.model.encoders import pick_device
+    from mmid.model.loading import load_model
+    from mmid.music.library import scan_library
+    from mmid.music.synthesizer import pick_soundfonts
+    from mmid.research.augmented_index import copy_library, embed_copies
+    from mmid.system.processes import parallel
+    from mmid.system.ray_cluster import engine_named
+
+    place = store_at(index)
+    library = library or []
+    if copies and dry_run:
+        raise typer.BadParameter("a dry run makes no --copies")
+    cluster = engine_named(engine)
+    if cluster:
+        if copies or device not in ("auto", "cpu"):
+            raise typer.BadParameter("a cluster embeds on CPUs, and makes no --copies")
+        library, device = [path.absolute() for path in library], "cpu"
+    loaded = load_model(model, pick_device(device))
+    with progress() as tell:
+        if copies:
+            grid = loaded.encoders.config.features
+            followed = library_to_copy(place, library, kind, replace=replace)
+            count, items = scan_library(followed.folders, followed.kind, grid, jobs)
+            items = copy_library(list(items), pick_soundfonts(soundfont), copies, grid, jobs)
+            embed = partial(embed_copies, collapse=collapse)
+            report = build(
+                place,
+                items,
+                loaded,
+                lambda n: tell("Indexing", n, count),
+                embed,
+                {"copies": copies, "collapse": collapse},
+                followed,
+            )
+        else:
+            report = update_index(
+                place,
+                library,
+                loaded,
+                kind,
+                jobs=jobs,
+                keep_missing=keep_missing,
+                every=every,
+                replace=replace,
+                dry_run=dry_run,
+                engine=cluster or parallel,
+                progress=tell,
+            )
+    say_what_was_built(report, place.where, dry_run=dry_run, strict=strict)
+
+
+@app.command(epilog="Example: mmid demo")
+def demo(
+    folder: Annotated[
+        Path | None,
+        typer.Option(help="Keep its files there.", show_default="a temporary folder"),
+    ] = None,
+) -> None:
+    """Index the packaged tunes and identify the packaged recording."""
+    from tempfile import TemporaryDirectory
+
+    with TemporaryDirectory(prefix="mmid-demo-") as temporary:
+        _run_demo(folder or Path(temporary))
+    stdout.print(
+        "\nNow with your own files:\n"
+        "  mmid build-index FOLDER-OF-MIDI-FILES\n"
+        "  mmid query RECORDING.wav",
+        markup=False,
+    )
+
+
+def _run_demo(folder: Path) -> None:
+    from mmid.cli.demo import prepare_demo
+
+    library, recording = prepare_demo(folder)
+    remark(f"wrote a library of {len(list(library.iterdir()))} public-domain tunes")
+    index = str(folder / "index")
+    build_index([library], index=index)
+    identifier, _ = open_identifier(index)
+    from mmid.output.verdict import answer_view
+
+    stdout.print(answer_view(identifier.identify_file(recording)))
+
+
+def main() -> None:
+    """Run the command that the arguments name."""
+    run(app)
+
+
+if __name__ == "__main__":
+    main()

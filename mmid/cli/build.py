@@ -1,0 +1,95 @@
+"""What `mmid build-index` says of a build, or of what one would do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import typer
+
+from mmid.errors import label
+from mmid.music.formats import WORDS, counted, skipped_lines
+from mmid.system.console import note, remark, stdout
+
+if TYPE_CHECKING:
+    from mmid.index.build import BuildReport
+    from mmid.music.library import BadFile
+
+NAMED = 3
+"""Files named of those left out for the same reason."""
+
+REASONS = 12
+"""Reasons told at most; `mmid index list --left-out` has them all."""
+
+
+def say_what_was_built(report: BuildReport, where: str, *, dry_run: bool, strict: bool) -> None:
+    """Print what a build did; end with exit status 1 if files could not be read that should be.
+
+    These are files that the index held before; if the user is strict, all of them, and folders
+    that are not there.
+    """
+    say = _result if dry_run else remark
+    for line in [*_changes(report), *_skipped(report)]:
+        say(line)
+    for bad in report.broken:
+        note(f"left out: {label(bad.path.name)}: {bad.why}; the index held it before")
+    known = [bad for bad in report.bad if bad not in report.broken]
+    for line in _left_out(known):
+        (note if strict else say)(line)
+    for folder in report.missing:
+        kept = report.folders.get(str(folder), {}).get("kept", 0)
+        note(
+            f"{label(folder)}: not there, or empty; {kept} of the index's {WORDS[report.kind]} are"
+            " kept (mmid index remove FOLDER drops them)"
+        )
+    say(_summary(report, where, dry_run))
+    failed = len(report.bad if strict else report.broken)
+    if failed:
+        note(f"{failed} of {report.items + len(report.bad)} files could not be read")
+    if failed or (strict and report.missing):
+        raise typer.Exit(1)
+
+
+def _result(line: str) -> None:
+    stdout.print(label(line), markup=False, soft_wrap=True)
+
+
+def _changes(report: BuildReport) -> Iterator[str]:
+    """Say how many files were added and so on; where there are several folders, of each."""
+    if len(report.folders) > 1:
+        for folder, counts in report.folders.items():
+            said = ", ".join(f"{count} {what}" for what, count in counts.items())
+            yield f"{label(folder)}: {said or 'nothing'}"
+        return
+    names = ("added", "changed", "moved", "unchanged", "gone", "kept")
+    counts = {name: getattr(report, name) for name in names}
+    yield ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "nothing"
+
+
+def _skipped(report: BuildReport) -> Iterator[str]:
+    yield from (f"skipped: {line}" for line in skipped_lines(report.skipped))
+
+
+def _left_out(bad: Sequence[BadFile]) -> Iterator[str]:
+    """Say what was left out, a line a reason."""
+    reasons: dict[str, list[BadFile]] = {}
+    for file in bad:
+        reasons.setdefault(file.why, []).append(file)
+    for why, files in list(reasons.items())[:REASONS]:
+        if len(files) == 1:
+            yield f"left out: {label(files[0].path.name)}: {why}"
+        else:
+            more = f" and {len(files) - NAMED} more" if len(files) > NAMED else ""
+            names = ", ".join(label(file.path.name) for file in files[:NAMED])
+            yield f"left out: {len(files)} files, {why}: {names}{more}"
+    if len(reasons) > REASONS:
+        yield f"left out for {len(reasons) - REASONS} other reasons: mmid index list --left-out"
+
+
+def _summary(report: BuildReport, where: str, dry_run: bool) -> str:
+    minutes = report.seconds_of_music / 60
+    length = f"{minutes / 60:.1f} hours" if minutes >= 60 else f"{minutes:.1f} minutes"
+    held = counted(report.items, "pieces" if report.kind == "midi" else "recordings")
+    if dry_run:
+        return f"{held}, {length} of music would be in {where}; nothing was written"
+    return f"{held}, {length} of music, {report.snippets} snippets in {where}"

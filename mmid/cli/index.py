@@ -1,0 +1,179 @@
+"""`mmid index`: look at an index and look after it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from mmid.cli.help import App
+from mmid.cli.options import Device, Index, Jobs, JsonFlag, Model
+from mmid.errors import label
+from mmid.system.console import note, progress, remark, stdout
+from mmid.system.tables import FittingTable, clock
+
+if TYPE_CHECKING:
+    from mmid.index.items import Entry
+
+index_app = App(help="Look at an index, and look after it.")
+
+
+@index_app.command("list", epilog="Example: mmid index list --json")
+def list_pieces(
+    index: Index = None,
+    only_left_out: Annotated[
+        bool,
+        typer.Option("--left-out", help="List what could not be indexed instead, and why."),
+    ] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """List what the index holds, by name."""
+    from dataclasses import asdict
+
+    from mmid.index.maintenance import left_out
+    from mmid.index.store import store_at
+    from mmid.output.answers import left_out_table
+
+    opened = store_at(index).open(None)
+    entries = sorted(opened.entries, key=lambda e: e.name)
+    if only_left_out and as_json:
+        typer.echo(json.dumps([asdict(item) for item in left_out(opened)], indent=1))
+    elif only_left_out:
+        stdout.print(left_out_table(left_out(opened)))
+    elif as_json:
+        names = ("name", "title", "seconds", "digest", "count")
+        typer.echo(json.dumps([{n: getattr(e, n) for n in names} for e in entries], indent=1))
+    else:
+        stdout.print(pieces_table(entries))
+
+
+@index_app.command(epilog="Example: mmid index info --index my-index")
+def info(index: Index = None, as_json: JsonFlag = False) -> None:
+    """Tell what the index is: its size, its model, where its files come from."""
+    from mmid.index.maintenance import describe
+    from mmid.index.store import store_at
+    from mmid.system.tables import info_table
+
+    found = describe(store_at(index).open(None))
+    if as_json:
+        typer.echo(json.dumps(found.to_dict(), indent=1))
+    else:
+        stdout.print(info_table(found.to_dict()))
+
+
+@index_app.command(epilog="Example: mmid index remove 'old-songs/*'")
+def remove(
+    pieces: Annotated[
+        list[str],
+        typer.Argument(
+            help="Names as mmid index list shows them, with * and ?; or a folder it follows."
+        ),
+    ],
+    index: Index = None,
+) -> None:
+    """Take pieces out of the index; their files may be gone.
+
+    What lies in the library folders still comes back with the next mmid build-index, but for
+    that of a folder named whole, which the index follows no more.
+    """
+    from mmid.index.maintenance import remove_pieces
+    from mmid.index.store import store_at
+
+    with progress() as tell:
+        removed = remove_pieces(store_at(index), pieces, tell)
+    for name in removed:
+        remark(f"removed: {label(name)}")
+
+
+@index_app.command(epilog="Example: mmid index verify")
+def verify(index: Index = None, as_json: JsonFlag = False) -> None:
+    """Hash every file of the index, tell how well it searches, and look for its files.
+
+    The exit status is 1 if anything of the index is damaged; files that are gone or changed are
+    only told.
+    """
+    from dataclasses import asdict
+
+    from mmid.index.maintenance import verify_index
+    from mmid.index.store import store_at
+
+    found = verify_index(store_at(index))
+    if as_json:
+        typer.echo(json.dumps(asdict(found), indent=1))
+    else:
+        for fault in found.faults:
+            note(f"mmid: {fault}")
+        if found.recall is not None:
+            stdout.print(f"neighbours found that are the true ones: {found.recall:.1%}")
+        for what, names in (("gone", found.missing), ("changed", found.changed)):
+            if names:
+                first = label(names[0])
+                stdout.print(f"{len(names)} files {what}, {first} the first", markup=False)
+    if found.faults:
+        raise typer.Exit(1)
+    if not as_json:
+        stdout.print("sound")
+
+
+@index_app.command(epilog="Example: mmid index rebuild --vectors --model mmid-2")
+def rebuild(
+    index: Index = None,
+    vectors: Annotated[
+        bool, typer.Option("--vectors", help="Embed every file again as well, with --model.")
+    ] = False,
+    model: Model = None,
+    device: Device = "auto",
+    jobs: Jobs = None,
+) -> None:
+    """Make cells and note triples anew; with --vectors, everything, from the files."""
+    from mmid.index.build import update_index
+    from mmid.index.maintenance import rebuild_caches
+    from mmid.index.store import library_of, store_at
+    from mmid.model.encoders import pick_device
+    from mmid.model.loading import load_model
+
+    place = store_at(index)
+    with progress() as tell:
+        if not vectors:
+            rebuild_caches(place, tell)
+        else:
+            library, kind = library_of(place), place.manifest()["kind"]
+            loaded = load_model(model, pick_device(device))
+            update_index(place, library, loaded, kind, jobs=jobs, anew=True, progress=tell)
+    remark(f"rebuilt {place.where}")
+
+
+@index_app.command(epilog="Example: mmid index merge songs-index folk-index --index all")
+def merge(
+    others: Annotated[list[str], typer.Argument(help="Indexes made by one model.")],
+    index: Index = None,
+) -> None:
+    """Make a new index of several."""
+    from mmid.index.maintenance import merge_indexes
+    from mmid.index.store import store_at
+
+    place = store_at(index)
+    with progress() as tell:
+        twice = merge_indexes(place, others, tell)
+    if twice:
+        remark(f"{len(twice)} files are in several of them and were taken once")
+    remark(f"merged into {place.where}")
+
+
+def pieces_table(entries: Sequence[Entry]) -> Table:
+    """Return the items of an index as a table."""
+    table = FittingTable(title=f"{len(entries)} in the index")
+    titled = any(entry.title for entry in entries)
+    for name in ("name", *["title"] * titled):
+        table.add_name_column(name)
+    for name in ("length", "snippets"):
+        table.add_column(name, justify="right")
+    for entry in entries:
+        names = (entry.name, *[entry.title or ""] * titled)
+        shown = (escape(label(name)) for name in names)
+        table.add_row(*shown, clock(entry.seconds), str(entry.count))
+    return table

@@ -1,0 +1,233 @@
+"""The options that commands share, and what stands for those left out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_args
+
+import typer
+
+from mmid.errors import label
+from mmid.options import FARTHEST, BaselineName, LibraryKind, Search, Side, Vote
+
+if TYPE_CHECKING:
+    from mmid.identify.identifier import Identifier
+    from mmid.index.protocol import Library
+
+Folders = Annotated[list[Path], typer.Argument(help="Folders of MIDI files.", show_default=False)]
+
+
+def _complete_device(incomplete: str) -> list[str]:
+    return [name for name in ("auto", "cpu", "cuda", "mps") if name.startswith(incomplete)]
+
+
+def _complete_model(incomplete: str) -> list[str]:
+    from mmid.model.registry import read_registry
+
+    files = [str(path) for path in Path().glob("*.safetensors")]
+    return [name for name in [*read_registry().models, *files] if name.startswith(incomplete)]
+
+
+def complete_soundfont(incomplete: str) -> list[str]:
+    """Complete the name of an installed soundfont."""
+    from mmid.music.synthesizer import find_soundfonts
+
+    return [path.name for path in find_soundfonts() if path.name.startswith(incomplete)]
+
+
+Device = Annotated[
+    str,
+    typer.Option(
+        help="auto, cpu, cuda or mps.", rich_help_panel="Machine", autocompletion=_complete_device
+    ),
+]
+Jobs = Annotated[
+    int | None,
+    typer.Option(min=1, help="Worker processes; all cores by default.", rich_help_panel="Machine"),
+]
+Soundfonts = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--soundfont",
+        help="An .sf2 or .sf3 file, or the first letters of an installed one; may be repeated.",
+        show_default="those installed",
+        autocompletion=complete_soundfont,
+    ),
+]
+MODEL_HELP = "A model's name, its .safetensors file, or hf://OWNER/REPO."
+"""The brackets of the whole form would be taken for markup; docs/weights.md has it."""
+
+
+def _complete_index(incomplete: str) -> list[str]:
+    begun = Path(incomplete + "*")
+    return [str(path) for path in begun.parent.glob(begun.name) if path.is_dir()]
+
+
+def _index_option(panel: str | None) -> Any:
+    return typer.Option(
+        "--index",
+        envvar="MMID_INDEX",
+        help="The index: a folder, milvus://HOST:PORT/NAME or milvus:FILE.db/NAME.",
+        metavar="PLACE",
+        autocompletion=_complete_index,
+        show_default="in the user's data folder",
+        rich_help_panel=panel,
+    )
+
+
+Index = Annotated[str | None, _index_option(None)]
+SearchedIndex = Annotated[str | None, _index_option("Search")]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        envvar="MMID_MODEL",
+        metavar="MODEL",
+        help=MODEL_HELP,
+        show_default="the packaged one",
+        rich_help_panel="Machine",
+        autocompletion=_complete_model,
+    ),
+]
+
+
+def check_transpose(text: str) -> str:
+    """Refuse what is neither ``auto`` nor a number of semitones of which there is a key."""
+    try:
+        if text == "auto" or abs(int(text)) <= FARTHEST:
+            return text
+    except ValueError:
+        pass
+    reach = f"-{FARTHEST} to {FARTHEST}, 12 an octave"
+    raise typer.BadParameter(f"{text!r}: give auto, or whole semitones from {reach}")
+
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+
+
+def _has_a_folder(path: Path | None) -> Path | None:
+    """Refuse, before work begins, a file whose folder is missing."""
+    if path and not path.parent.is_dir():
+        raise typer.BadParameter(f"no folder {label(path.parent)}; make it first")
+    return path
+
+
+OutFile = Annotated[
+    Path | None,
+    typer.Option(
+        help="Write every result to this JSON file.", dir_okay=False, callback=_has_a_folder
+    ),
+]
+JunitFile = Annotated[
+    Path | None,
+    typer.Option(
+        help="Write a JUnit report to this XML file: a suite a clip length, a test a clip.",
+        dir_okay=False,
+        callback=_has_a_folder,
+    ),
+]
+AnnotateFlag = Annotated[
+    bool, typer.Option("--annotations", help="Print GitHub annotations, after the tables.")
+]
+
+
+KindOption = Annotated[
+    LibraryKind, typer.Option(help="What to index; auto: MIDI files where there are any.")
+]
+SearchOption = Annotated[
+    Search,
+    typer.Option(
+        help="Compare every snippet, or those of the nearest cells; auto by size.",
+        rich_help_panel="Search",
+    ),
+]
+VoteOption = Annotated[
+    Vote,
+    typer.Option(help="Votes that agree on the place, or all votes.", rich_help_panel="Search"),
+]
+TransposeOption = Annotated[
+    str,
+    typer.Option(
+        "--transpose",
+        metavar="[auto|SEMITONES]",
+        help="The recording's key against the scores, 12 an octave above; auto tries -6 to 6.",
+        callback=check_transpose,
+        rich_help_panel="Search",
+    ),
+]
+Top = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Matches to show, those of 0 % too.",
+        show_default="up to 5, none of 0 %",
+        rich_help_panel="Output",
+    ),
+]
+SideOption = Annotated[Side, typer.Option(help="Part of the 75/5/20 split to use.")]
+
+
+def _check_baselines(names: list[str] | None) -> list[str] | None:
+    for name in names or []:
+        if name not in get_args(BaselineName):
+            known = ", ".join(get_args(BaselineName))
+            raise typer.BadParameter(f"{name!r} is not one of {known}.")
+    return names
+
+
+def _complete_baseline(incomplete: str) -> list[str]:
+    return [name for name in get_args(BaselineName) if name.startswith(incomplete)]
+
+
+BaselineOption = Annotated[
+    list[str] | None,  # Typer takes no list of literals
+    typer.Option(
+        "--baseline",
+        metavar="[" + "|".join(get_args(BaselineName)) + "]",
+        help="Ask this one about the same clips; may be repeated.",
+        callback=_check_baselines,
+        autocompletion=_complete_baseline,
+        show_default=False,
+    ),
+]
+
+
+def parse_sizes(text: str) -> list[int]:
+    """Read sizes as a user gives them, ascending."""
+    try:
+        sizes = [int(part) for part in text.split(",")]
+    except ValueError:
+        sizes = [0]
+    if min(sizes) < 1:
+        raise typer.BadParameter(f"{text!r}: give whole numbers, such as 1000,100000")
+    return sorted(sizes)
+
+
+def open_identifier(
+    index: str | None,
+    model: str | None = None,
+    device: str = "auto",
+    search: Search = "auto",
+    vote: Vote = "consistent",
+    top: int | None = None,
+    min_confidence: float = 0.5,
+    transpose: str = "0",
+) -> tuple[Identifier, Library]:
+    """Load a model and the index made with it."""
+    from mmid.identify.identifier import TOP, Identifier
+    from mmid.identify.search import KEYS
+    from mmid.index.store import store_at
+    from mmid.model.encoders import pick_device
+    from mmid.model.loading import load_model
+
+    loaded = load_model(model, pick_device(device))
+    opened = store_at(index).open(loaded)
+    identifier = Identifier(
+        loaded,
+        opened,
+        search=search,
+        vote=vote,
+        top=top or TOP,
+        min_confidence=min_confidence,
+        keys=KEYS if transpose == "auto" else (int(transpose),),
+    )
+    return identifier, opened

@@ -1,0 +1,1 @@
+"""How good answers are: clips, scores, intervals, reports."""

@@ -1,0 +1,1 @@
+"""Other ways to identify music, to compare mmid with."""

@@ -1,0 +1,119 @@
+"""What recordings suffer before they are asked about (benchmark B6), done to samples.
+
+Conventions: samples are mono float32 at full scale 1; every draw depends on the seed alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from mmid.music._torchaudio import functional
+from mmid.music.audio import read_audio
+from mmid.options import Roughness
+
+if TYPE_CHECKING:
+    from av import AudioFrame
+
+ROOM_SECONDS, ROOM_WET = 0.8, 0.5
+"""Time in which the room's sound falls by 60 dB, and its share of the power."""
+
+PHONE_BAND, PHONE_ORDER = (300.0, 3_400.0), 4
+"""A telephone's band, Hz, and the order of its Butterworth flanks."""
+
+MP3_RATE = 64_000
+
+SLOW, FAST = (34, 35), (35, 34)
+"""How a tape that runs 3 % slow or fast, half a semitone flat or sharp, resamples."""
+
+
+def roughen_samples(
+    samples: np.ndarray, how: Roughness, sample_rate: int, seed: int = 0
+) -> np.ndarray:
+    """Play samples through something that harms them.
+
+    Parameters
+    ----------
+    samples : np.ndarray [n] float32
+    how : {"noise-10", "noise-0", "room", "phone", "mp3", "flat", "sharp"}
+        Pink noise 10 or 0 dB below the music, a reverberant room, a telephone's band, 64 kbit/s
+        mp3, or a tape whose speed puts it 50 cents off concert pitch.
+    sample_rate : int
+    seed : int
+
+    Returns
+    -------
+    np.ndarray [n] float32
+        Longer or shorter by 3 % where a tape's speed is off.
+    """
+    rng = np.random.default_rng(seed)
+    effects: dict[Roughness, Callable[[], np.ndarray]] = {
+        "noise-10": lambda: _add_noise(samples, 10.0, rng),
+        "noise-0": lambda: _add_noise(samples, 0.0, rng),
+        "room": lambda: _in_a_room(samples, sample_rate, rng),
+        "phone": lambda: _by_phone(samples, sample_rate),
+        "mp3": lambda: _as_mp3(samples, sample_rate),
+        "flat": lambda: _off_speed(samples, SLOW),
+        "sharp": lambda: _off_speed(samples, FAST),
+    }
+    return effects[how]().astype(np.float32)
+
+
+def _add_noise(samples: np.ndarray, decibels: float, rng: np.random.Generator) -> np.ndarray:
+    spectrum = np.fft.rfft(rng.normal(size=len(samples)))
+    spectrum /= np.sqrt(np.maximum(np.arange(len(spectrum)), 1))
+    noise = np.fft.irfft(spectrum, len(samples))
+    level = np.sqrt(np.mean(samples**2) / max(np.mean(noise**2), 1e-20))
+    return np.asarray(samples + noise * level * 10 ** (-decibels / 20))
+
+
+def _in_a_room(samples: np.ndarray, sample_rate: int, rng: np.random.Generator) -> np.ndarray:
+    """Convolve with exponentially decaying noise, after the direct sound."""
+    time = np.arange(int(ROOM_SECONDS * sample_rate)) / sample_rate
+    tail = rng.normal(size=len(time)) * 10 ** (-3 * time / ROOM_SECONDS)
+    tail *= np.sqrt(ROOM_WET / np.sum(tail**2))
+    tail[0] += np.sqrt(1 - ROOM_WET)
+    size = len(samples) + len(tail)
+    heard = np.fft.irfft(np.fft.rfft(samples, size) * np.fft.rfft(tail, size), size)
+    return np.asarray(heard[: len(samples)])
+
+
+def _by_phone(samples: np.ndarray, sample_rate: int) -> np.ndarray:
+    """Leave a telephone's band, with the flanks of Butterworth filters."""
+    low, high = PHONE_BAND
+    hertz = np.maximum(np.fft.rfftfreq(len(samples), 1 / sample_rate), 1e-3)
+    power = 1 / (1 + (low / hertz) ** (2 * PHONE_ORDER)) / (1 + (hertz / high) ** (2 * PHONE_ORDER))
+    return np.asarray(np.fft.irfft(np.fft.rfft(samples) * np.sqrt(power), len(samples)))
+
+
+def _as_mp3(samples: np.ndarray, sample_rate: int) -> np.ndarray:
+    import av
+
+    with TemporaryDirectory(prefix="mmid-") as folder:
+        path = Path(folder) / "clip.mp3"
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream("mp3", sample_rate, layout="mono")
+            stream.bit_rate = MP3_RATE
+            steps = (np.clip(samples, -1, 1) * 32_767).astype(np.int16)
+            frame = av.AudioFrame.from_ndarray(steps[None], "s16", "mono")
+            frame.sample_rate = sample_rate
+            for packet in [*stream.encode(_planar(frame)), *stream.encode(None)]:
+                container.mux(packet)
+        heard = read_audio(path, sample_rate)
+    return np.pad(heard, (0, max(0, len(samples) - len(heard))))[: len(samples)]
+
+
+def _off_speed(samples: np.ndarray, rates: tuple[int, int]) -> np.ndarray:
+    return np.asarray(functional.resample(torch.from_numpy(samples), *rates).numpy())
+
+
+def _planar(frame: AudioFrame) -> AudioFrame:
+    import av
+
+    [converted] = av.AudioResampler(format="fltp").resample(frame)
+    return converted

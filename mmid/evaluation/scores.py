@@ -1,0 +1,217 @@
+"""What clips that were asked about came to: the figures of an evaluation, one row a clip length.
+
+Conventions: shares are 0 to 1, times in seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from mmid.errors import MmidError
+from mmid.evaluation.intervals import mean_interval
+from mmid.model.confidence import Evidence, fit_confidence
+
+MMID = "mmid"
+"""Told apart from the baselines by this name."""
+
+
+@dataclass(frozen=True)
+class ClipResult:
+    """One clip and how it fared.
+
+    Parameters
+    ----------
+    source : str
+    start, seconds : float
+        Where in the recording or score the clip lies.
+    rank : int or None
+        Of the first right match; None if there is none.
+    matched : bool
+        Whether the first match was sure enough.
+    answer : str
+        The name of the first match.
+    confidence, votes : float
+        Of the first match.
+    position_error : float or None
+        Seconds between the start told and the nearest right one, where both are known: the true
+        one, or where the same bars are repeated.
+    evidence : Evidence
+        Of the first match.
+    absent_confidence : float or None
+    absent_evidence : Evidence or None
+        Of the first match once everything right is taken out of the library.
+    piece : str
+        One of the SHA-256 that are right: the same for every clip of the piece.
+    kind : str
+        Of music, where the list of pairs says it.
+    """
+
+    source: str
+    start: float
+    seconds: float
+    rank: int | None
+    matched: bool
+    answer: str
+    confidence: float
+    votes: float
+    position_error: float | None
+    evidence: Evidence
+    absent_confidence: float | None = None
+    absent_evidence: Evidence | None = None
+    piece: str = ""
+    kind: str = ""
+
+
+@dataclass(frozen=True)
+class ClipScores:
+    """The clips of one length, summed up.
+
+    Parameters
+    ----------
+    seconds : float or None
+        Clip length; None is the whole recording or score.
+    clips : int
+    top1, top5, mrr : float
+    matched : float
+        Share of clips whose first match was sure enough.
+    median_position_error, position_error_95 : float or None
+        Seconds, over the right answers.
+    auroc : float or None
+        How well confidence tells clips whose match is there from the same clips without it.
+    falsely_matched : float or None
+        Share of clips without their match that are matched all the same.
+    false_accepts : float or None
+        The same at the confidence that accepts 95 % of the clips whose match is there.
+    results : tuple of ClipResult
+    system : str
+        What was asked: mmid, or a baseline, which has scores but no confidence and matches nothing.
+    top1_interval : tuple of float or None
+        95 % bootstrap interval of `top1`, over pieces.
+    lead, lead_interval : float or None, tuple of float or None
+        Of a baseline: by how much mmid's `top1` on the same clips is higher, and its interval.
+    kind : str
+        Of music that these clips are; nothing where they are of all kinds.
+    kinds : tuple of ClipScores
+        Of those of all kinds: the same figures of each kind, without the clips.
+    """
+
+    seconds: float | None
+    clips: int
+    top1: float
+    top5: float
+    mrr: float
+    matched: float
+    median_position_error: float | None
+    position_error_95: float | None
+    auroc: float | None
+    falsely_matched: float | None
+    false_accepts: float | None
+    results: tuple[ClipResult, ...]
+    system: str = MMID
+    top1_interval: tuple[float, float] | None = None
+    lead: float | None = None
+    lead_interval: tuple[float, float] | None = None
+    kind: str = ""
+    kinds: tuple[ClipScores, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the scores and every clip as JSON-ready names and values."""
+        return asdict(self)
+
+
+def sum_up(length: float | None, results: Sequence[ClipResult], sure: float) -> ClipScores:
+    """Return the figures of clips of one length.
+
+    Parameters
+    ----------
+    length : float or None
+        Seconds; None is the whole source.
+    results : sequence of ClipResult
+    sure : float
+        The confidence at which a first match counts as found.
+    """
+    errors = [r.position_error for r in results if r.position_error is not None]
+    count = max(1, len(results))
+    auroc, falsely, accepts = _rejection(results, sure)
+    return ClipScores(
+        length,
+        len(results),
+        sum(r.rank == 1 for r in results) / count,
+        sum(r.rank is not None and r.rank <= 5 for r in results) / count,
+        sum(1 / r.rank for r in results if r.rank) / count,
+        sum(r.matched for r in results) / count,
+        float(np.median(errors)) if errors else None,
+        float(np.quantile(errors, 0.95)) if errors else None,
+        auroc,
+        falsely,
+        accepts,
+        tuple(results),
+        top1_interval=mean_interval([r.rank == 1 for r in results], [r.piece for r in results]),
+    )
+
+
+def compare(scores: ClipScores, mmid: ClipScores, name: str) -> ClipScores:
+    """Name a baseline's scores, and tell how far mmid is ahead on the same clips."""
+    both = zip(mmid.results, scores.results, strict=True)
+    leads = [(ours.rank == 1) - (theirs.rank == 1) for ours, theirs in both]
+    pieces = [clip.piece for clip in scores.results]
+    return replace(
+        scores,
+        falsely_matched=None,
+        system=name,
+        lead=mmid.top1 - scores.top1,
+        lead_interval=mean_interval(leads, pieces),
+    )
+
+
+TRUE_ACCEPTS = 0.95
+
+
+def _rejection(
+    results: Sequence[ClipResult], sure: float
+) -> tuple[float, float, float] | tuple[None, None, None]:
+    """Return AUROC, absent clips matched, and those accepted where 95 % of the others are."""
+    absent = np.array([r.absent_confidence for r in results if r.absent_confidence is not None])
+    if not len(absent):
+        return None, None, None
+    present = np.array([r.confidence for r in results])
+    above = present[:, None] > absent
+    level = present[:, None] == absent
+    threshold = np.quantile(present, 1 - TRUE_ACCEPTS, method="lower")
+    auroc = float(above.mean() + level.mean() / 2)
+    return auroc, float(np.mean(absent >= sure)), float(np.mean(absent >= threshold))
+
+
+def calibrate(scores: Sequence[dict[str, Any]]) -> list[float]:
+    """Fit the confidence to the results of `evaluate_pieces` with ``absent``.
+
+    Parameters
+    ----------
+    scores : sequence of dict
+        From `ClipScores.to_dict`, of any clip lengths.
+
+    Returns
+    -------
+    list of float
+        For `mmid.model.confidence.confidence`.
+
+    Raises
+    ------
+    MmidError
+        If the results are of another kind, or were made without asking for absent pieces.
+    """
+    try:
+        rows = [row for row in scores if row.get("system", MMID) == MMID]
+        clips = [clip for row in rows for clip in row["results"]]
+        if not clips:
+            raise KeyError("results")
+        present = [(Evidence(**c["evidence"]), c["rank"] == 1) for c in clips]
+        absent = [(Evidence(**c["absent_evidence"]), False) for c in clips]
+    except (AttributeError, KeyError, TypeError) as error:
+        raise MmidError("not the results of mmid eval pieces --absent") from error
+    answers, right = zip(*present + absent, strict=True)
+    return fit_confidence(answers, right)

@@ -1,0 +1,356 @@
+"""How well a stretch of a score explains the notes heard: dynamic time warping against rolls.
+
+Conventions: heard notes are log-odds ``[2, PITCHES, frames]`` as `mmid.model.transcriber` gives
+them. A score's roll is drawn in the query's frames, slowed or hastened by the tempo ratio taken for
+granted, so that a right path climbs about one score frame a query frame. Gains are in nats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mmid.identify.voting import DRIFT, Candidate
+from mmid.model.transcriber import LOWEST, PITCHES
+from mmid.music.grid import FeatureParams
+from mmid.music.piano_roll import draw_rolls
+
+COMMON = (2.0, 3.0)
+"""Added to the log-odds of a note sounding and beginning: how rare notes are, softened."""
+
+SURE = 6.0
+"""Log-odds farther from 0 count as these: no single frame decides."""
+
+FRAMES = 650
+"""Longer queries are compared in excerpts, and aligned on coarser frames."""
+
+COMPARED_FRAMES = 325
+"""Excerpts are of this length; shorter queries are compared on frames coarse enough for it."""
+
+EXCERPTS = (0.25, 0.5, 0.75)
+"""Where in a longer query the excerpts lie."""
+
+HOLD = 0.3
+"""Cost of a query frame for which the score rests or hurries, as a share of a mean frame's gain."""
+
+LEAP = 40.0
+"""Cost of a leap within the score, as for a repeat left out, in mean frames' gains."""
+
+MARGIN = 22
+"""Frames of the score beside the place to look at, besides a quarter of the query's length."""
+
+TOGETHER = 32
+"""Candidates aligned at once; bounds memory."""
+
+Notes = Callable[[int], np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class Gains:
+    """What speaks for notes in a query.
+
+    Parameters
+    ----------
+    values : Tensor [2 * PITCHES, frames] float32
+        What a score gains by a note sounding, or beginning, in a frame.
+    step : int
+        Frames of the grid each of these stands for.
+    first : int
+        Frame of the query that the first of them begins at.
+    """
+
+    values: Tensor
+    step: int
+    first: int = 0
+
+    @property
+    def total(self) -> float:
+        """What a score gains that holds every note heard, and no other."""
+        return max(float(self.values.clamp_min(0).sum()), 1e-6)
+
+    @property
+    def mean_gain(self) -> float:
+        """The same for a frame."""
+        return self.total / self.values.shape[1]
+
+
+def note_gains(log_odds: Tensor, frames: int = FRAMES) -> Gains:
+    """Turn log-odds of notes into what scores gain by holding them.
+
+    A note's log-odds are set against how common notes are, which makes them a likelihood ratio.
+
+    Parameters
+    ----------
+    log_odds : Tensor [2, PITCHES, frames]
+    frames : int
+        Frames of longer ones are averaged until no more than these are left.
+    """
+    common = torch.tensor(COMMON, device=log_odds.device)[:, None, None]
+    gains = (log_odds.clamp(-SURE, SURE) + common).flatten(0, 1)
+    step = -(-gains.shape[1] // frames)
+    if step > 1:
+        gains = torch.nn.functional.avg_pool1d(gains[None], step, ceil_mode=True)[0]
+    return Gains(gains.cpu(), step)
+
+
+def compared_gains(log_odds: Tensor) -> list[Gains]:
+    """Return what candidates are compared with: a query's gains, or those of excerpts of it."""
+    frames = log_odds.shape[-1]
+    if frames <= FRAMES:
+        return [note_gains(log_odds, COMPARED_FRAMES)]
+    firsts = [int(place * (frames - COMPARED_FRAMES)) for place in EXCERPTS]
+    parts = [(first, log_odds[..., first : first + COMPARED_FRAMES]) for first in firsts]
+    return [replace(note_gains(part), first=first) for first, part in parts]
+
+
+def explained(
+    heard: Gains, candidates: Sequence[Candidate], notes: Notes, params: FeatureParams
+) -> np.ndarray:
+    """Return the share of the evidence that each candidate explains, where it is said to lie.
+
+    Parameters
+    ----------
+    heard : Gains
+    candidates : sequence of Candidate
+        With a start.
+    notes : callable
+        Gives the notes of a piece.
+    params : FeatureParams
+
+    Returns
+    -------
+    np.ndarray [candidates] float64
+        At most 1; below 0 where the score holds more that is not heard than what is.
+    """
+    shares = []
+    for first in range(0, len(candidates), TOGETHER):
+        part = candidates[first : first + TOGETHER]
+        rolls = _draw_around(part, heard, notes, params)
+        shares.append(_climb(heard, heard.values.T @ rolls))
+    return np.concatenate(shares) if shares else np.zeros(0)
+
+
+def _draw_around(
+    candidates: Sequence[Candidate], heard: Gains, notes: Notes, params: FeatureParams
+) -> Tensor:
+    """Draw the rolls around each candidate's place: ``[candidates, 2 * PITCHES, frames]``."""
+    length = heard.values.shape[1]
+    margin = MARGIN + length // 4 + int(DRIFT * heard.first)
+    spans = []
+    for candidate in candidates:
+        assert candidate.start is not None
+        step = candidate.tempo_ratio * heard.step
+        start = candidate.start + heard.first * candidate.tempo_ratio
+        spans.append((candidate, start - margin * step, step))
+    return draw_spans(spans, length + 2 * margin, notes, params)
+
+
+def draw_spans(
+    spans: Sequence[tuple[Candidate, float, float]],
+    frames: int,
+    notes: Notes,
+    params: FeatureParams,
+) -> Tensor:
+    """Draw stretches of scores.
+
+    Parameters
+    ----------
+    spans : sequence of (Candidate, float, float)
+        Piece and key, the frame of the score to begin at, and the step from frame to frame.
+    frames : int
+        To draw of each.
+    notes : callable
+        Gives the notes of a piece.
+    params : FeatureParams
+
+    Returns
+    -------
+    Tensor [spans, 2 * PITCHES, frames] float32
+    """
+    owners, onsets, offsets, pitches = [], [], [], []
+    for owner, (candidate, first, step) in enumerate(spans):
+        written = notes(candidate.piece)
+        onset = (written["onset"] * params.frame_rate - first) / step
+        offset = (written["offset"] * params.frame_rate - first) / step
+        pitch = written["pitch"].astype(np.int64) + candidate.transpose
+        near = (offset > -2) & (onset < frames + 2)
+        near &= (pitch >= LOWEST) & (pitch < LOWEST + PITCHES)
+        owners.append(np.full(int(near.sum()), owner))
+        onsets.append(onset[near])
+        offsets.append(offset[near])
+        pitches.append(pitch[near])
+    whose, tone, begin, end = (
+        torch.from_numpy(np.concatenate(part)) for part in (owners, pitches, onsets, offsets)
+    )
+    rolls = draw_rolls(whose, begin.float(), end.float(), tone, len(spans), frames)
+    return rolls[:, :, LOWEST : LOWEST + PITCHES].flatten(1, 2)
+
+
+def _climb(heard: Gains, gains: Tensor) -> np.ndarray:
+    """Return the best path's share of the evidence, for gains ``[candidates, frames, places]``."""
+    hold = HOLD * heard.mean_gain
+    best = gains[:, 0].clone()
+    for frame in range(1, gains.shape[1]):
+        reached = best - hold
+        torch.maximum(reached[:, 1:], best[:, :-1], out=reached[:, 1:])
+        torch.maximum(reached[:, 2:], best[:, :-2] - hold, out=reached[:, 2:])
+        best = reached + gains[:, frame]
+    return np.asarray((best.amax(1) / heard.total).double())
+
+
+@dataclass(frozen=True, eq=False)
+class Alignment:
+    """Where in a score each moment of a query lies.
+
+    Parameters
+    ----------
+    share : float
+        Of the evidence that the score explains, at most 1.
+    query, score : np.ndarray [frames] float64
+        Matching times, seconds; the score's leap where the performance does.
+    tempo_ratio : float
+        The query's speed against the score: the median over the path.
+    """
+
+    share: float
+    query: np.ndarray
+    score: np.ndarray
+    tempo_ratio: float
+
+    @property
+    def start(self) -> float:
+        """Where in the score the query begins, seconds."""
+        return float(self.score[0])
+
+    @property
+    def end(self) -> float:
+        """Where in the score it ends, seconds."""
+        return float(self.score[-1])
+
+
+def align(heard: Gains, candidate: Candidate, notes: Notes, params: FeatureParams) -> Alignment:
+    """Align a query with the whole of a candidate's score.
+
+    It may begin and end anywhere and leap, at a cost, as players do who leave out repeats.
+
+    Parameters
+    ----------
+    heard : Gains
+    candidate : Candidate
+    notes : callable
+        Gives the notes of a piece.
+    params : FeatureParams
+
+    References
+    ----------
+    .. [1] M. Mueller, "Fundamentals of Music Processing", Springer, 2015, section 7.2:
+       subsequence DTW.
+    """
+    step = candidate.tempo_ratio * heard.step
+    seconds = float(notes(candidate.piece)["offset"].max(initial=0))
+    frames = int(seconds * params.frame_rate / step) + 2
+    roll = draw_spans([(candidate, 0.0, step)], frames, notes, params)[0]
+    share, path = _trace(heard, heard.values.T @ roll)
+    query = np.arange(len(path)) * heard.step / params.frame_rate
+    score = path * step / params.frame_rate
+    return Alignment(share, query, score, _slope(path) * candidate.tempo_ratio)
+
+
+OVERLAP = 65
+"""Frames of a long query that are followed on either side of those whose places are kept."""
+
+
+def align_closely(
+    log_odds: Tensor,
+    coarse: Alignment,
+    candidate: Candidate,
+    notes: Notes,
+    params: FeatureParams,
+) -> Alignment:
+    """Follow a path again, on every frame of a query that was aligned on coarser ones.
+
+    Parameters
+    ----------
+    log_odds : Tensor [2, PITCHES, frames]
+        Of the query.
+    coarse : Alignment
+        As `align` found it; a query it took whole frames of stays as it is.
+    candidate, notes, params
+        As for `align`.
+
+    Returns
+    -------
+    Alignment
+        With a place for every frame.
+    """
+    length, rate = log_odds.shape[-1], params.frame_rate
+    times = np.arange(length) / rate
+    if len(coarse.query) == length:
+        return coarse
+    rough, places = np.interp(times, coarse.query, coarse.score), np.empty(length)
+    margin = candidate.tempo_ratio * (MARGIN + 2 * length / len(coarse.query)) / rate
+    for first in range(0, length, FRAMES):
+        kept = slice(first, min(length, first + FRAMES))
+        part = slice(max(0, first - OVERLAP), min(length, first + FRAMES + OVERLAP))
+        near = rough[part].min() - margin, rough[part].max() + margin
+        found = _follow(note_gains(log_odds[..., part], length), candidate, near, notes, params)
+        places[kept] = found[kept.start - part.start : kept.stop - part.start]
+    return replace(coarse, query=times, score=places)
+
+
+def _follow(
+    heard: Gains,
+    candidate: Candidate,
+    near: tuple[float, float],
+    notes: Notes,
+    params: FeatureParams,
+) -> np.ndarray:
+    """Return the places, seconds, of all frames within a stretch of the score."""
+    step = candidate.tempo_ratio
+    first, last = (side * params.frame_rate for side in near)
+    frames = int((last - first) / step) + 2
+    roll = draw_spans([(candidate, first, step)], frames, notes, params)[0]
+    path = _trace(heard, heard.values.T @ roll)[1]
+    return (first + path * step) / params.frame_rate
+
+
+def _trace(heard: Gains, gains: Tensor) -> tuple[float, np.ndarray]:
+    """Return the best path's share and its place for every frame, for ``[frames, places]``."""
+    hold, leap = HOLD * heard.mean_gain, LEAP * heard.mean_gain
+    values = gains.numpy()
+    best = values[0].copy()
+    back = np.zeros(values.shape, np.int8)  # places climbed; -1 is a leap from the best place
+    peaks = np.zeros(len(values), np.int64)
+    for frame in range(1, len(values)):
+        reached, steps = best - hold, back[frame]
+        for climb, cost in ((1, 0.0), (2, hold)):
+            rival = best[:-climb] - cost
+            better = rival > reached[climb:]
+            reached[climb:][better] = rival[better]
+            steps[climb:][better] = climb
+        peaks[frame] = best.argmax()
+        leapt = best[peaks[frame]] - leap > reached
+        reached[leapt], steps[leapt] = best[peaks[frame]] - leap, -1
+        best = reached + values[frame]
+    path = np.zeros(len(values), np.int64)
+    path[-1] = best.argmax()
+    for frame in range(len(values) - 1, 0, -1):
+        climb = back[frame, path[frame]]
+        path[frame - 1] = peaks[frame] if climb < 0 else path[frame] - climb
+    return float(best.max() / heard.total), path
+
+
+SLOPE_FRAMES = 43
+"""The tempo is read off stretches of the path of this length."""
+
+
+def _slope(path: np.ndarray) -> float:
+    """Return the median climb a frame, over stretches without a leap's distortion."""
+    length = min(SLOPE_FRAMES, len(path) - 1)
+    if length < 1:
+        return 1.0
+    return float(np.median((path[length:] - path[:-length]) / length)) or 1.0

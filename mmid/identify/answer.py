@@ -1,0 +1,168 @@
+"""What mmid answers when it is asked what a piece of music is.
+
+Conventions: times in seconds. ``tempo_ratio`` is the recording's speed against the score, 2 being
+twice as fast, whichever of them was asked about; between two recordings or two scores it is the
+query's speed against the library's. ``transpose`` is in semitones.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from mmid.errors import label
+from mmid.options import Reason
+
+LONG_SECONDS = 60.0
+"""From this length on, music may well be a concert of several pieces."""
+
+
+@dataclass(frozen=True)
+class Match:
+    """Something of the library that may be the same music.
+
+    Parameters
+    ----------
+    piece : str
+        Path of the MIDI file or recording, relative to the library folder.
+    confidence : float
+        Probability that it is right.
+    votes : float
+        Its share of the votes cast.
+    explained : float or None
+        Share of the notes heard that its score explains; None where none were compared.
+    lead, above : float
+        How far its support exceeds that of the best other music, and of the crowd farther down.
+    start, end : float or None
+        Where in it, seconds; None where the vote does not tell.
+    tempo_ratio : float
+        The recording's speed against the score.
+    transpose : int
+        Semitones that take the piece to the key it was asked for in.
+    also : tuple of str
+        Other files of the library that hold the same music.
+    title : str or None
+        Of a MIDI file that has one.
+    """
+
+    piece: str
+    confidence: float
+    votes: float
+    explained: float | None
+    lead: float
+    above: float
+    start: float | None
+    end: float | None
+    tempo_ratio: float
+    transpose: int
+    also: tuple[str, ...] = ()
+    title: str | None = None
+
+    @property
+    def passage(self) -> float | None:
+        """Seconds of it that the query covers; None where the vote does not tell."""
+        return None if self.start is None or self.end is None else self.end - self.start
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the match as JSON-ready names and values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Identification:
+    """The answer for one recording or MIDI file.
+
+    Parameters
+    ----------
+    query : str
+        What was asked about.
+    seconds : float
+        Its length.
+    matched : bool
+        Whether the first match is sure enough.
+    matches : tuple of Match
+        Best first.
+    tuning : int
+        Of a recording, cents above concert pitch.
+    error : str or None
+        Why it could not be processed.
+    reason : {"no_notes", "too_short", "nothing_fits", "not_confident"} or None
+        Why nothing was found; None where something was, or the query could not be processed.
+    keys : tuple of int
+        Transpositions that were tried, semitones.
+    """
+
+    query: str
+    seconds: float
+    matched: bool
+    matches: tuple[Match, ...]
+    tuning: int = 0
+    error: str | None = None
+    reason: Reason | None = None
+    keys: tuple[int, ...] = (0,)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the answer as JSON-ready names and values."""
+        return asdict(self)
+
+    def to_records(self) -> list[dict[str, Any]]:
+        """Return a flat row a match, best first: what a data frame is made of.
+
+        A row is a match with the ``query``, its ``seconds``, and the match's ``rank`` from 1 on;
+        ``matched`` is true of a first match that is sure enough.
+        """
+        return [
+            {
+                "query": self.query,
+                "seconds": self.seconds,
+                "rank": rank,
+                "matched": self.matched and rank == 1,
+                **match.to_dict(),
+            }
+            for rank, match in enumerate(self.matches, 1)
+        ]
+
+
+def advice(answer: Identification) -> str:
+    """Return in one sentence why nothing was found, and what to do next.
+
+    Parameters
+    ----------
+    answer : Identification
+
+    Returns
+    -------
+    str
+        Nothing where something was found, or the query could not be processed.
+
+    Examples
+    --------
+    >>> advice(Identification("door.wav", 1.0, False, (), reason="too_short"))
+    'Too short to tell: give at least 3 seconds of music, better 10.'
+    """
+    if answer.reason is None:
+        return ""
+    if answer.reason == "no_notes":
+        return "No notes were transcribed (silence, noise or speech?): give a span with music."
+    if answer.reason == "too_short":
+        return "Too short to tell: give at least 3 seconds of music, better 10."
+    probably = answer.reason == "not_confident"
+    said = f"Probably {label(answer.matches[0].piece)}" if probably else "Nothing here fits"
+    return f"{said}: try {_listed(_next_steps(answer))}."
+
+
+def _next_steps(answer: Identification) -> list[str]:
+    """Return what may find more, for a query with notes; at least one thing."""
+    steps = []
+    if len(answer.keys) < 2:
+        steps.append("other keys (--transpose auto)")
+    compared = any(match.explained is not None for match in answer.matches)
+    if answer.seconds >= LONG_SECONDS and compared:
+        steps.append("--every 30 if it is a concert of several pieces")
+    if answer.seconds < LONG_SECONDS or not steps:
+        steps.insert(0, "a longer or clearer clip")
+    return steps
+
+
+def _listed(steps: list[str]) -> str:
+    return " or ".join([", ".join(steps[:-1]), steps[-1]] if len(steps) > 1 else steps)

@@ -1,0 +1,192 @@
+"""Many recordings or MIDI files, one answer each, whatever becomes of the others.
+
+Conventions: answers come in the order of the files, and each goes to every sink and is then let
+go, so that memory does not grow with their number.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import torch
+
+from mmid.errors import MmidError, label
+from mmid.identify.answer import Identification
+from mmid.identify.identifier import Identifier
+from mmid.identify.search import Asked
+from mmid.model.embedding import Query
+from mmid.music.library import BadFile
+from mmid.system.processes import stops_put_off
+
+AHEAD = 2
+"""Files that are begun or answered before their turn, at most, for each job."""
+
+
+@dataclass(frozen=True, eq=False)
+class Answered:
+    """An answer with what it was found from.
+
+    Parameters
+    ----------
+    answer : Identification
+    query : Query or None
+        As it was read; None of a file that failed.
+    asked : Asked or None
+        What the library has near it; None of a file that failed.
+    at : tuple of (float, float) or None
+        Where in its file it lies, seconds; None where that is the span all files are asked about.
+    """
+
+    answer: Identification
+    query: Query | None = None
+    asked: Asked | None = None
+    at: tuple[float, float] | None = None
+
+
+class Sink(Protocol):
+    """Something made of answers: lines, a picture each, a playlist of all."""
+
+    def take(self, answered: Answered) -> None:
+        """Have an answer; raise `MmidError` if nothing can be made of it."""
+
+    def close(self) -> None:
+        """Finish, after the last answer or when interrupted."""
+
+
+@runtime_checkable
+class SlowSink(Sink, Protocol):
+    """A sink whose work is mostly done beforehand, where it may be stopped."""
+
+    def prepare(self, answered: Answered) -> None:
+        """Get ready to take an answer; what raises `MmidError` is done again, and told, then."""
+
+
+def answer_files(
+    identifier: Identifier,
+    files: Sequence[Path | BadFile],
+    start: float = 0.0,
+    duration: float | None = None,
+    jobs: int = 1,
+) -> Generator[Answered, None, None]:
+    """Identify recordings and MIDI files; one that fails says so in its answer.
+
+    Parameters
+    ----------
+    identifier : Identifier
+    files : sequence of Path or BadFile
+        From `mmid.cli.inputs.find_inputs`, for instance.
+    start, duration : float
+        The span of each, seconds; to the end by default.
+    jobs : int
+        Files to identify at once, in threads, which share the index. Even one has a thread of its
+        own, so that Ctrl-C is heard whatever it is at. Close the generator to begin no more files.
+
+    Yields
+    ------
+    Answered
+        In the order of the files.
+    """
+    answer = partial(_answer, identifier, start, duration)
+    with _cores_shared(jobs), _threads(jobs) as pool:
+        begun: deque[Future[Answered]] = deque()
+        for file in files:
+            if len(begun) == AHEAD * jobs:
+                yield begun.popleft().result()
+            begun.append(pool.submit(answer, file))
+        while begun:
+            yield begun.popleft().result()
+
+
+def _answer(
+    identifier: Identifier, start: float, duration: float | None, file: Path | BadFile
+) -> Answered:
+    path, error = (file.path, file.reason) if isinstance(file, BadFile) else (file, None)
+    if error is None:
+        try:
+            query = identifier.open(path, start, duration)
+            asked = identifier.ask(query)
+            return Answered(identifier.decide(asked, os.fspath(path)), query, asked)
+        except MmidError as failure:
+            error = str(failure)
+        except (MemoryError, torch.OutOfMemoryError):
+            error = f"{label(path)}: takes more memory than there is; ask about a span of it"
+    return Answered(Identification(os.fspath(path), 0.0, False, (), error=error))
+
+
+@contextmanager
+def _threads(jobs: int) -> Iterator[ThreadPoolExecutor]:
+    """Give a pool that begins nothing more, and is not waited for, once its user stops."""
+    pool = ThreadPoolExecutor(jobs, "mmid")
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+@contextmanager
+def _cores_shared(jobs: int) -> Iterator[None]:
+    """Leave each of several jobs its share of the cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(1, before // jobs))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def hand_out(
+    answers: Iterable[Answered], sinks: Sequence[Sink], report: Callable[[str], None]
+) -> int:
+    """Give answers to sinks, and close them in the end; what fails does not stop the rest.
+
+    Parameters
+    ----------
+    answers : iterable of Answered
+    sinks : sequence of Sink
+        Closed as well when the answers break off.
+    report : callable
+        Told, in a line, why a file could not be processed or nothing be made of its answer.
+
+    Returns
+    -------
+    int
+        How many files failed.
+
+    Raises
+    ------
+    MmidError
+        If a sink cannot be closed.
+    """
+    failed = 0
+    with ExitStack() as closing:
+        for sink in sinks:
+            closing.callback(sink.close)
+        for answered in answers:
+            for sink in sinks:
+                if isinstance(sink, SlowSink):
+                    with suppress(MmidError):
+                        sink.prepare(answered)
+            with stops_put_off():  # so that all sinks have an answer or none
+                failures = _take(answered, sinks)
+            failed += bool(failures)
+            for failure in failures:
+                report(failure)
+    return failed
+
+
+def _take(answered: Answered, sinks: Sequence[Sink]) -> list[str]:
+    failures = [answered.answer.error] if answered.answer.error is not None else []
+    for sink in sinks:
+        try:
+            sink.take(answered)
+        except MmidError as error:
+            failures.append(str(error))
+    return failures

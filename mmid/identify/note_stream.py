@@ -1,0 +1,150 @@
+"""The notes heard in long music, a stretch at a time, in memory that does not grow with its length.
+
+Conventions: notes are log-odds ``[2, PITCHES, frames]`` as `mmid.model.transcriber` gives them, on
+the frame grid of the model, frame 0 being where the span asked for begins.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mmid.errors import MmidError
+from mmid.model.embedding import Query, Sound, open_query
+from mmid.model.encoders import Encoders
+from mmid.model.transcriber import PITCHES
+from mmid.music.audio import sound_seconds, stream_audio
+from mmid.music.formats import MIDI_SUFFIXES
+from mmid.music.grid import FeatureParams
+from mmid.music.spectrogram import spectrogram
+
+STRETCH_SECONDS = 30.0
+"""Heard at once: so much has a loudness and a tuning of its own."""
+
+AROUND = 12
+"""Frames heard on either side of a stretch, so that its own are heard as in the whole."""
+
+
+Source: TypeAlias = str | os.PathLike[str] | Query
+"""A file, or music that is open already."""
+
+
+def length_of(source: Source, start: float = 0.0, duration: float | None = None) -> int:
+    """Return how many seconds of music there seem to be, before they are read; 0 if unknown."""
+    if not isinstance(source, (str, os.PathLike)):
+        return int(source.seconds)
+    if _is_midi(source):
+        return 0
+    left = max(0.0, sound_seconds(source) - start)
+    return int(left if duration is None else min(left, duration))
+
+
+def _is_midi(path: str | os.PathLike[str]) -> bool:
+    return Path(path).suffix.lower() in MIDI_SUFFIXES
+
+
+def hear_stretches(
+    encoders: Encoders,
+    source: Source,
+    start: float = 0.0,
+    duration: float | None = None,
+) -> Iterator[Tensor]:
+    """Hear a recording, or read a MIDI file, stretch by stretch.
+
+    Parameters
+    ----------
+    encoders : Encoders
+        Of a model that transcribes.
+    source : path or Query
+    start, duration : float
+        The span of a file, seconds; to the end by default.
+
+    Yields
+    ------
+    Tensor [2, PITCHES, frames] float32
+        The notes of one stretch after the other.
+
+    Raises
+    ------
+    MmidError
+        If the file cannot be read, or the model does not hear notes.
+    """
+    params = encoders.config.features
+    if not isinstance(source, (str, os.PathLike)):
+        yield _notes(encoders, source)
+        return
+    if _is_midi(source):
+        yield _notes(encoders, open_query(source, params, start, duration, encoders.device))
+        return
+    frames = round(STRETCH_SECONDS * params.frame_rate)
+    blocks = stream_audio(source, params.sample_rate, start, duration)
+    for samples, before in _cut(blocks, frames, params):
+        sound = Sound(spectrogram(torch.from_numpy(samples), params), params)
+        yield _notes(encoders, sound)[..., before : before + frames]
+
+
+def _notes(encoders: Encoders, query: Query) -> Tensor:
+    log_odds = query.listened(encoders).log_odds
+    if log_odds is None:
+        raise MmidError("this model hears no notes to follow: give one that does")
+    return log_odds.cpu()
+
+
+def _cut(
+    blocks: Iterator[np.ndarray], frames: int, params: FeatureParams
+) -> Iterator[tuple[np.ndarray, int]]:
+    """Cut a stream of samples into stretches with what is around them; tell the frames before."""
+    stretch, around = frames * params.hop, AROUND * params.hop
+    kept, before = np.empty(0, np.float32), 0
+    for block in blocks:
+        kept = np.concatenate([kept, block])
+        while len(kept) >= before * params.hop + stretch + around:
+            yield kept[: before * params.hop + stretch + around], before
+            kept = kept[before * params.hop + stretch - around :]
+            before = AROUND
+    if len(kept) > before * params.hop:
+        yield kept, before
+
+
+class Tape:
+    """Music's notes, wound on as they are asked for and forgotten when they are not needed.
+
+    Parameters
+    ----------
+    stretches : iterator of Tensor [2, PITCHES, frames]
+        From `hear_stretches`.
+    """
+
+    def __init__(self, stretches: Iterator[Tensor]) -> None:
+        self._stretches = stretches
+        self._held = torch.empty(2, PITCHES, 0)
+        self.first = 0
+        """Frame from which on it still knows the notes."""
+
+    @property
+    def end(self) -> int:
+        """Frame up to which it has been wound."""
+        return self.first + self._held.shape[-1]
+
+    def between(self, first: int, last: int) -> Tensor:
+        """Return the notes from a frame up to another; fewer where the music ends.
+
+        Parameters
+        ----------
+        first, last : int
+            Not before `first` of the tape.
+        """
+        while self.end < last and (stretch := next(self._stretches, None)) is not None:
+            self._held = torch.cat([self._held, stretch], -1)
+        return self._held[..., max(0, first - self.first) : max(0, last - self.first)]
+
+    def forget(self, frame: int) -> None:
+        """Forget what lies before a frame."""
+        ahead = min(max(0, frame - self.first), self._held.shape[-1])
+        self._held, self.first = self._held[..., ahead:].clone(), self.first + ahead

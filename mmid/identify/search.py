@@ -1,0 +1,227 @@
+"""A query looked up in a library: its snippets at every tempo and in every key, and its triples.
+
+Conventions: a tempo ratio is the query's speed against the library's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+
+from mmid.identify.alignment import COMPARED_FRAMES, Gains, compared_gains
+from mmid.identify.voting import Candidate, Hits, elect, joined, nearest
+from mmid.index.protocol import Library
+from mmid.model.checkpoint import Checkpoint
+from mmid.model.embedding import MANY_KEYS, ONE_KEY, TUNINGS, Query, embed_query
+from mmid.model.transcriber import heard_notes
+from mmid.options import Search, Vote
+from mmid.system.console import stage
+
+TEMPO_RATIOS = tuple(2 ** (step / 6) for step in range(-12, 13))
+"""Speeds tried: a quarter to four times the library's, 12 % apart; training tolerates 6 %."""
+
+FAR_OFF = max(TUNINGS)
+"""From so many cents on, notes may as well be heard a semitone away: both keys are tried."""
+
+KEYS = tuple(sorted(range(-6, 7), key=abs))
+"""Transpositions tried when asked to, semitones."""
+
+FEW_KEYS = 2
+"""Of more keys, those that are worth it are chosen first, and then looked up in full."""
+
+NEIGHBOURS = 25
+"""Nearest snippets that vote, for each snippet of the query (Dorfer et al. 2017)."""
+
+EACH = 3
+"""Places of one piece, at most, that are compared note by note."""
+
+COMPARED = 21_500
+"""Frames to compare, over all places: as many places as that leaves to a query of its length."""
+
+LOOKED_UP, IN_EACH_KEY = 1_200, 500
+"""Snippets of a query looked up at most, over all tempi: in one key or two, and in each of many."""
+
+AGREED = 40
+"""Places that note triples agree on, at most, that are compared note by note."""
+
+
+@dataclass(frozen=True, eq=False)
+class Embeddings:
+    """A query, embedded at every tempo and in every key that are tried.
+
+    Parameters
+    ----------
+    query : Query
+        As the model hears it.
+    tempo_ratios : sequence of float
+    keys : sequence of int
+    snippets : tuple of (np.ndarray, np.ndarray)
+        Vectors and frames at each tempo, as of `mmid.model.embedding.embed_query`; of many some.
+    """
+
+    query: Query
+    tempo_ratios: Sequence[float]
+    keys: Sequence[int]
+    snippets: tuple[tuple[np.ndarray, np.ndarray], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """A query and all that a library has near it, before anything is decided.
+
+    Parameters
+    ----------
+    query : Query
+        As the model hears it.
+    gains : tuple of Gains
+        What a score gains by its notes, or those of excerpts, where they can be compared.
+    hits : tuple of Hits
+        One a tempo and key.
+    found : tuple of Candidate
+        Places that note triples agree on, where notes can be compared.
+    """
+
+    query: Query
+    gains: tuple[Gains, ...]
+    hits: tuple[Hits, ...]
+    found: tuple[Candidate, ...] = ()
+
+    @property
+    def places(self) -> int:
+        """How many places are worth comparing with it."""
+        frames = max((part.values.shape[1] for part in self.gains), default=COMPARED_FRAMES)
+        return COMPARED // frames
+
+
+class Lookup:
+    """A model and an index, ready to look queries up.
+
+    Parameters
+    ----------
+    model : Checkpoint
+    index : Library
+        Of a folder or on Milvus.
+    search : {"auto", "exact", "hnsw"}
+    vote : {"consistent", "majority"}
+    tempo_ratios : sequence of float
+        Speeds of the query against the library to try.
+    keys : sequence of int
+        Transpositions to try, semitones.
+    """
+
+    def __init__(
+        self,
+        model: Checkpoint,
+        index: Library,
+        search: Search,
+        vote: Vote,
+        tempo_ratios: Sequence[float],
+        keys: Sequence[int],
+    ) -> None:
+        self._encoders, self._index = model.encoders, index
+        self._search: Search = search
+        self._vote: Vote = vote
+        self._tempo_ratios, self.keys = tempo_ratios, keys
+        self._params = model.encoders.config.features
+
+    @stage("embed a query")
+    def embed(self, query: Query, keys: Sequence[int] | None = None) -> Embeddings:
+        """Embed music at every tempo, and in these keys, by default in all that are tried."""
+        heard = query.listened(self._encoders)
+        shortest = min(1.0, self._params.snippet_seconds / heard.seconds)
+        ratios = tuple(ratio for ratio in self._tempo_ratios if ratio >= shortest)
+        keys = self._keys_of(heard) if keys is None else keys
+        many = len(keys) > FEW_KEYS
+        effort, most = (MANY_KEYS, IN_EACH_KEY) if many else (ONE_KEY, LOOKED_UP)
+        each = [embed_query(heard, self._encoders, ratio, effort, keys) for ratio in ratios]
+        share = min(1.0, most / max(1, sum(len(frames) for _, frames in each)))
+        return Embeddings(heard, ratios, keys, tuple(_thinned(*made, share) for made in each))
+
+    @stage("look it up")
+    def find(self, embedded: Embeddings, spare: int = 0) -> Asked:
+        """Look up the snippets of music, and beside them its note triples.
+
+        Parameters
+        ----------
+        embedded : Embeddings
+        spare : int
+            How many more neighbours to find of each snippet, for `decide` to leave some out.
+        """
+        notes_count = self._index.kind == "midi" and self._vote == "consistent"
+        log_odds = embedded.query.log_odds if notes_count else None
+        with ThreadPoolExecutor(1) as beside:
+            found = beside.submit(self._agreed, log_odds, embedded.keys)
+            hits = self._hits(embedded, NEIGHBOURS + spare)
+            gains = () if log_odds is None else tuple(compared_gains(log_odds))
+            return Asked(embedded.query, gains, hits, found.result())
+
+    def _hits(self, embedded: Embeddings, count: int) -> tuple[Hits, ...]:
+        """Look snippets up at every tempo and in each key, in one search."""
+        together = np.concatenate([v.reshape(-1, v.shape[2]) for v, _ in embedded.snippets])
+        rows, similarity = self._index.search(together, count, self._search)
+        piece, place = self._index.locate(rows)
+        hits, first = [], 0
+        for ratio, (_, frames) in zip(embedded.tempo_ratios, embedded.snippets, strict=True):
+            for key in embedded.keys:
+                own = slice(first, first + len(frames))
+                hits.append(Hits(ratio, frames, piece[own], place[own], similarity[own], key))
+                first = own.stop
+        return tuple(h for h in hits if len(h.query_frame))
+
+    def _agreed(self, log_odds: Tensor | None, keys: Sequence[int]) -> tuple[Candidate, ...]:
+        """Look up the triples of what is heard, in each key."""
+        if log_odds is None:
+            return ()
+        rate, found = self._params.frame_rate, []
+        notes = heard_notes(log_odds, rate)
+        for key in keys:
+            pitch = notes["pitch"].astype(int) - key
+            written = (pitch >= 0) & (pitch < self._params.pitches)
+            moved = notes[written]
+            moved["pitch"] = pitch[written]
+            for at in self._index.search_triples(moved, AGREED):
+                place = at.piece, 0.0, at.tempo_ratio, at.start * rate
+                found.append(Candidate(*place, key, at.share))
+        return tuple(found)
+
+    def _keys_of(self, query: Query) -> Sequence[int]:
+        """Return the keys to try: far off concert pitch, those on both sides."""
+        if len(self.keys) > 1 or abs(query.tuning) < FAR_OFF:
+            return self.keys
+        [key] = self.keys
+        return (key, key - (1 if query.tuning > 0 else -1))
+
+    def candidates(self, asked: Asked, without: frozenset[int] = frozenset()) -> list[Candidate]:
+        """Choose the places that are compared, by the votes of snippets and of note triples.
+
+        Few keys have as many places each; many share them.
+        """
+        hits = [nearest(hypothesis, NEIGHBOURS, without) for hypothesis in asked.hits]
+        keys = dict.fromkeys(hypothesis.transpose for hypothesis in hits)
+        apart = [[h for h in hits if h.transpose == key] for key in keys]
+        electing = apart if len(keys) <= FEW_KEYS else [hits]
+        parts = None if self._index.kind == "midi" else self._length
+        elected = [
+            candidate
+            for part in electing
+            for candidate in elect(part, self._vote, asked.places, EACH, parts)
+        ]
+        frames = int(asked.query.seconds * self._params.frame_rate)
+        return [c for c in joined(elected, asked.found, frames, hits) if c.piece not in without]
+
+    def _length(self, piece: int) -> float:
+        """Return the length of an item of the index, frames."""
+        return self._index.entries[piece].seconds * self._params.frame_rate
+
+
+def _thinned(
+    vectors: np.ndarray, frames: np.ndarray, share: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Keep a share of snippets, spread evenly."""
+    kept = np.linspace(0, len(frames) - 1, math.ceil(share * len(frames))).astype(np.int64)
+    return vectors[:, kept], frames[kept]

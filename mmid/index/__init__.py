@@ -1,0 +1,1 @@
+"""The index of a library: built, searched, validated and maintained in a folder."""

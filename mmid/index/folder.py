@@ -1,0 +1,240 @@
+"""The index of a library, opened: snippet vectors in cells, their places, the items, their notes.
+
+Conventions: an index is a folder. ``manifest.json`` names a data folder beside it and the SHA-256
+of every file there; it is replaced in one step, so a reader sees the old index or the new one,
+whole. An item is a MIDI file or a recording, and one index holds only one kind. Vectors are packed
+(`mmid.index.quantization`), int8 ``[rows, embedding]``, grouped by item; a snippet's place is the
+frame of the item it begins at. The notes of MIDI files are kept as well, to align a query with.
+`mmid.index.build` writes.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from mmid.errors import LibraryIndexError
+from mmid.index.hnsw import load_graph
+from mmid.index.inverted_lists import Cells
+from mmid.index.items import Entry, read_pieces
+from mmid.index.manifest import (
+    BOUNDS,
+    CACHES,
+    CELLS,
+    CENTROIDS,
+    FENCES,
+    GRAPH,
+    NOTES,
+    PIECES,
+    PLACES,
+    TRIPLES,
+    VECTORS,
+    read_manifest,
+)
+from mmid.index.notes import Noted
+from mmid.index.pending import Embedded
+from mmid.index.quantization import unpack
+from mmid.index.sorted_file import SortedFile
+from mmid.index.validation import Checks, check_table
+from mmid.model.checkpoint import Checkpoint
+from mmid.music.notes import NOTE_DTYPE
+from mmid.options import Kind, Search
+from mmid.system.arrays import map_array
+from mmid.system.console import LOG, stage
+
+EXACT_BELOW = 20_000
+"""``auto`` searches exactly up to so many snippets: fast enough there, and never wrong."""
+
+RETRIES = 5
+"""How often to look again for an index that was replaced while it was opened."""
+
+
+class LibraryIndex(Noted):
+    """An index opened for queries; its ``kind`` tells whether it holds MIDI files or recordings.
+
+    Parameters
+    ----------
+    folder : Path
+    model : Checkpoint or None
+        Must be the model the index was built with; None to look at the index only.
+
+    Raises
+    ------
+    LibraryIndexError
+        If the index is missing, damaged, of another version or of another model.
+    """
+
+    def __init__(self, folder: Path, model: Checkpoint | None) -> None:
+        self.folder, self._searched = folder, model is not None
+        for _ in range(RETRIES):
+            self.manifest = read_manifest(folder)
+            self._refuse_other(model)
+            try:
+                self._open()
+                return
+            except LibraryIndexError:
+                if read_manifest(folder)["data"] == self.manifest["data"]:
+                    raise
+        raise LibraryIndexError(f"{folder}: is replaced again and again; try later")
+
+    def _refuse_other(self, model: Checkpoint | None) -> None:
+        if model is None:
+            return
+        if self.manifest["model"] != model.fingerprint:
+            raise LibraryIndexError(
+                f"{self.folder}: built with another model; run mmid build-index again, or give the"
+                " --model it was built with"
+            )
+
+    @stage("open an index")
+    def _open(self) -> None:
+        manifest = self.manifest
+        self._cells: Cells | None = None
+        self._triples: SortedFile | None = None
+        self._exact: Any = None
+        self.kind: Kind = manifest["kind"]
+        data = self.folder / manifest["data"]
+        self.checks = Checks(self.folder, data, manifest["files"], manifest["rows"])
+        check = self.checks.check
+        self.entries: list[Entry] = read_pieces(check(PIECES))
+        try:
+            self.vectors = np.asarray(map_array(check(VECTORS), np.int8, 2))
+            self.places = map_array(check(PLACES), np.uint32)
+            self.all_notes = map_array(check(NOTES), NOTE_DTYPE)
+            check_table(self.entries, manifest["rows"], len(self.all_notes))
+            if not len(self.vectors) == len(self.places) == manifest["rows"]:
+                raise ValueError("counts do not agree")
+        except (ValueError, OSError) as error:
+            raise LibraryIndexError(
+                f"{self.folder}: damaged ({error}); run mmid build-index again"
+            ) from error
+        self._firsts = np.array([entry.first for entry in self.entries])
+        LOG.debug("index %s: %d items, %d snippets", self.folder, len(self), self.snippets)
+        if self._searched:  # now, as a writer may replace the files later
+            self._tokens()
+            if self.snippets > EXACT_BELOW:
+                self.cells()
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    @property
+    def where(self) -> str:
+        """The folder, from the root on."""
+        return os.path.abspath(self.folder)
+
+    @property
+    def bytes(self) -> int:
+        """Size on disk."""
+        data = self.folder / self.manifest["data"]
+        return sum((data / name).stat().st_size for name in self.manifest["files"])
+
+    @property
+    def snippets(self) -> int:
+        """How many snippets can be found."""
+        return len(self.vectors)
+
+    def search(
+        self, queries: np.ndarray, k: int, how: Search = "auto"
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Find the nearest snippets of each query.
+
+        Parameters
+        ----------
+        queries : np.ndarray [n, embedding] float32
+            Unit vectors.
+        k : int
+            Neighbours; fewer if the index is smaller.
+        how : {"auto", "exact", "hnsw"}
+            Every vector compared, or those of the cells nearest by the graph; ``auto`` by size.
+
+        Returns
+        -------
+        rows : np.ndarray [n, k] int64
+        similarity : np.ndarray [n, k] float32
+            Cosine, best first.
+        """
+        k = min(k, self.snippets)
+        if how == "exact" or (how == "auto" and self.snippets <= EXACT_BELOW):
+            return self._search_exact(queries, k)
+        rows, similarity = self.cells().search(queries, k)
+        if (similarity < -1.5).any():  # the cells looked into held too few
+            return self._search_exact(queries, k)
+        return rows, similarity
+
+    def _search_exact(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        if self._exact is None:
+            self._exact = torch.from_numpy(unpack(self.vectors)).T.contiguous()
+        found = [
+            (torch.from_numpy(part) @ self._exact).topk(k)
+            for part in np.array_split(queries, len(queries) // 64 + 1)
+        ]
+        return (
+            np.concatenate([f.indices.numpy() for f in found]),
+            np.concatenate([f.values.numpy() for f in found]),
+        )
+
+    def cells(self) -> Cells:
+        """Return the vectors in their cells.
+
+        Raises
+        ------
+        LibraryIndexError
+            If the files of the cells are damaged or missing.
+        """
+        if self._cells is None:
+            self._cells = self._load_cells()
+        return self._cells
+
+    def _load_cells(self) -> Cells:
+        check = self.checks.check
+        try:
+            centroids = np.array(map_array(check(CENTROIDS), np.float32, 2))
+            rows, bounds = map_array(check(CELLS), np.uint32), map_array(check(BOUNDS), np.int64)
+            graph = load_graph(check(GRAPH), self.vectors.shape[1])
+            shapes = len(self.vectors), len(centroids) + 1, self.vectors.shape[1]
+            if (len(rows), len(bounds), centroids.shape[1]) != shapes:
+                raise ValueError("counts of cells do not agree")
+            if graph.element_count != len(centroids):
+                raise ValueError("a graph of other cells")
+        except (RuntimeError, ValueError, OSError) as error:
+            raise LibraryIndexError(f"{self.folder}: {error}; run mmid index rebuild") from error
+        return Cells(self.vectors, centroids, np.asarray(rows), np.array(bounds), graph)
+
+    def _tokens(self) -> SortedFile:
+        if self._triples is None:
+            self._triples = self._load_triples()
+        return self._triples
+
+    def _load_triples(self) -> SortedFile:
+        try:
+            return SortedFile(self.checks.check(TRIPLES), self.checks.check(FENCES))
+        except (ValueError, OSError) as error:
+            raise LibraryIndexError(f"{self.folder}: {error}; run mmid index rebuild") from error
+
+    def faults(self) -> list[str]:
+        """Hash every file again and tell what is damaged."""
+        found = []
+        for name in (PIECES, VECTORS, PLACES, NOTES, *CACHES):
+            try:
+                self.checks.check(name, again=True)
+            except LibraryIndexError as error:
+                found.append(str(error))
+        return found
+
+    def item(self, piece: int) -> Embedded:
+        """Return all that the index holds of an item."""
+        entry = self.entries[piece]
+        rows = slice(entry.first, entry.first + entry.count)
+        return Embedded(
+            entry, self.kind, self.vectors[rows], self.places[rows], self.notes_of(entry)
+        )
+
+    def locate(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the item and the first frame of snippets, both shaped like their rows."""
+        pieces = np.searchsorted(self._firsts, rows, side="right") - 1
+        return pieces, np.asarray(self.places)[rows].astype(np.int64)

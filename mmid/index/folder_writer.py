@@ -1,0 +1,212 @@
+"""Indexes written: one writer at a time, and the old index or the new one at any moment.
+
+Conventions: the new data folder is complete and on disk before the manifest is put in place of the
+old one; only then are older data folders deleted.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from mmid.errors import LibraryIndexError
+from mmid.index.fingerprint_table import Tokens, library_tokens
+from mmid.index.folder import LibraryIndex
+from mmid.index.hnsw import build_graph, check_graph
+from mmid.index.inverted_lists import OUTGROWN, Cells, cells_for, learn_centroids, nearest_centroids
+from mmid.index.items import Entry, write_pieces
+from mmid.index.lock import data_folders, manifest_bytes
+from mmid.index.manifest import (
+    BOUNDS,
+    CELLS,
+    CENTROIDS,
+    FENCES,
+    GRAPH,
+    MANIFEST,
+    NOTES,
+    PIECES,
+    PLACES,
+    TRIPLES,
+    VECTORS,
+    Origin,
+)
+from mmid.index.pending import Embedded
+from mmid.index.sorted_file import fences_of
+from mmid.music.notes import NOTE_DTYPE
+from mmid.system.arrays import map_array, store_array
+from mmid.system.console import Tell, quiet
+from mmid.system.files import UNFINISHED, file_digest, flush, unfinished, written_whole
+
+
+def _names(folder: Path, data: Path) -> bool:
+    return data.name.encode() in manifest_bytes(folder)
+
+
+def write_index(
+    folder: Path,
+    origin: Origin,
+    kept: Sequence[tuple[Entry, Entry]],
+    fresh: Sequence[Entry],
+    load: Callable[[int], Embedded],
+    old: LibraryIndex | None = None,
+    progress: Tell = quiet,
+    *,
+    anew: bool = False,
+) -> None:
+    """Write an index, in place of what is there.
+
+    Parameters
+    ----------
+    folder : Path
+        Being written by this process alone.
+    origin : Origin
+    kept : sequence of (Entry, Entry)
+        Rows of the old index, in its order, and what they shall say now.
+    fresh : sequence of Entry
+        New rows.
+    load : callable
+        Gives the item of a new row by its place in `fresh`.
+    old : LibraryIndex, optional
+    progress : callable
+        Told ``(what, done, total)``.
+    anew : bool
+        Make cells and triples anew even where the old ones could be extended.
+    """
+    entries = _laid_out([after for _, after in kept], fresh)
+    data = folder / f"data-{uuid.uuid4().hex[:12]}"
+    data.mkdir()
+    try:
+        rows = sum(entry.count for entry in entries)
+        before = [entry for entry, _ in kept]
+        sources = _Sources(old, before, len(fresh), load)
+        with unfinished(data):
+            vectors = store_array(data / VECTORS, rows, sources.arrays("vectors"))
+            store_array(data / PLACES, rows, sources.arrays("places"))
+            count = sum(entry.notes for entry in entries)
+            notes = store_array(data / NOTES, count, sources.notes(), NOTE_DTYPE)
+            tokens = _triples(None if anew else old, len(kept), notes, entries)
+            triples = store_array(data / TRIPLES, tokens.count, tokens.parts, np.dtype(np.uint64))
+            np.save(data / FENCES, fences_of(triples))
+            write_pieces(data / PIECES, entries)
+            _save_cells(_cells(None if anew else old, before, vectors, progress), data)
+            for path in [*data.iterdir(), data]:
+                flush(path)
+        files = _digests(sorted(data.iterdir()))
+        manifest = origin.manifest(rows, data.name, files)
+        with written_whole(folder / MANIFEST, durably=True) as part:
+            part.write_text(json.dumps(manifest, indent=1))
+    except BaseException:
+        if not _names(folder, data):  # stopped before the manifest was in place
+            shutil.rmtree(data, ignore_errors=True)
+        raise
+    for stale in folder.glob(UNFINISHED):
+        stale.unlink(missing_ok=True)
+    for other in data_folders(folder):
+        if other != data:
+            shutil.rmtree(other, ignore_errors=True)
+
+
+def _digests(files: Sequence[Path]) -> dict[str, str]:
+    """Hash files, several at once."""
+    with ThreadPoolExecutor() as pool:
+        hashes = pool.map(file_digest, files)
+        return {path.name: digest for path, digest in zip(files, hashes, strict=True)}
+
+
+def _save_cells(cells: Cells, data: Path) -> None:
+    """Write cells; hnswlib does not tell where the disk is full."""
+    np.save(data / CENTROIDS, cells.centroids)
+    np.save(data / CELLS, cells.rows)
+    np.save(data / BOUNDS, cells.bounds)
+    path = data / GRAPH
+    try:
+        cells.graph.save_index(str(path))
+        check_graph(path, len(cells.centroids))
+    except (RuntimeError, ValueError):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), os.fspath(path)) from None
+
+
+def _laid_out(kept: Sequence[Entry], fresh: Sequence[Entry]) -> list[Entry]:
+    """Give rows their places, one behind the other."""
+    entries, first, first_note = [], 0, 0
+    for entry in (*kept, *fresh):
+        entries.append(replace(entry, first=first, first_note=first_note))
+        first, first_note = first + entry.count, first_note + entry.notes
+    return entries
+
+
+@dataclass(frozen=True, eq=False)
+class _Sources:
+    """Where the arrays of a new index come from, in their order."""
+
+    old: LibraryIndex | None
+    kept: Sequence[Entry]
+    fresh: int
+    load: Callable[[int], Embedded]
+
+    def arrays(self, name: str) -> Iterator[np.ndarray]:
+        if self.old:
+            stored = getattr(self.old, name)
+            yield from (stored[run] for run in _runs((e.first, e.count) for e in self.kept))
+        yield from (getattr(self.load(i), name) for i in range(self.fresh))
+
+    def notes(self) -> Iterator[np.ndarray]:
+        if self.old:
+            stored = self.old.all_notes
+            yield from (stored[run] for run in _runs((e.first_note, e.notes) for e in self.kept))
+        yield from (self.load(i).notes for i in range(self.fresh))
+
+
+def _runs(spans: Iterable[tuple[int, int]]) -> Iterator[slice]:
+    """Join spans, each a first row and a count, that follow one another."""
+    first = end = 0
+    for start, count in spans:
+        if start != end:
+            yield slice(first, end)
+            first = start
+        end = start + count
+    yield slice(first, end)
+
+
+def _triples(
+    old: LibraryIndex | None, kept: int, notes: np.ndarray, entries: Sequence[Entry]
+) -> Tokens:
+    """Add new notes' triples to the old index's, if it is kept as it is; else list all."""
+    firsts = [entry.first_note for entry in entries]
+    if old and kept == len(old):
+        start = sum(entry.notes for entry in entries[:kept])
+        try:
+            before = map_array(old.checks.check(TRIPLES), np.uint64)
+            return library_tokens(notes, firsts, before, start)
+        except (LibraryIndexError, ValueError):
+            pass
+    return library_tokens(notes, firsts)
+
+
+def _cells(
+    old: LibraryIndex | None, kept: Sequence[Entry], vectors: np.ndarray, progress: Tell
+) -> Cells:
+    """Sort new vectors into the old index's cells, if these still do; else make cells."""
+    sound, known = None, np.zeros(0, np.int32)
+    if old and kept:
+        with suppress(LibraryIndexError):
+            sound = old.cells()
+    wanted = cells_for(len(vectors))
+    if sound and wanted / OUTGROWN <= len(sound.centroids) <= wanted * OUTGROWN:
+        centroids, graph, before = sound.centroids, sound.graph, sound.cell_of_rows()
+        known = np.concatenate([before[e.first : e.first + e.count] for e in kept])
+    else:
+        centroids = learn_centroids(vectors, progress)
+        graph = build_graph(centroids)
+    more = nearest_centroids(vectors[len(known) :], centroids, progress)
+    return Cells.of(vectors, centroids, np.concatenate([known, more]), graph)

@@ -1,0 +1,295 @@
+"""The cells of an index: its snippets, gathered about centroids that an HNSW graph finds.
+
+Conventions: vectors are packed (`mmid.index.quantization`), centroids float32 unit vectors
+``[cells, embedding]``. A row of the vectors lies in the cell of its nearest centroid. ``rows``
+lists them cell by cell, those of cell ``i`` from ``bounds[i]`` to before ``bounds[i + 1]``. Cells
+are a cache of the vectors.
+
+References
+----------
+.. [1] H. Jégou, M. Douze, C. Schmid, "Product quantization for nearest neighbor search", IEEE TPAMI
+   33(1), 2011: the inverted file.
+.. [2] D. Baranchuk, A. Babenko, Y. Malkov, "Revisiting the inverted indices for billion-scale
+   approximate nearest neighbors", ECCV 2018: its centroids found by HNSW.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from threadpoolctl import ThreadpoolController
+
+from mmid.index.quantization import STEPS, unpack
+from mmid.system.console import Tell, quiet
+
+PER_ROOT = 3
+"""Cells for each unit of the square root of the vectors: 4,000 for two million."""
+
+OUTGROWN = 1.5
+"""Cells are made anew once there should be so many times more, or fewer."""
+
+ROUNDS, SAMPLED = 4, 24
+"""Of k-means, and vectors a cell that it learns from."""
+
+PROBED, SURE = 80, 3
+"""Cells a query looks into, and how many of them tell what the others must surpass."""
+
+TOGETHER = 8_192
+"""Queries searched at once, or vectors a thread finds the cells of; bounds memory."""
+
+PART = 1 << 14
+"""Vectors of a cell compared at once: of much the same music it may hold a million."""
+
+COMPARED = 256
+"""Vectors compared with all centroids at once: what comes of it stays in the processor's cache."""
+
+
+def cells_for(count: int) -> int:
+    """Return into how many cells so many vectors go.
+
+    Examples
+    --------
+    >>> cells_for(1_000_000)
+    3000
+    """
+    return max(1, min(count, round(PER_ROOT * math.sqrt(count))))
+
+
+def learn_centroids(vectors: np.ndarray, progress: Tell = quiet) -> np.ndarray:
+    """Place centroids among vectors, by a few rounds of k-means on some of them.
+
+    Parameters
+    ----------
+    vectors : np.ndarray [n, embedding] int8
+        Packed.
+    progress : callable
+        Told ``("Learning cells", rounds done, in all)``.
+
+    Returns
+    -------
+    np.ndarray [cells, embedding] float32
+        The same for the same vectors.
+    """
+    count = cells_for(len(vectors))
+    rng = np.random.default_rng(0)
+    some = rng.permutation(len(vectors))[: count * SAMPLED]
+    sample = np.asarray(vectors[np.sort(some)])
+    centroids = _to_unit(unpack(sample[np.sort(rng.permutation(len(sample))[:count])]))
+    for done in range(ROUNDS):
+        progress("Learning cells", done, ROUNDS)
+        cell = nearest_centroids(sample, centroids)
+        sums = np.zeros((count, vectors.shape[1]), np.float32)
+        np.add.at(sums, cell, unpack(sample))
+        empty = np.bincount(cell, minlength=count) == 0
+        sums[empty] = centroids[empty]
+        centroids = _to_unit(sums)
+    progress("Learning cells", ROUNDS, ROUNDS)
+    return centroids
+
+
+def _to_unit(vectors: np.ndarray) -> np.ndarray:
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / np.maximum(lengths, 1e-9), np.float32)
+
+
+def nearest_centroids(
+    vectors: np.ndarray, centroids: np.ndarray, progress: Tell = quiet
+) -> np.ndarray:
+    """Return the cell of each vector.
+
+    Parameters
+    ----------
+    vectors : np.ndarray [n, embedding] int8
+        Packed.
+    centroids : np.ndarray [cells, embedding] float32
+    progress : callable
+        Told ``("Sorting", vectors done, in all)``.
+
+    Returns
+    -------
+    np.ndarray [n] int32
+    """
+    across = np.ascontiguousarray(centroids.T)
+
+    def nearest(first: int) -> np.ndarray:
+        some = unpack(vectors[first : first + TOGETHER])
+        parts = (some[i : i + COMPARED] for i in range(0, len(some), COMPARED))
+        return np.concatenate([(part @ across).argmax(1) for part in parts])
+
+    cell = np.zeros(len(vectors), np.int32)
+    firsts = range(0, len(vectors), TOGETHER)
+    with _blas().limit(limits=1), ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        for first, found in zip(firsts, pool.map(nearest, firsts), strict=True):
+            cell[first : first + len(found)] = found
+            progress("Sorting", first + len(found), len(vectors))
+    return cell
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    """Return what limits NumPy's threads: many small products wait for them more than they gain."""
+    return ThreadpoolController().select(user_api="blas")
+
+
+@dataclass(frozen=True, eq=False)
+class _Hits:
+    """Rows found for queries: whose they are, where in ``rows``, and their cosines."""
+
+    whose: np.ndarray
+    place: np.ndarray
+    cosine: np.ndarray
+
+    @classmethod
+    def joined(cls, parts: Iterable[_Hits]) -> _Hits:
+        """Put them one behind the other."""
+        found = list(parts)
+        names = ("whose", "place", "cosine")
+        return cls(*(np.concatenate([getattr(part, name) for part in found]) for name in names))
+
+    def best(self, k: int) -> tuple[_Hits, np.ndarray]:
+        """Keep the best of each query, best first; return them and their ranks, from 0 on."""
+        order = np.argsort(self.whose - self.cosine / 4.0)
+        whose = self.whose[order]
+        rank = np.arange(len(whose)) - np.searchsorted(whose, whose)
+        kept = rank < k
+        order = order[kept]
+        return _Hits(whose[kept], self.place[order], self.cosine[order]), rank[kept]
+
+
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """Vectors in cells, ready to be searched.
+
+    Parameters
+    ----------
+    vectors : np.ndarray [n, embedding] int8
+        Packed; may be mapped.
+    centroids : np.ndarray [cells, embedding] float32
+    rows : np.ndarray [n] uint32
+    bounds : np.ndarray [cells + 1] int64
+    graph : hnswlib.Index
+        Of the centroids.
+    """
+
+    vectors: np.ndarray
+    centroids: np.ndarray
+    rows: np.ndarray
+    bounds: np.ndarray
+    graph: Any
+    _kept: dict[int, np.ndarray] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, vectors: np.ndarray, centroids: np.ndarray, cell: np.ndarray, graph: Any) -> Cells:
+        """Gather vectors by the cells that `nearest_centroids` gave."""
+        rows = np.argsort(cell, kind="stable").astype(np.uint32)
+        counts = np.bincount(cell, minlength=len(centroids))
+        bounds = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        return cls(vectors, centroids, rows, bounds, graph)
+
+    def cell_of_rows(self) -> np.ndarray:
+        """Return the cell that each row lies in, int32."""
+        cell = np.zeros(len(self.rows), np.int32)
+        cell[self.rows] = np.repeat(np.arange(len(self.centroids)), np.diff(self.bounds))
+        return cell
+
+    def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Find the nearest vectors of queries, in the cells nearest to them.
+
+        Parameters
+        ----------
+        queries : np.ndarray [m, embedding] float32
+        k : int
+
+        Returns
+        -------
+        rows : np.ndarray [m, k] int64
+        cosine : np.ndarray [m, k] float32
+            Best first; below -1 where those cells hold fewer.
+        """
+        firsts = range(0, max(1, len(queries)), TOGETHER)
+        with _blas().limit(limits=1):
+            parts = [self._search(queries[first : first + TOGETHER], k) for first in firsts]
+        rows, cosine = zip(*parts, strict=True)
+        return np.concatenate(rows), np.concatenate(cosine)
+
+    def _search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        scaled = np.asarray(queries, np.float32) / np.float32(STEPS)
+        near = self._near(queries)
+        first, rank = self._visit(scaled, near[:, :SURE], k, None).best(k)
+        floor = np.full(len(queries), -np.inf, np.float32)
+        last = rank == k - 1
+        floor[first.whose[last]] = first.cosine[last]
+        others = self._visit(scaled, near[:, SURE:], k, floor)
+        found, rank = _Hits.joined([first, others]).best(k)
+        rows = np.zeros((len(queries), k), np.int64)
+        cosine = np.full((len(queries), k), -2, np.float32)
+        rows[found.whose, rank] = self.rows[found.place]
+        cosine[found.whose, rank] = found.cosine
+        return rows, cosine
+
+    def _near(self, queries: np.ndarray) -> np.ndarray:
+        """Return the cells that queries look into, nearest first."""
+        probed = min(PROBED, len(self.centroids))
+        self.graph.set_ef(probed)
+        try:
+            threads = torch.get_num_threads()
+            return np.asarray(self.graph.knn_query(queries, probed, threads)[0].astype(np.int64))
+        except RuntimeError:  # it reaches too few of them
+            return np.argsort(-(queries @ self.centroids.T), axis=1)[:, :probed]
+
+    def _visit(
+        self, queries: np.ndarray, near: np.ndarray, k: int, floor: np.ndarray | None
+    ) -> _Hits:
+        """Look into cells, each once for all queries that do; the hits are above their floor."""
+        order = np.argsort(near, axis=None, kind="stable")
+        cell, whose = near.ravel()[order], order // max(1, near.shape[1])
+        firsts = np.flatnonzero(np.diff(cell, prepend=-1))
+        asked = np.split(whose, firsts[1:])
+        none = np.zeros(0, np.int64)
+        found = [_Hits(none, none, np.zeros(0, np.float32))]
+        for number, asking in zip(cell[firsts].tolist(), asked, strict=False):
+            begin, stop = self.bounds[number : number + 2].tolist()
+            for start in range(begin, stop, PART):
+                end = min(stop, start + PART)
+                found.append(self._compare(queries, asking, start, end, k, floor))
+        return _Hits.joined(found)
+
+    def _compare(
+        self,
+        queries: np.ndarray,
+        asking: np.ndarray,
+        start: int,
+        end: int,
+        k: int,
+        floor: np.ndarray | None,
+    ) -> _Hits:
+        """Compare queries with part of a cell: their k best in it, or what is above a floor."""
+        held = self._gathered(start, end).astype(np.float32)
+        cosine = queries.take(asking, 0) @ held.T
+        over = _kth(cosine, k) if floor is None else floor[asking]
+        some = np.flatnonzero(cosine.max(1) > over)
+        asking, cosine = asking[some], cosine.take(some, 0)
+        hit = np.flatnonzero(cosine > over[some, None])
+        which, place = np.divmod(hit, end - start)
+        return _Hits(asking[which], place + start, cosine.ravel()[hit])
+
+    def _gathered(self, start: int, end: int) -> np.ndarray:
+        """Return the vectors of part of a cell; they are kept, next to one another."""
+        if start not in self._kept:
+            self._kept[start] = self.vectors.take(self.rows[start:end], 0)
+        return self._kept[start]
+
+
+def _kth(cosine: np.ndarray, k: int) -> np.ndarray:
+    """Return what each row's k best are above, and what equals the last of them."""
+    if cosine.shape[1] <= k:
+        return np.full(len(cosine), -np.inf, np.float32)
+    worst = np.partition(cosine, -k, axis=1)[:, -k]
+    return np.asarray(np.nextafter(worst, np.float32(-np.inf)))

@@ -1,0 +1,41 @@
+"""The notes that an index holds, and what their fingerprints find."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mmid.index.fingerprints import Agreement, search_triples
+from mmid.index.items import Entry
+from mmid.index.sorted_file import SortedFile
+
+
+class Noted:
+    """The notes of the items of an index, wherever it lives, and what their triples find."""
+
+    entries: list[Entry]
+    all_notes: np.ndarray
+
+    def _tokens(self) -> SortedFile:
+        """Return the triples of all notes; every kind of index has them elsewhere."""
+        raise NotImplementedError
+
+    def search_triples(self, notes: np.ndarray, top: int) -> list[Agreement]:
+        """Find the places that note triples of a query agree on, as `mmid.index.fingerprints` does.
+
+        Parameters
+        ----------
+        notes : np.ndarray of mmid.music.notes.NOTE_DTYPE
+            The query's, sorted by onset.
+        top : int
+            Places to return, one a piece.
+        """
+        firsts = np.array([entry.first_note for entry in self.entries])
+        return search_triples(self._tokens(), self.all_notes, firsts, notes, top)
+
+    def notes(self, piece: int) -> np.ndarray:
+        """Return the notes of a MIDI file, as `mmid.music.midi.read_midi` read them."""
+        return self.notes_of(self.entries[piece])
+
+    def notes_of(self, entry: Entry) -> np.ndarray:
+        """Return the notes of a row of the table."""
+        return np.asarray(self.all_notes[entry.first_note : entry.first_note + entry.notes])

@@ -1,0 +1,85 @@
+"""Sorted numbers on disk, of which only the pages asked for are read.
+
+Conventions: an ``.npy`` file of uint64, sorted; its fences are the first numbers of its pages.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from threading import Lock
+
+import numpy as np
+
+from mmid.system.arrays import find_array, map_array
+
+PAGE = 512
+"""Numbers read together: four kilobytes."""
+
+
+def fences_of(numbers: np.ndarray) -> np.ndarray:
+    """Return the first number of every page."""
+    return np.ascontiguousarray(numbers[::PAGE])
+
+
+class SortedFile:
+    """Sorted numbers on disk; memory holds their fences only.
+
+    A memory map would do as much, but a system counts many pages around each one touched as the
+    process's own.
+
+    Parameters
+    ----------
+    path, fences : Path
+        ``.npy`` files, of the numbers, read later, and of what `fences_of` says of them, read now.
+
+    Raises
+    ------
+    OSError
+        If one of them cannot be read.
+    ValueError
+        If one does not hold such numbers, or the fences are not the file's own by their count.
+    """
+
+    def __init__(self, path: Path, fences: Path) -> None:
+        self._begin, (self._count,) = find_array(path, np.uint64)
+        mapped = map_array(fences, np.uint64)
+        if len(mapped) != -(-self._count // PAGE):
+            raise ValueError(f"{path}: counts do not agree")
+        self._fences = np.array(mapped)
+        self._file = path.open("rb", buffering=0)
+        self._reading = Lock()  # threads that ask at once share where the file is read
+
+    def __len__(self) -> int:
+        return self._count
+
+    def near(self, low: np.ndarray, high: np.ndarray, most: int) -> np.ndarray:
+        """Return the pages that numbers of some ranges lie on.
+
+        Parameters
+        ----------
+        low, high : np.ndarray [n] uint64
+            Numbers from ``low`` on and below ``high`` are asked for.
+        most : int
+            Of each range at least so many and one more are returned, if it holds more.
+
+        Returns
+        -------
+        np.ndarray [m] uint64
+            Sorted; others are among them.
+        """
+        first = np.maximum(np.searchsorted(self._fences, low) - 1, 0)
+        last = np.minimum(np.searchsorted(self._fences, high), first + most // PAGE + 2)
+        bounds = np.zeros(len(self._fences) + 1, np.int64)
+        np.add.at(bounds, first, 1)
+        np.add.at(bounds, np.maximum(first, last), -1)
+        wanted = np.cumsum(bounds) > 0
+        edges = np.flatnonzero(np.diff(wanted, prepend=False))
+        runs = [self._read(a, b) for a, b in zip(edges[::2], edges[1::2], strict=True)]
+        return np.concatenate([np.zeros(0, np.uint64), *runs])
+
+    def _read(self, first: int, last: int) -> np.ndarray:
+        """Read pages from one to before another."""
+        size = np.dtype(np.uint64).itemsize
+        with self._reading:
+            self._file.seek(self._begin + size * PAGE * int(first))
+            return np.frombuffer(self._file.read(size * PAGE * int(last - first)), np.uint64)

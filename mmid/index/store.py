@@ -1,0 +1,110 @@
+"""Where indexes live, in a folder or on Milvus: what questions and builds ask of either.
+
+Conventions: a place is the path of a folder, or an address that begins with ``milvus:``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmid.errors import LibraryIndexError
+from mmid.index.folder import LibraryIndex
+from mmid.index.folder_writer import write_index
+from mmid.index.items import Entry
+from mmid.index.lock import writing
+from mmid.index.manifest import Manifest, Origin, read_manifest
+from mmid.index.milvus.client import SCHEME, Address
+from mmid.index.milvus.index import MilvusStore
+from mmid.index.pending import Embedded
+from mmid.index.protocol import Place, Store
+from mmid.model.checkpoint import Checkpoint
+from mmid.settings import default_index
+from mmid.system.console import Tell, quiet
+
+
+@dataclass(frozen=True)
+class FolderStore:
+    """An index in a folder."""
+
+    folder: Path
+
+    @property
+    def where(self) -> str:
+        """The folder's name."""
+        return os.fspath(self.folder)
+
+    @property
+    def work(self) -> Path:
+        """The folder itself."""
+        return self.folder
+
+    def manifest(self) -> Manifest:
+        """Return the manifest."""
+        return read_manifest(self.folder)
+
+    def open(self, model: Checkpoint | None) -> LibraryIndex:
+        """Open the index."""
+        return LibraryIndex(self.folder, model)
+
+    def writing(self) -> AbstractContextManager[None]:
+        """Be the only writer."""
+        return writing(self.folder)
+
+    def write(
+        self,
+        origin: Origin,
+        kept: Sequence[tuple[Entry, Entry]],
+        fresh: Sequence[Entry],
+        load: Callable[[int], Embedded],
+        old: LibraryIndex | None = None,
+        progress: Tell = quiet,
+    ) -> None:
+        """Write the index in place of what is there."""
+        write_index(self.folder, origin, kept, fresh, load, old, progress)
+
+
+def store_at(place: Place | None) -> Store:
+    """Return the store that a place names; None is the folder in the user's data.
+
+    Raises
+    ------
+    LibraryIndexError
+        If it is on Milvus, and the address is wrong, pymilvus missing or the server silent.
+    """
+    if place is not None and not isinstance(place, (str, os.PathLike)):
+        return place
+    text = os.fspath(place or default_index())
+    return MilvusStore(Address.parse(text)) if text.startswith(SCHEME) else FolderStore(Path(text))
+
+
+def folder_at(place: Place | None, why: str) -> Path:
+    """Return the folder of an index.
+
+    Raises
+    ------
+    LibraryIndexError
+        If it lives elsewhere; ``why`` tells the user what that means.
+    """
+    store = store_at(place)
+    if isinstance(store, FolderStore):
+        return store.folder
+    raise LibraryIndexError(f"{store.where}: {why}")
+
+
+def library_of(place: Place | None) -> list[Path]:
+    """Return the library folders that an index was built from.
+
+    Raises
+    ------
+    LibraryIndexError
+        If there is no index, or it does not tell.
+    """
+    store = store_at(place)
+    folders = store.manifest()["folders"]
+    if not folders:
+        raise LibraryIndexError(f"{store.where}: does not tell its library; name its folders")
+    return [Path(path) for path in folders]

@@ -1,0 +1,208 @@
+"""What an index's files hold, checked before anything relies on it.
+
+Conventions: a hash tells damage from what was written, not who wrote it: whoever shares an index
+writes its hashes, too. So every file is looked through once after its hash, with memory that does
+not grow with it. A `ValueError` says what is wrong.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from mmid.errors import LibraryIndexError
+from mmid.index.hnsw import check_graph
+from mmid.index.items import Entry
+from mmid.index.manifest import (
+    BOUNDS,
+    CACHES,
+    CELLS,
+    CENTROIDS,
+    CHECKED,
+    FENCES,
+    GRAPH,
+    NOTES,
+    PLACES,
+    TRIPLES,
+    VECTORS,
+)
+from mmid.index.quantization import unpack
+from mmid.music.notes import NOTE_DTYPE
+from mmid.system.arrays import find_array, map_array, read_blocks
+from mmid.system.files import file_digest, read_json, written_whole
+
+SETTLED_NS = 2_000_000_000
+"""A file that changed less than this before it was checked may change again unseen."""
+
+MOST_SECONDS = 1e6
+"""No note is later; twelve days, which float32 still tells to a tenth of a second."""
+
+LONGEST = 1.2
+"""Square of a vector's length: what rounding a unit vector's coordinates may make of it."""
+
+
+def check_vectors(path: Path) -> None:
+    """Look for vectors that are longer than unit vectors."""
+    for block in read_blocks(path, np.int8, 2):
+        lengths = np.square(unpack(block)).sum(1)
+        if not (lengths < LONGEST).all():
+            raise ValueError("holds no unit vectors")
+
+
+def check_centroids(path: Path) -> None:
+    """Look for centroids that are no numbers or longer than unit vectors."""
+    for block in read_blocks(path, np.float32, 2):
+        if not (np.square(block, dtype=np.float64).sum(1) < LONGEST).all():
+            raise ValueError("holds no unit vectors")
+
+
+def check_rows(path: Path, rows: int) -> None:
+    """Make sure that cells list no vectors that are not there."""
+    for block in read_blocks(path, np.uint32):
+        if (block >= rows).any():
+            raise ValueError("lists what is not there")
+
+
+def check_bounds(path: Path, rows: int) -> None:
+    """Make sure that cells follow one another from the first vector to the last."""
+    bounds = map_array(path, np.int64)
+    if not len(bounds) or bounds[0] != 0 or bounds[-1] != rows or (np.diff(bounds) < 0).any():
+        raise ValueError("counts do not agree")
+
+
+def check_places(path: Path) -> None:
+    """Make sure that it holds places."""
+    find_array(path, np.uint32)
+
+
+def check_notes(path: Path) -> None:
+    """Look for notes that no MIDI file has."""
+    for block in read_blocks(path, NOTE_DTYPE):
+        onset, offset = block["onset"], block["offset"]
+        late = (onset >= 0) & (offset >= onset) & (offset < MOST_SECONDS)
+        small = [(block[name] < 128).all() for name in ("pitch", "velocity", "program")]
+        if not (late.all() and all(small)):
+            raise ValueError("holds notes out of MIDI's range")
+
+
+def check_sorted(path: Path) -> None:
+    """Make sure that tokens, or the fences of their pages, are sorted."""
+    last = np.uint64(0)
+    for block in read_blocks(path, np.uint64):
+        if block[0] < last or (block[1:] < block[:-1]).any():
+            raise ValueError("is not sorted")
+        last = block[-1]
+
+
+def check_table(entries: Sequence[Entry], rows: int, notes: int) -> None:
+    """Make sure that items follow one another and point at vectors and notes that there are.
+
+    Parameters
+    ----------
+    entries : sequence of Entry
+    rows, notes : int
+        How many vectors and notes there are.
+
+    Raises
+    ------
+    ValueError
+        If not.
+    """
+    row = note = 0
+    for entry in entries:
+        if entry.first < row or entry.count < 0 or entry.notes < 0 or entry.first_note != note:
+            raise ValueError("counts do not agree")
+        row, note = entry.first + entry.count, note + entry.notes
+    if row > rows or note > notes:
+        raise ValueError("counts do not agree")
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What changes when a file does."""
+
+    size: int
+    changed: int
+    created: int
+    node: int
+
+    @classmethod
+    def of(cls, path: Path) -> Signature:
+        """Ask the file system."""
+        stat = path.stat()
+        return cls(stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
+
+
+class Checks:
+    """Which files of an index were hashed and have not changed since.
+
+    Parameters
+    ----------
+    folder : Path
+        The index. What was checked is kept there if it can be written, else checked every time.
+    data : Path
+        Its data folder.
+    hashes : dict of str to str
+        What the files' SHA-256 must be.
+    rows : int
+        How many vectors there must be.
+    """
+
+    def __init__(self, folder: Path, data: Path, hashes: dict[str, str], rows: int) -> None:
+        self._path, self._data, self._hashes = folder / CHECKED, data, hashes
+        self._looks: dict[str, Callable[[Path], None]] = {
+            VECTORS: check_vectors,
+            PLACES: check_places,
+            NOTES: check_notes,
+            TRIPLES: check_sorted,
+            FENCES: check_sorted,
+            CELLS: partial(check_rows, rows=rows),
+            BOUNDS: partial(check_bounds, rows=rows),
+            CENTROIDS: check_centroids,
+            GRAPH: partial(check_graph, rows=rows),
+        }
+        try:
+            known = read_json(self._path)[data.name]
+            self._known = {name: Signature(*known[name]) for name in known}
+        except (OSError, ValueError, KeyError, TypeError):
+            self._known = {}
+
+    def check(self, name: str, *, again: bool = False) -> Path:
+        """Return the path of a file whose hash is right, and what it holds sound.
+
+        Raises
+        ------
+        LibraryIndexError
+            If it is missing or damaged.
+        """
+        path = self._data / name
+        cache = name in CACHES
+        mend = "run mmid index rebuild" if cache else "run mmid build-index again"
+        try:
+            signature = Signature.of(path)
+            if again or self._known.get(name) != signature:
+                if file_digest(path) != self._hashes.get(name):
+                    raise LibraryIndexError(f"{path}: damaged; {mend}")
+                if name in self._looks:
+                    self._looks[name](path)
+                self._remember(name, signature)
+        except OSError as error:
+            raise LibraryIndexError(f"{path}: {error.strerror}; {mend}") from error
+        except ValueError as error:
+            raise LibraryIndexError(f"{path}: {error}; {mend}") from error
+        return path
+
+    def _remember(self, name: str, signature: Signature) -> None:
+        if time.time_ns() - max(signature.changed, signature.created) < SETTLED_NS:
+            return
+        self._known[name] = signature
+        values = {name: list(vars(known).values()) for name, known in self._known.items()}
+        with suppress(OSError), written_whole(self._path) as part:
+            part.write_text(json.dumps({self._data.name: values}))

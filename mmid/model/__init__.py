@@ -1,0 +1,1 @@
+"""The networks, and the files, registry and hub that they come from."""

@@ -1,0 +1,441 @@
+"""Music to embed: a recording's sound or a score's notes, drawn at any tempo and asked about alike.
+
+Conventions: times in seconds. A tempo ratio is this music's speed against what it is compared with:
+at ratio 2 it is drawn twice as long, as slow as the other. Frames are those of
+`mmid.music.spectrogram`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mmid.errors import MidiError, MmidError, label
+from mmid.model.batching import in_parts
+from mmid.model.encoders import Encoders
+from mmid.model.pathways import PathwayConfig
+from mmid.model.transcriber import LOWEST, PITCHES, heard_rolls
+from mmid.music.formats import MIDI_SUFFIXES
+from mmid.music.grid import DEFAULT, FeatureParams
+from mmid.music.library import QUIET, Piece, Recording
+from mmid.music.midi import read_midi
+from mmid.music.notes import retimed
+from mmid.music.piano_roll import piano_roll
+from mmid.music.spectrogram import (
+    frame_count,
+    log_compress,
+    log_expand,
+    recording_spectrogram,
+    resample_frames,
+    shift_bands,
+)
+from mmid.options import Kind
+from mmid.system.console import stage, warn
+
+EXCERPT_SECONDS = 5.0
+"""Of music too long to be embedded whole, excerpts of this length are."""
+
+PHASES = 2
+"""Query snippets for each stride of a pathway, where a query is embedded densely; else one."""
+
+TUNINGS = (0, -20, 20, -40, 40)
+"""Tunings tried, cents above concert pitch; the transcriber bears 15 more either way."""
+
+TUNED_SECONDS = 10.0
+"""The tuning is told from so much of the middle of a recording."""
+
+CERTAIN = 6.0
+"""Log-odds of what is written."""
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much of a query is embedded at each tempo and in each key.
+
+    Parameters
+    ----------
+    seconds : float
+        As drawn; of longer music, excerpts spread evenly over it.
+    dense_seconds : float
+        Music drawn no longer than this is embedded more densely than the index, so that a snippet
+        falls near each of those.
+    """
+
+    seconds: float
+    dense_seconds: float
+
+
+ONE_KEY, MANY_KEYS = Effort(30.0, 15.0), Effort(10.0, 10.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Drawing:
+    """Music as a pathway sees it, at one tempo.
+
+    Parameters
+    ----------
+    frames : int
+        At least a snippet.
+    rate : float
+        Frames a second.
+    heard : np.ndarray [frames] bool
+        Where there is something to recognise: sound in a recording, an onset in a score.
+    draw : callable
+        ``draw(first, count)`` gives frames ``first`` to ``first + count`` as ``[channels, rows,
+        count]``.
+    """
+
+    frames: int
+    rate: float
+    heard: np.ndarray
+    draw: Callable[[int, int], Tensor]
+
+    def heard_from(self, places: np.ndarray, snippet: int) -> np.ndarray:
+        """Tell which snippets, by their first frames, hold something to recognise."""
+        held = np.lib.stride_tricks.sliding_window_view(self.heard, snippet)[places]
+        return np.asarray(held.any(1))
+
+
+class Query(Protocol):
+    """What can be asked about, and what an index is made of."""
+
+    kind: ClassVar[Kind]
+
+    @property
+    def seconds(self) -> float:
+        """Length, seconds."""
+
+    @property
+    def tuning(self) -> int:
+        """Cents above concert pitch."""
+
+    def pathway(self, encoders: Encoders) -> tuple[nn.Module, PathwayConfig]:
+        """Return the encoder that takes its drawings, and its shape."""
+
+    def at(self, tempo_ratio: float, device: torch.device | str = "cpu") -> Drawing:
+        """Draw it at a tempo."""
+
+    def listened(self, encoders: Encoders) -> Query:
+        """Return what a model makes of it once and for all."""
+
+    @property
+    def log_odds(self) -> Tensor | None:
+        """Those of its notes, as of `Heard`, where they are known."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sound:
+    """A recording, or a span of one.
+
+    Parameters
+    ----------
+    spectrogram : Tensor [bands, frames] float32
+        From `mmid.music.spectrogram`.
+    params : FeatureParams
+        Its grid.
+    """
+
+    spectrogram: Tensor
+    params: FeatureParams = DEFAULT
+    tuning: ClassVar[int] = 0
+    kind: ClassVar[Kind] = "recordings"
+
+    @property
+    def seconds(self) -> float:
+        """Length, seconds."""
+        return self.spectrogram.shape[1] / self.params.frame_rate
+
+    def pathway(self, encoders: Encoders) -> tuple[nn.Module, PathwayConfig]:
+        """Return the encoder of spectrograms, and its shape."""
+        return encoders.audio, encoders.config.audio
+
+    def at(self, tempo_ratio: float, device: torch.device | str = "cpu") -> Drawing:
+        """Read its frames at another step; a frame is heard if it is louder than `QUIET`."""
+        played = self.spectrogram[None].to(device)
+        frames = max(int((played.shape[2] - 1) * tempo_ratio) + 1, self.params.snippet)
+        origin = torch.zeros(1, device=device)
+        bands = resample_frames(played, origin, origin + 1 / tempo_ratio, frames)
+        heard = (bands[0].amax(0) > QUIET).cpu().numpy()
+        return Drawing(frames, self.params.frame_rate, heard, lambda i, n: bands[..., i : i + n])
+
+    def listened(self, encoders: Encoders) -> Sound | Heard:
+        """Return the notes a model hears in it, in its own tuning, if it is one that does."""
+        if encoders.transcriber is None:
+            return self
+        tuning = self._tuning(encoders)
+        bands = self._shifted(self.spectrogram, -tuning) if tuning else self.spectrogram
+        return Heard(_transcribed(bands[None], encoders)[0], self.params, tuning)
+
+    def _tuning(self, encoders: Encoders) -> int:
+        """Return the tuning in which the model hears most notes, cents above concert pitch."""
+        frames = int(TUNED_SECONDS * self.params.frame_rate)
+        first = max(0, (self.spectrogram.shape[1] - frames) // 2)
+        excerpt = self.spectrogram[:, first : first + frames]
+        tried = torch.stack([self._shifted(excerpt, -cents) for cents in TUNINGS])
+        heard = _transcribed(tried, encoders).clamp_min(0).sum((1, 2, 3))
+        return TUNINGS[int(heard.argmax())]
+
+    def _shifted(self, bands: Tensor, cents: float) -> Tensor:
+        linear = log_expand(bands, self.params)[None]
+        return log_compress(shift_bands(linear, cents / 100, self.params)[0], self.params)
+
+    @property
+    def log_odds(self) -> None:
+        """Nothing is known of its notes."""
+
+
+def _transcribed(spectrograms: Tensor, encoders: Encoders) -> Tensor:
+    with torch.inference_mode(), encoders.autocast():
+        log_odds = encoders.transcribe(spectrograms[:, None].to(encoders.device))
+    assert log_odds is not None
+    return log_odds
+
+
+HEARD = 0.2
+"""Probability of an onset from which a frame of a recording counts as heard."""
+
+
+@dataclass(frozen=True, eq=False)
+class Heard:
+    """The notes heard in a recording.
+
+    Parameters
+    ----------
+    log_odds : Tensor [2, PITCHES, frames] float32
+        As `mmid.model.transcriber` gives them.
+    params : FeatureParams
+        Their grid.
+    tuning : int
+        Of the recording, cents above concert pitch.
+    """
+
+    log_odds: Tensor
+    params: FeatureParams = DEFAULT
+    tuning: int = 0
+    kind: ClassVar[Kind] = "recordings"
+
+    @property
+    def seconds(self) -> float:
+        """Length, seconds."""
+        return self.log_odds.shape[-1] / self.params.frame_rate
+
+    def listened(self, encoders: Encoders) -> Heard:
+        """Return itself."""
+        return self
+
+    def pathway(self, encoders: Encoders) -> tuple[nn.Module, PathwayConfig]:
+        """Return the encoder of notes heard, and its shape."""
+        return encoders.audio, encoders.config.audio
+
+    def at(self, tempo_ratio: float, device: torch.device | str = "cpu") -> Drawing:
+        """Read its frames at another step; a frame is heard if a note may begin in it."""
+        played = heard_rolls(self.log_odds, self.params.pitches).to(device)
+        frames = max(int((played.shape[-1] - 1) * tempo_ratio) + 1, self.params.snippet)
+        origin = torch.zeros(len(played), device=device)
+        rolls = resample_frames(played, origin, origin + 1 / tempo_ratio, frames)
+        heard = (rolls[1].amax(0) > HEARD).cpu().numpy()
+        return Drawing(frames, self.params.frame_rate, heard, lambda i, n: rolls[..., i : i + n])
+
+
+@dataclass(frozen=True, eq=False)
+class Score:
+    """The notes of a MIDI file, or of a span of it.
+
+    Parameters
+    ----------
+    notes : np.ndarray [n] of mmid.music.notes.NOTE_DTYPE
+        Times in seconds; a note may have begun before the span.
+    seconds : float
+        Length.
+    params : FeatureParams
+        The grid to draw on.
+    """
+
+    notes: np.ndarray
+    seconds: float
+    params: FeatureParams = DEFAULT
+    tuning: ClassVar[int] = 0
+    kind: ClassVar[Kind] = "midi"
+
+    def span(self, start: float, seconds: float) -> Score:
+        """Return what sounds from a time on for so long, seconds; cut where the score ends."""
+        end = min(self.seconds, start + seconds)
+        sounding = (self.notes["offset"] > start) & (self.notes["onset"] < end)
+        return replace(self, notes=retimed(self.notes[sounding], -start), seconds=end - start)
+
+    def pathway(self, encoders: Encoders) -> tuple[nn.Module, PathwayConfig]:
+        """Return the encoder of piano rolls, and its shape."""
+        return encoders.roll, encoders.config.roll
+
+    def at(self, tempo_ratio: float, device: torch.device | str = "cpu") -> Drawing:
+        """Draw its notes with their times scaled; a frame is heard if a note begins in it."""
+        notes = retimed(self.notes, 0.0, tempo_ratio)
+        rate = self.params.roll_frame_rate(float(notes["offset"].max(initial=0)))
+        frames = max(int(self.seconds * tempo_ratio * rate) + 1, self.params.snippet)
+        begins = np.floor(notes["onset"] * rate).astype(int)
+        heard = np.zeros(frames, bool)
+        heard[begins[(begins >= 0) & (begins < frames)]] = True
+
+        def draw(first: int, count: int) -> Tensor:
+            return piano_roll(notes, count, self.params, first=first, device=device)
+
+        return Drawing(frames, rate, heard, draw)
+
+    def listened(self, encoders: Encoders) -> Score:
+        """Return itself."""
+        return self
+
+    def transposed(self, semitones: int) -> Score:
+        """Move its notes by so many semitones; those that leave the roll are dropped."""
+        pitch = self.notes["pitch"].astype(int) + semitones
+        moved = self.notes[(pitch >= 0) & (pitch < self.params.pitches)].copy()
+        moved["pitch"] += np.int8(semitones).astype(np.uint8)
+        return replace(self, notes=moved)
+
+    @property
+    def log_odds(self) -> Tensor:
+        """Those of its notes: sure of every one that is written, and of no other."""
+        plain = replace(self.params, onsets=True, unstacked=False, roll_rate="exact")
+        roll = piano_roll(self.notes, frame_count(self.seconds, plain), plain)
+        return (2 * roll[:, LOWEST : LOWEST + PITCHES] - 1) * CERTAIN
+
+
+def sounding_seconds(query: Query, frame_rate: float) -> float:
+    """Return for how long a note is likelier to sound than not, or anything where none is known."""
+    if isinstance(query, Sound):
+        sounding = query.spectrogram.amax(0) > QUIET
+    else:
+        assert query.log_odds is not None
+        sounding = query.log_odds[0].amax(0) > 0
+    return int(sounding.sum()) / frame_rate
+
+
+def as_query(item: Piece | Recording, params: FeatureParams) -> Query:
+    """Return what a file of a library holds as something to embed."""
+    if isinstance(item, Piece):
+        return Score(item.midi.notes, item.midi.seconds, params)
+    return Sound(torch.from_numpy(item.spectrogram), params)
+
+
+@stage("read a query")
+def open_query(
+    path: str | os.PathLike[str],
+    params: FeatureParams,
+    start: float = 0.0,
+    duration: float | None = None,
+    device: torch.device | str = "cpu",
+) -> Query:
+    """Read a MIDI file, by its suffix, or else a recording; or a span of it.
+
+    Parameters
+    ----------
+    path : path
+    params : FeatureParams
+        The model's grid.
+    start, duration : float
+        The span, seconds; to the end by default.
+
+    Raises
+    ------
+    AudioError
+        If the recording cannot be decoded.
+    MidiError
+        If the MIDI file cannot be read.
+    MmidError
+        If the file holds nothing in the span.
+    """
+    if Path(path).suffix.lower() not in MIDI_SUFFIXES:
+        bands = recording_spectrogram(path, params, start=start, duration=duration, device=device)
+        return Sound(bands, params)
+    midi = read_midi(path)
+    if midi.damage:
+        warn(f"{label(path)}: {midi.damage}")
+    length = midi.seconds if duration is None else duration
+    if not (0 <= start < midi.seconds and length > 0):
+        raise MidiError(
+            f"{label(path)}: no music in the span asked for, it lasts {midi.seconds:.1f} s"
+        )
+    return Score(midi.notes, midi.seconds, params).span(start, length)
+
+
+@torch.inference_mode()
+def embed_query(
+    query: Query,
+    encoders: Encoders,
+    tempo_ratio: float = 1.0,
+    effort: Effort = ONE_KEY,
+    keys: Sequence[int] = (0,),
+) -> tuple[np.ndarray, np.ndarray]:
+    """Embed music as if it were played at the library's speed, and in its key.
+
+    Parameters
+    ----------
+    query : Query
+    encoders : Encoders
+    tempo_ratio : float
+        The query's assumed speed against the library.
+    effort : Effort
+    keys : sequence of int
+        The query's assumed transpositions against the library, semitones.
+
+    Returns
+    -------
+    vectors : np.ndarray [keys, n, embedding] float32
+        Those of snippets with something to recognise in them.
+    frames : np.ndarray [n] float64
+        Where each begins, in frames of the grid and at the query's own speed.
+
+    Raises
+    ------
+    MmidError
+        If other keys are asked for, of sound whose notes are not known.
+    """
+    if any(keys) and isinstance(query, Sound):
+        raise MmidError("this model does not hear notes, and cannot look for other keys")
+    params, device = encoders.config.features, encoders.device
+    drawing = query.at(tempo_ratio, device)
+    pathway, shape = query.pathway(encoders)
+    firsts, length = _excerpts(drawing.frames, drawing.rate, effort.seconds)
+    dense = drawing.frames <= effort.dense_seconds * drawing.rate
+    phases = np.arange(0, shape.stride, max(1, shape.stride // (PHASES if dense else 1)))
+    drawn = torch.stack([drawing.draw(first, length) for first in firsts])
+    padded = nn.functional.pad(drawn, (0, int(phases[-1])))
+    phased = torch.stack([padded[..., phase : phase + length] for phase in phases])
+    keyed = torch.stack([_transposed(phased, -key) for key in keys])
+    rows = keyed.flatten(0, 2)
+    with encoders.autocast():
+        parts = in_parts(lambda first, count: pathway(rows[first : first + count]).cpu(), len(rows))
+    flat = torch.cat(parts).numpy()
+    embedded = flat.reshape(*keyed.shape[:3], *flat.shape[1:])
+    begins = phases[:, None] + np.arange(embedded.shape[3]) * shape.stride
+    within = np.broadcast_to((begins <= length - params.snippet)[:, None], embedded.shape[1:4])
+    places = (firsts[:, None] + begins[:, None])[within]
+    order = np.argsort(places, kind="stable")
+    kept = order[drawing.heard_from(places[order], params.snippet)]
+    scale = params.frame_rate / drawing.rate / tempo_ratio
+    return embedded[:, within][:, kept], places[kept] * scale
+
+
+def _transposed(rolls: Tensor, semitones: int) -> Tensor:
+    """Move rolls ``[..., pitches, frames]``; what leaves the compass is dropped."""
+    if not semitones:
+        return rolls
+    moved, rows = torch.zeros_like(rolls), rolls.shape[-2]
+    low, high = max(0, semitones), rows + min(0, semitones)
+    moved[..., low:high, :] = rolls[..., low - semitones : high - semitones, :]
+    return moved
+
+
+def _excerpts(frames: int, rate: float, seconds: float) -> tuple[np.ndarray, int]:
+    """Return first frames and length of excerpts spread evenly over music too long to embed."""
+    if frames <= seconds * rate:
+        return np.zeros(1, int), frames
+    length, count = int(EXCERPT_SECONDS * rate), max(2, round(seconds / EXCERPT_SECONDS))
+    return np.linspace(0, frames - length, count).astype(int), length

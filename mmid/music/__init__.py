@@ -1,0 +1,1 @@
+"""Audio, MIDI, notes, spectrograms, piano rolls, libraries and synthesis."""

@@ -1,0 +1,144 @@
+"""Folders looked through: the files of a kind in them, and what else of music lies there.
+
+Conventions: `mmid.music.formats` says what belongs to a kind. A file is named by its path relative
+to the library's folder (the common parent, where there are several), with forward slashes. Links to
+folders are not followed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import chain
+from pathlib import Path
+
+from mmid.errors import MmidError, label
+from mmid.music.formats import READ, WORDS, count_skipped, skipped_lines, suffix_of
+from mmid.options import Kind
+
+
+@dataclass(frozen=True)
+class Found:
+    """What is in a folder.
+
+    Parameters
+    ----------
+    files : tuple of Path
+        Those of a kind, sorted; a folder that cannot be read stands for its files.
+    skipped : dict of str to int
+        Other files of music, by their suffixes.
+    """
+
+    files: tuple[Path, ...]
+    skipped: dict[str, int]
+
+
+def find_midi(folder: Path) -> list[Path]:
+    """List the MIDI files below a folder, sorted; a file is its own list.
+
+    Raises
+    ------
+    MmidError
+        If the folder does not exist or holds no MIDI file.
+    """
+    return list(find(folder, "midi").files)
+
+
+def find(folder: Path, kind: Kind) -> Found:
+    """Find the files of a kind below a folder; a file is all there is of itself.
+
+    Raises
+    ------
+    MmidError
+        If the folder does not exist or holds no such file.
+    """
+    found = survey(folder, kind)
+    if found is None:
+        raise MmidError(f"{label(folder)}: no such folder")
+    if not found.files:
+        there = "; ".join(["", *skipped_lines(found.skipped)])
+        wanted = f"{WORDS[kind]} ({', '.join(READ[kind])})" if kind == "midi" else WORDS[kind]
+        raise MmidError(f"{label(folder)}: no {wanted} in it{there}")
+    return found
+
+
+def survey(folder: Path, kind: Kind) -> Found | None:
+    """Find the files of a kind below a folder, if any; None where there is no folder."""
+    if not folder.exists():
+        return None
+    if folder.is_file():
+        return Found((folder,), {})
+    files: list[Path] = []
+    names: Counter[str] = Counter()
+    for place, name in _names_below(folder, files):
+        suffix = suffix_of(name)
+        names[suffix] += 1
+        if suffix in READ[kind]:
+            files.append(Path(place, name))
+    return Found(tuple(sorted(files)), count_skipped(names, READ[kind]))
+
+
+def files_below(folder: Path, suffixes: Sequence[str]) -> Iterator[Path]:
+    """Find the files below a folder, by their suffixes in small letters; in no order.
+
+    Links to folders are not followed. A folder that cannot be read is given in the place of its
+    files, so that they are not taken for gone.
+    """
+    closed: list[Path] = []
+    for place, name in _names_below(folder, closed):
+        if suffix_of(name) in suffixes:
+            yield Path(place, name)
+    yield from closed
+
+
+def _names_below(folder: Path, closed: list[Path]) -> Iterator[tuple[str, str]]:
+    """Yield where each file lies and its name; add the folders that cannot be read to a list."""
+
+    def note(error: OSError) -> None:
+        if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
+            closed.append(Path(error.filename))
+
+    for place, _, names in os.walk(folder, onerror=note):
+        yield from ((place, name) for name in names)
+
+
+def guess_kind(folders: Sequence[Path]) -> Kind:
+    """Return what folders hold: recordings where there are any but no MIDI file, else MIDI."""
+    return "recordings" if holds(folders, "recordings") and not holds(folders, "midi") else "midi"
+
+
+def holds(folders: Sequence[Path], kind: Kind) -> bool:
+    """Return whether there is any file of a kind below folders."""
+    files = (path for path in folders if path.is_file())
+    found = (path for folder in folders for path in files_below(folder, READ[kind]))
+    return any(path.suffix.lower() in READ[kind] for path in chain(files, found))
+
+
+def find_all(folders: Sequence[Path], kind: Kind) -> list[Path]:
+    """List the files below folders, each once."""
+    return each_once(path for folder in folders for path in find(folder, kind).files)
+
+
+def each_once(paths: Iterable[Path]) -> list[Path]:
+    """Leave out what an earlier path leads to as well, by folders within folders or by links."""
+    resolved = cache(os.path.realpath)
+    found: dict[str, Path] = {}
+    for path in paths:
+        linked = path.is_symlink()
+        place = os.path.realpath(path) if linked else os.path.join(resolved(path.parent), path.name)
+        found.setdefault(place, path)
+    return list(found.values())
+
+
+def item_name(path: Path, folder: Path) -> str:
+    """Return the name of a file below a library's folder."""
+    return Path(os.path.relpath(path, folder)).as_posix()
+
+
+def library_root(folders: Sequence[Path]) -> Path:
+    """Return the folder that piece names are relative to: the one given, or the common parent."""
+    bases = [folder.parent if folder.is_file() else folder for folder in folders]
+    return bases[0] if len(bases) == 1 else Path(os.path.commonpath([b.absolute() for b in bases]))

@@ -1,0 +1,182 @@
+"""MIDI notes to sound with fluidsynth and a soundfont.
+
+Conventions: audio is float32 at full scale 1, mono unless stereo is asked for; times in seconds.
+Needs the ``train`` extra and the fluidsynth library (Debian: ``apt-get install fluidsynth``).
+"""
+
+from __future__ import annotations
+
+import ctypes.util
+import os
+import weakref
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from mmid.errors import RenderError
+
+SOUNDFONT_FOLDERS = ("/usr/share/sounds/sf2", "/usr/share/sounds/sf3", "/usr/share/soundfonts")
+"""Where distributions install soundfonts; SF2_PATH adds more."""
+
+MIDI_CHANNELS = [channel for channel in range(64) if channel % 16 != 9]
+"""Channels for melodic programs; every sixteenth is the drum kit's."""
+
+RELEASE_SECONDS = 1.5
+"""Sound rendered after the last note ends."""
+
+
+def find_soundfonts() -> list[Path]:
+    """Return the installed soundfonts, each once, by name."""
+    folders = [*os.environ.get("SF2_PATH", "").split(os.pathsep), *SOUNDFONT_FOLDERS]
+    found = {
+        path.resolve() for folder in folders if folder for path in Path(folder).glob("*.sf[23]")
+    }
+    return sorted(found, key=lambda path: path.name)
+
+
+def find_soundfont(name: str) -> Path:
+    """Return the soundfont of a path, or the installed one whose name starts so.
+
+    Raises
+    ------
+    RenderError
+        If there is none, with those installed.
+    """
+    if Path(name).is_file():
+        return Path(name)
+    installed = find_soundfonts()
+    for path in installed:
+        if path.name.lower().startswith(name.lower()):
+            return path
+    known = ", ".join(path.name for path in installed) or "none installed"
+    raise RenderError(f"no soundfont {name!r} (installed: {known}); give a path to an .sf2 file")
+
+
+def pick_soundfonts(names: Sequence[str] | None) -> list[Path]:
+    """Return the named soundfonts, or all those installed.
+
+    Raises
+    ------
+    RenderError
+        If one is missing, or none is installed.
+    """
+    if names:
+        return [find_soundfont(name) for name in names]
+    installed = find_soundfonts()
+    if not installed:
+        raise RenderError("no soundfont installed: give one with --soundfont FILE.sf2")
+    return installed
+
+
+def _load_fluidsynth() -> Any:
+    if ctypes.util.find_library("fluidsynth") is None:
+        raise RenderError("rendering needs fluidsynth: apt-get install fluidsynth (or brew)")
+    try:
+        import fluidsynth
+    except ImportError as error:
+        raise RenderError("rendering needs pyfluidsynth: pip install 'mmid[train]'") from error
+    return fluidsynth
+
+
+class Synthesizer:
+    """A soundfont loaded once, to render many note arrays.
+
+    Parameters
+    ----------
+    soundfont : Path
+        An .sf2 or .sf3 file.
+    sample_rate : int
+        Of the audio to give, Hz.
+
+    Raises
+    ------
+    RenderError
+        If fluidsynth is missing or refuses the soundfont.
+    """
+
+    def __init__(self, soundfont: Path, sample_rate: int) -> None:
+        fluidsynth = _load_fluidsynth()
+        settings = {
+            "synth.reverb.active": 0,
+            "synth.chorus.active": 0,
+            "synth.midi-channels": 64,
+        }
+        self.sample_rate = sample_rate
+        self._synth = fluidsynth.Synth(gain=0.3, samplerate=float(sample_rate), **settings)
+        self.close = weakref.finalize(self, self._synth.delete)
+        self._font = self._synth.sfload(str(soundfont))
+        if self._font < 0:
+            self.close()
+            raise RenderError(f"{soundfont}: fluidsynth cannot load this soundfont")
+
+    def __enter__(self) -> Synthesizer:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def render(
+        self, notes: np.ndarray, *, reverb: bool = False, stereo: bool = False
+    ) -> np.ndarray:
+        """Play a note array.
+
+        Parameters
+        ----------
+        notes : np.ndarray [n] of mmid.music.notes.NOTE_DTYPE
+        reverb : bool
+            Whether fluidsynth adds its room.
+        stereo : bool
+            Whether to keep the two channels; their mean otherwise.
+
+        Returns
+        -------
+        np.ndarray [samples] or [samples, 2] float32
+            From second 0 to `RELEASE_SECONDS` after the last note.
+        """
+        self._synth.setting("synth.reverb.active", int(reverb))
+        channels = self._assign_channels(notes)
+        end = float(notes["offset"].max(initial=0)) + RELEASE_SECONDS
+        samples = int(end * self.sample_rate)
+        audio = np.zeros((samples, 2) if stereo else samples, np.float32)
+        done = 0
+        for sample, sounding, note in _events(notes, self.sample_rate):
+            if sample > done:
+                audio[done:sample] = self._play(sample - done, stereo)
+                done = sample
+            channel, pitch = channels[int(note["program"])], int(note["pitch"])
+            if sounding:
+                self._synth.noteon(channel, pitch, max(1, int(note["velocity"])))
+            else:
+                self._synth.noteoff(channel, pitch)
+        audio[done:] = self._play(samples - done, stereo)
+        self._synth.system_reset()
+        return audio
+
+    def _assign_channels(self, notes: np.ndarray) -> dict[int, int]:
+        programs = np.unique(notes["program"])[: len(MIDI_CHANNELS)]
+        channels = dict(zip(map(int, programs), MIDI_CHANNELS, strict=False))
+        for program, channel in channels.items():
+            self._synth.program_select(channel, self._font, 0, program)
+        return {program: channels.get(program, 0) for program in range(128)}
+
+    def _play(self, samples: int, stereo: bool) -> np.ndarray:
+        played = np.asarray(self._synth.get_samples(samples), np.float32).reshape(-1, 2)
+        kept: np.ndarray = (played if stereo else played.mean(1)) / 32_768
+        return kept
+
+
+def _events(notes: np.ndarray, sample_rate: int) -> list[tuple[int, bool, np.void]]:
+    """List note ends and onsets in playing order, ends first where they coincide."""
+    starts = (notes["onset"] * float(sample_rate)).astype(np.int64)
+    ends = np.maximum((notes["offset"] * float(sample_rate)).astype(np.int64), starts + 1)
+    events = [(int(s), True, note) for s, note in zip(starts, notes, strict=True)]
+    events += [(int(e), False, note) for e, note in zip(ends, notes, strict=True)]
+    return sorted(events, key=lambda event: event[:2])

@@ -1,0 +1,131 @@
+"""The MIDI file of an answer, moved to the recording's time: played together, they are in step.
+
+Conventions: times in seconds; those written are the recording's own, from its beginning, also where
+only a span of it was asked about. Notes are in the key they were found in, with their velocities
+and programs. Where the recording leaps in the score, for a repeat, so do the notes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mmid.errors import MmidError, label
+from mmid.identify.alignment import Alignment, align_closely
+from mmid.identify.batch import Answered
+from mmid.identify.identifier import Identifier, Trace
+from mmid.model.embedding import Score
+from mmid.music.grid import FeatureParams
+from mmid.music.midi import write_midi
+from mmid.system.outputs import target_paths, written_target
+
+SUFFIXES = (".mid", ".midi")
+ENDING = ".aligned.mid"
+"""In a folder, so that ``take.mid``, which may lie beside ``take.wav``, stays what it is."""
+
+LEAST_LEAP = 1.0
+"""Paths that move farther than this from one frame to the next leap, seconds of the score."""
+
+
+def warp_notes(notes: np.ndarray, path: Alignment) -> np.ndarray:
+    """Move the notes of a score to the time of a query aligned with it.
+
+    Parameters
+    ----------
+    notes : np.ndarray [n] of mmid.music.notes.NOTE_DTYPE
+        The score's.
+    path : Alignment
+        With a place for every frame, as of `mmid.identify.alignment.align_closely`.
+
+    Returns
+    -------
+    np.ndarray [m] of mmid.music.notes.NOTE_DTYPE
+        Those that begin where the path goes, once for every time it does; cut where it leaves.
+    """
+    parts = [notes[:0]]
+    for query, score in _stretches(path):
+        begun = (notes["onset"] >= score[0]) & (notes["onset"] < score[-1])
+        part = notes[begun].copy()
+        for side in ("onset", "offset"):
+            part[side] = np.interp(part[side], score, query)
+        parts.append(part)
+    return np.concatenate(parts)
+
+
+def _stretches(path: Alignment) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield matching times of the query and the score, the score's rising, between leaps."""
+    frame = float(path.query[1] - path.query[0]) if len(path.query) > 1 else 0.0
+    leaps = np.flatnonzero(np.abs(np.diff(path.score)) > LEAST_LEAP) + 1
+    for query, score in zip(np.split(path.query, leaps), np.split(path.score, leaps), strict=True):
+        reached, first = np.unique(np.maximum.accumulate(score), return_index=True)
+        end = query[-1] + frame, reached[-1] + frame * path.tempo_ratio
+        yield np.append(query[first], end[0]), np.append(reached, end[1])
+
+
+class AlignedMidi:
+    """A sink that writes the MIDI file found, in the recording's time, for every match.
+
+    Parameters
+    ----------
+    identifier : Identifier
+        Of an index of MIDI files.
+    place : Path
+        A .mid file for one file, or a folder, as for `mmid.system.outputs.target_paths`.
+    files : sequence of Path
+        What will be asked about, in order.
+    start : float
+        Where in the recordings the spans asked about begin, seconds.
+
+    Raises
+    ------
+    MmidError
+        If the index holds recordings, or nothing can be written there.
+    """
+
+    def __init__(
+        self, identifier: Identifier, place: Path, files: Sequence[Path], start: float = 0.0
+    ) -> None:
+        if identifier.kind != "midi":
+            raise MmidError("an index of recordings holds no MIDI file to align")
+        self._identifier, self._start = identifier, start
+        self._targets = iter(target_paths(place, files, SUFFIXES, ENDING))
+
+    def take(self, answered: Answered) -> None:
+        """Write the notes of the passage found, if a piece was.
+
+        Raises
+        ------
+        MmidError
+            If the vote told no place in it, or the file cannot be written.
+        """
+        target, answer = next(self._targets), answered.answer
+        if not answer.matched or answered.asked is None:
+            return
+        found = self._identifier.trace(answered.asked, answer.matches[0])
+        path = _path(found, answered, self._identifier.params)
+        if path is None:
+            raise MmidError(f"{label(answer.query)}: this vote tells no place to align")
+        score = Score(found.notes, found.seconds, self._identifier.params)
+        notes = warp_notes(score.transposed(found.candidate.transpose).notes, path)
+        for side in ("onset", "offset"):
+            notes[side] += self._start
+        with written_target(target) as part:
+            write_midi(notes, part)
+
+    def close(self) -> None:
+        """Do nothing: every file is whole."""
+
+
+def _path(found: Trace, answered: Answered, params: FeatureParams) -> Alignment | None:
+    """Return the path of a query through the piece, frame by frame; straight if only voted for."""
+    candidate, asked = found.candidate, answered.asked
+    if candidate.start is None or asked is None:
+        return None
+    log_odds = asked.query.log_odds
+    if found.path is not None and log_odds is not None:
+        return align_closely(log_odds, found.path, candidate, lambda _: found.notes, params)
+    query = np.arange(0.0, asked.query.seconds, 1 / params.frame_rate)
+    score = candidate.start / params.frame_rate + query * candidate.tempo_ratio
+    return Alignment(candidate.share, query, score, candidate.tempo_ratio)

@@ -1,0 +1,1 @@
+"""Answers as one web page, with sound and pictures."""

@@ -1,0 +1,185 @@
+"""What answers become: lines for programs, tables for people, a picture each.
+
+Conventions: a sink of text is given what prints it, since the library itself prints nothing. More
+sinks are in `mmid.output.playlist`, `mmid.output.sidecar` and `mmid.output.aligned_midi`.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from rich.console import RenderableType
+
+from mmid.identify.batch import Answered
+from mmid.identify.identifier import Identifier
+from mmid.output.answers import ANSWER_COLUMNS, answer_heading, answer_line, flat_answer
+from mmid.output.evidence import draw_evidence, gather_evidence, picture_paths
+from mmid.output.verdict import VERDICTS, answer_view, verdict
+from mmid.system.console import Tell
+
+
+def csv_row(cells: Iterable[object]) -> str:
+    """Return cells as a line of CSV, without its end."""
+    line = io.StringIO()
+    csv.writer(line, lineterminator="").writerow(cells)
+    return line.getvalue()
+
+
+class JsonLines:
+    """A sink that prints an answer as one JSON object on one line, with its file's whole path.
+
+    Parameters
+    ----------
+    write : callable
+        Prints a line.
+    """
+
+    def __init__(self, write: Callable[[str], None]) -> None:
+        self._write = write
+
+    def take(self, answered: Answered) -> None:
+        """Print an answer, or why there is none."""
+        path = os.path.abspath(answered.answer.query)
+        self._write(json.dumps({**answered.answer.to_dict(), "path": path}, allow_nan=False))
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+class CsvRows:
+    """A sink that prints a header, and a row for the first match of each file.
+
+    Parameters
+    ----------
+    write : callable
+        Prints a line.
+    """
+
+    def __init__(self, write: Callable[[str], None]) -> None:
+        self._write = write
+        write(csv_row(ANSWER_COLUMNS))
+
+    def take(self, answered: Answered) -> None:
+        """Print an answer's row, which says why there is none where it failed."""
+        self._write(csv_row(flat_answer(answered.answer).values()))
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+class Tables:
+    """A sink that shows the verdict on each file and its matches as a table.
+
+    Parameters
+    ----------
+    show : callable
+        Prints a Rich renderable.
+    all_rows : bool
+        Show matches with a confidence of 0 %, too.
+    """
+
+    def __init__(self, show: Callable[[RenderableType], None], *, all_rows: bool = False) -> None:
+        self._show, self._all_rows = show, all_rows
+
+    def take(self, answered: Answered) -> None:
+        """Show an answer, if there is one."""
+        if answered.answer.error is None:
+            self._show(answer_view(answered.answer, all_rows=self._all_rows))
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+class Lines:
+    """A sink that shows a line for the first match of each file, under one heading, and totals.
+
+    Parameters
+    ----------
+    show : callable
+        Prints a Rich renderable.
+    """
+
+    def __init__(self, show: Callable[[RenderableType], None]) -> None:
+        self._show = show
+        self._verdicts: Counter[str] = Counter()
+        show(answer_heading())
+
+    def take(self, answered: Answered) -> None:
+        """Show an answer, or that there is none."""
+        self._show(answer_line(answered.answer))
+        self._verdicts[verdict(answered.answer)] += 1
+
+    def close(self) -> None:
+        """Show how many there were of each verdict."""
+        self._show("\n" + ", ".join(f"{self._verdicts[one]} {one}" for one in VERDICTS))
+
+
+class Pictures:
+    """A sink that draws what each answer rests on.
+
+    Parameters
+    ----------
+    identifier : Identifier
+        That answers.
+    place : Path
+        A .png or .svg file for one file, or a folder, as for `mmid.output.evidence.picture_paths`.
+    files : sequence of Path
+        What will be asked about, in order.
+
+    Raises
+    ------
+    MmidError
+        If pictures cannot be drawn, or written there.
+    """
+
+    def __init__(self, identifier: Identifier, place: Path, files: Sequence[Path]) -> None:
+        self._identifier, self._targets = identifier, iter(picture_paths(place, files))
+
+    def take(self, answered: Answered) -> None:
+        """Draw an answer, if there is one.
+
+        Raises
+        ------
+        MmidError
+            If the picture cannot be written.
+        """
+        target = next(self._targets)
+        picture = gather_evidence(self._identifier, answered)
+        if picture:
+            draw_evidence(picture, target)
+
+    def close(self) -> None:
+        """Do nothing: every picture is whole."""
+
+
+class Count:
+    """A sink that counts the answers, and tells of them.
+
+    Parameters
+    ----------
+    tell : callable
+        Shows progress.
+    total : int
+        How many answers there will be.
+    """
+
+    def __init__(self, tell: Tell, total: int) -> None:
+        self._tell, self._total, self.left = tell, total, total
+        self._tell_all()
+
+    def _tell_all(self) -> None:
+        self._tell("Asking", self._total - self.left, self._total)
+
+    def take(self, answered: Answered) -> None:
+        """Count an answer."""
+        self.left -= 1
+        self._tell_all()
+
+    def close(self) -> None:
+        """Do nothing."""

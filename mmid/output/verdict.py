@@ -1,0 +1,87 @@
+"""An answer in words: whether it was found, what it is, from where on, how fast, in which key."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from mmid.errors import label
+from mmid.identify.answer import Identification, Match, advice
+from mmid.music.formats import MIDI_SUFFIXES
+from mmid.output.answers import answer_table, likely, own_title
+from mmid.system.tables import clock
+
+VERDICTS = ("found", "not found", "failed")
+
+SAME, A_LITTLE, MUCH = 0.05, 0.3, 0.8
+"""Octaves between two tempi: up to the first they count as the same; much is from the last on."""
+
+INTERVALS = {1: "a semitone", 12: "an octave", 24: "two octaves"}
+"""Those that have a name, by their semitones."""
+
+
+def verdict(answer: Identification) -> str:
+    """Return the one of `VERDICTS` that an answer comes to."""
+    if answer.error is not None:
+        return VERDICTS[2]
+    return VERDICTS[0] if answer.matched else VERDICTS[1]
+
+
+def sentence(answer: Identification) -> str:
+    """Return what an answer comes to in a sentence or two; names are on one line, as labels.
+
+    Examples
+    --------
+    >>> sentence(Identification("door.wav", 1.0, False, (), reason="too_short"))
+    'Not found. Too short to tell: give at least 3 seconds of music, better 10.'
+    """
+    if answer.error is not None:
+        return f"Failed: {label(answer.error)}"
+    if not answer.matched:
+        return f"Not found. {advice(answer)}".rstrip()
+    best = answer.matches[0]
+    start = None if best.start is None else f"from {clock(best.start)}"
+    said = (_named(best), start, _tempo(answer.query, best), _key(best.transpose))
+    return f"Found: {', '.join(filter(None, said))} - {100 * best.confidence:.0f} % confident"
+
+
+def _named(match: Match) -> str:
+    title, name = own_title(match), label(match.piece)
+    return f"{title} ({name})" if title else name
+
+
+def _tempo(query: str, match: Match) -> str:
+    """Say how fast it is; of two recordings none is written."""
+    written = any(Path(name).suffix.lower() in MIDI_SUFFIXES for name in (query, match.piece))
+    octaves = abs(math.log2(match.tempo_ratio))
+    if octaves < SAME:
+        return "at the tempo written" if written else "at the same tempo"
+    degree = "a little " if octaves < A_LITTLE else "much " if octaves >= MUCH else ""
+    way = "faster" if match.tempo_ratio > 1 else "slower"
+    return f"{degree}{way}{' than written' if written else ''} (x{match.tempo_ratio:.2f})"
+
+
+def _key(semitones: int) -> str:
+    if not semitones:
+        return "in the file's key"
+    far = INTERVALS.get(abs(semitones), f"{abs(semitones)} semitones")
+    return f"{far} {'above' if semitones > 0 else 'below'} the file's key"
+
+
+def answer_view(answer: Identification, *, all_rows: bool = False) -> RenderableType:
+    """Return an answer as a terminal shows it: the query, the verdict, and a table of matches.
+
+    Parameters
+    ----------
+    answer : Identification
+    all_rows : bool
+        Show matches with a confidence of 0 %, too.
+    """
+    asked = Text(f"{label(answer.query)}  ({clock(answer.seconds)})", style="bold")
+    told = Text(sentence(answer), style="green" if answer.matched else "yellow")
+    if all_rows or any(map(likely, answer.matches)):
+        return Group(asked, told, answer_table(answer, all_rows=all_rows))
+    return Group(asked, told)

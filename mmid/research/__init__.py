@@ -1,0 +1,1 @@
+"""The 2020 report and studies beyond it; nothing but the command line imports them."""

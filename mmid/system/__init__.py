@@ -1,0 +1,1 @@
+"""Console, files, processes, tables of text, arrays on disk."""

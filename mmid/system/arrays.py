@@ -1,0 +1,112 @@
+"""Arrays in files from anywhere: of the type expected, and as large as they say.
+
+Conventions: ``.npy`` files as NumPy writes them in its first format, row by row; NumPy's own reader
+takes much more than that for a header. What holds something else is a `ValueError`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.lib.format import dtype_to_descr, write_array_header_1_0
+
+from mmid.system.files import open_regular
+
+MAGIC = b"\x93NUMPY\x01\x00"
+"""What a file begins with; the header's length follows."""
+
+NUMBER = re.compile(r"\d{1,15}")
+
+TOGETHER = 1 << 16
+"""Rows read at once."""
+
+
+def find_array(
+    path: Path, dtype: np.dtype | type, dimensions: int = 1
+) -> tuple[int, tuple[int, ...]]:
+    """Return at which byte of its file an array begins, and its shape.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    ValueError
+        If it holds something else, or not as much as it says.
+    """
+    with open_regular(path) as file:
+        start, size = file.read(len(MAGIC) + 2), path.stat().st_size
+        header = file.read(int.from_bytes(start[len(MAGIC) :], "little"))
+        first = file.tell()
+    text = header.decode("latin-1").rstrip()
+    shape = tuple(int(number) for number in NUMBER.findall(text.rpartition("'shape'")[2]))
+    facts = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False}
+    if start[: len(MAGIC)] != MAGIC or len(shape) != dimensions or text != _header(facts, shape):
+        raise ValueError("holds another kind of array")
+    if size - first != math.prod(shape) * np.dtype(dtype).itemsize:
+        raise ValueError("is cut short")
+    return first, shape
+
+
+def _header(facts: dict[str, Any], shape: tuple[int, ...]) -> str:
+    return repr(facts | {"shape": shape})[:-1] + ", }"
+
+
+def map_array(path: Path, dtype: np.dtype | type, dimensions: int = 1) -> np.ndarray:
+    """Map an array for reading.
+
+    Raises
+    ------
+    OSError, ValueError
+        As of `find_array`.
+    """
+    first, shape = find_array(path, dtype, dimensions)
+    if not math.prod(shape):  # nothing can be mapped
+        return np.zeros(shape, dtype)
+    return np.memmap(path, dtype, "r", first, shape)
+
+
+def read_blocks(path: Path, dtype: np.dtype | type, dimensions: int = 1) -> Iterator[np.ndarray]:
+    """Yield an array `TOGETHER` rows at a time, which are not mapped: a map would stay in memory.
+
+    Raises
+    ------
+    OSError, ValueError
+        As of `find_array`.
+    """
+    first, (rows, *row) = find_array(path, dtype, dimensions)
+    with open_regular(path) as file:
+        file.seek(first)
+        for done in range(0, rows, TOGETHER):
+            count = min(TOGETHER, rows - done)
+            yield np.fromfile(file, dtype, count * math.prod(row)).reshape(count, *row)
+
+
+def store_array(
+    path: Path, rows: int, parts: Iterable[np.ndarray], dtype: np.dtype | None = None
+) -> np.ndarray:
+    """Write an .npy file of so many rows part by part; return it mapped.
+
+    It is not mapped while it is written: on a full disk that would end the process.
+    """
+    done = 0
+    with path.open("wb") as file:
+        for part in parts:
+            if not file.tell():
+                shape = rows, *part.shape[1:]
+                facts = {
+                    "descr": dtype_to_descr(part.dtype),
+                    "fortran_order": False,
+                    "shape": shape,
+                }
+                write_array_header_1_0(file, facts)
+            file.write(np.ascontiguousarray(part).data)
+            done += len(part)
+    assert done == rows
+    if not rows:  # nothing can be mapped
+        np.save(path, np.zeros(0, dtype))
+    return np.asarray(np.load(path, mmap_mode="r" if rows else None))

@@ -1,0 +1,1 @@
+"""Pairs, augmentation, losses, and the loop that trains on them."""

@@ -1,0 +1,274 @@
+"""Renderings of pieces and recordings beside them, kept as features on disk.
+
+Conventions: a rendering is one file of the cache: the spectrogram as bytes ``[frames, bands]`` and
+the notes that sound in it, in its own time. About 8 MB an hour of music.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache, partial
+from multiprocessing import parent_process
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mmid.errors import AudioError, MmidError, label
+from mmid.music.duplicates import drop_duplicates, split_library
+from mmid.music.formats import AUDIO_SUFFIXES
+from mmid.music.grid import FeatureParams
+from mmid.music.library import BadFile, Piece, read_library
+from mmid.music.pairs import ALIGNED_WITHIN
+from mmid.music.performance import Recipe, draw_recipe, performed
+from mmid.music.spectrogram import recording_spectrogram, spectrogram
+from mmid.music.synthesizer import Synthesizer
+from mmid.options import Performance
+from mmid.system.files import written_whole
+from mmid.system.processes import parallel
+
+LEVELS = 200
+"""Steps of the stored spectrogram a unit of compressed magnitude."""
+
+CACHE_FORMAT = 2
+
+
+@dataclass(frozen=True)
+class Job:
+    """One file of the cache to make: a rendering of a piece, or its recording."""
+
+    target: Path
+    notes: np.ndarray
+    source: Recipe | Path
+    params: FeatureParams
+
+
+@lru_cache(maxsize=6)
+def _synthesizer(soundfont: str, sample_rate: int) -> Synthesizer:
+    return Synthesizer(Path(soundfont), sample_rate)
+
+
+def _sound(job: Job) -> tuple[np.ndarray, Tensor]:
+    if isinstance(job.source, Path):
+        bands = recording_spectrogram(job.source, job.params)
+        heard = bands.shape[1] / job.params.frame_rate
+        written_seconds = float(job.notes["offset"].max())
+        if abs(heard - written_seconds) > ALIGNED_WITHIN:
+            raise AudioError(
+                f"{label(job.source)}: lasts {heard:.1f} s, the MIDI file beside it"
+                f" {written_seconds:.1f} s: not a pair"
+            )
+        return job.notes, bands
+    recipe = job.source
+    written, played = performed(job.notes, recipe)
+    synthesizer = _synthesizer(recipe.soundfont, job.params.sample_rate)
+    return written, spectrogram(
+        torch.from_numpy(synthesizer.render(played, reverb=recipe.reverb)), job.params
+    )
+
+
+def make_features(job: Job) -> str | None:
+    """Make one file of the cache, whole or not at all; return the reason if it failed."""
+    from safetensors.numpy import save_file
+
+    if parent_process():  # a worker, one of many; training has all the cores
+        torch.set_num_threads(1)
+    try:
+        notes, bands = _sound(job)
+    except MmidError as error:
+        return str(error)
+    arrays = {
+        "spectrogram": (bands.T * LEVELS).round().clamp(0, 255).byte().numpy(),
+        "times": np.stack([notes["onset"], notes["offset"]], 1).astype(np.float32),
+        "pitches": notes["pitch"],
+        "programs": notes["program"],
+    }
+    with written_whole(job.target) as part:
+        save_file({name: np.ascontiguousarray(a) for name, a in arrays.items()}, part)
+    return None
+
+
+def cache_key(piece: Piece, source: Recipe | Path, params: FeatureParams) -> str:
+    """Name the cache file of a piece and a recipe or recording."""
+    if isinstance(source, Path):
+        facts: Any = [str(source.resolve()), source.stat().st_size, source.stat().st_mtime_ns]
+    else:
+        facts = asdict(replace(source, soundfont=Path(source.soundfont).name))
+    text = json.dumps(
+        [CACHE_FORMAT, piece.digest, facts, params.spectrogram_values], sort_keys=True
+    )
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+def recording_beside(piece: Piece) -> Path | None:
+    """Return the recording with the MIDI file's stem, if one lies beside it."""
+    for suffix in AUDIO_SUFFIXES:
+        path = piece.path.with_suffix(suffix)
+        if path.is_file():
+            return path
+    return None
+
+
+def plan_jobs(
+    pieces: Sequence[tuple[Piece, int]],
+    soundfonts: Sequence[Path],
+    cache: Path,
+    params: FeatureParams,
+    *,
+    performance: Performance,
+    excerpt: float,
+    seed: int,
+) -> list[Job]:
+    """Choose so many renderings of every piece, and its recording where there is one."""
+    jobs = []
+    for piece, copies in pieces:
+        sources: list[Recipe | Path] = []
+        recording = recording_beside(piece)
+        if recording:
+            sources.append(recording)
+        rng = np.random.default_rng([seed, int(piece.digest[:12], 16)])
+        first = int(rng.integers(len(soundfonts))) if soundfonts else 0
+        for copy in range(copies if soundfonts else 0):
+            font = soundfonts[(first + copy) % len(soundfonts)]
+            sources.append(
+                draw_recipe(rng, font, piece.midi.seconds, excerpt)
+                if performance == "varied"
+                else Recipe(str(font), seconds=excerpt, dynamics=0.0)
+            )
+        for source in sources:
+            target = cache / f"{cache_key(piece, source, params)}.safetensors"
+            jobs.append(Job(target, piece.midi.notes, source, params))
+    return jobs
+
+
+def fill_cache(
+    jobs: Sequence[Job], workers: int | None, progress: Callable[[int, int], None] | None = None
+) -> list[str]:
+    """Make the cache files that are missing; return the faults of those that failed."""
+    missing = [job for job in jobs if not job.target.exists()]
+    for folder in {job.target.parent for job in missing}:
+        folder.mkdir(parents=True, exist_ok=True)
+    faults = []
+    for done, fault in enumerate(parallel(make_features, missing, workers), 1):
+        if fault:
+            faults.append(fault)
+        if progress:
+            progress(done, len(missing))
+    return faults
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Cache files to train and validate on, and where they came from.
+
+    Parameters
+    ----------
+    train, valid : tuple of Path
+    facts : dict
+        JSON-ready: pieces, soundfonts, seed.
+    faults : tuple of str
+        Files left out, with the reason.
+    """
+
+    train: tuple[Path, ...]
+    valid: tuple[Path, ...]
+    facts: dict[str, Any]
+    faults: tuple[str, ...]
+
+
+Progress = Callable[[str, int, int], None]
+
+
+def prepare_corpus(
+    library: Sequence[Path],
+    extra: Sequence[Path],
+    soundfonts: Sequence[Path],
+    cache: Path,
+    params: FeatureParams,
+    *,
+    copies: int = 4,
+    extra_copies: int = 1,
+    performance: Performance = "varied",
+    excerpt: float = 90.0,
+    seed: int = 0,
+    workers: int | None = None,
+    progress: Progress = lambda what, done, total: None,
+) -> Corpus:
+    """Read, split and render what a training run needs; what the cache holds is not made again.
+
+    Parameters
+    ----------
+    library : sequence of Path
+        Folders that are split by piece; the test part is left alone.
+    extra : sequence of Path
+        Folders to train on as well, but for music the library validates or tests on.
+    soundfonts : sequence of Path
+    cache : Path
+        Folder for the features.
+    params : FeatureParams
+    copies, extra_copies : int
+        Renderings of each piece.
+    performance : {"varied", "plain"}
+        How far a rendering may differ from the file.
+    excerpt : float
+        Longest part of a piece to render, seconds.
+    seed : int
+    workers : int, optional
+        Processes; all cores by default.
+    progress : callable
+        Told ``(what, done, total)``.
+
+    Raises
+    ------
+    MmidError
+        If a folder holds no MIDI, or nothing is left to train or validate on.
+    """
+
+    def tell(what: str) -> Callable[[int, int], None]:
+        return lambda done, total: progress(what, done, total)
+
+    pieces, bad = read_library(library, jobs=workers, progress=tell("Reading MIDI"))
+    sides = split_library(pieces, seed)
+    train = [(piece, copies) for piece in sides["train"]]
+    if extra:
+        more, worse = read_library(extra, jobs=workers, progress=tell("Reading extra MIDI"))
+        kept = drop_duplicates(more, sides["valid"] + sides["test"])
+        train += [(piece, extra_copies) for piece in kept]
+        bad += worse
+    valid = [(piece, copies) for piece in sides["valid"]]
+
+    plan = partial(
+        plan_jobs,
+        soundfonts=soundfonts,
+        cache=cache,
+        params=params,
+        performance=performance,
+        excerpt=excerpt,
+        seed=seed,
+    )
+    jobs = {"train": plan(train), "valid": plan(valid)}
+    faults = fill_cache(jobs["train"] + jobs["valid"], workers, tell("Rendering"))
+    targets = {side: tuple(j.target for j in js if j.target.exists()) for side, js in jobs.items()}
+    if not targets["train"] or not targets["valid"]:
+        raise MmidError(f"{len(pieces)} pieces are too few: nothing to train or validate on")
+    facts = {
+        "train_pieces": len(train),
+        "valid_pieces": len(valid),
+        "test_pieces": len(sides["test"]),
+        "renderings": len(targets["train"]),
+        "soundfonts": [path.name for path in soundfonts],
+        "copies": [copies, extra_copies],
+        "performance": performance,
+        "excerpt": excerpt,
+        "seed": seed,
+    }
+    return Corpus(targets["train"], targets["valid"], facts, tuple(_describe(bad) + faults))
+
+
+def _describe(bad: Sequence[BadFile]) -> list[str]:
+    return [file.reason for file in bad]

@@ -1,0 +1,332 @@
+"""What a run learns: to bring matching snippets together, to hear notes, or to give snippets back.
+
+Conventions: a task owns its network, says the loss of a batch, and judges the network on
+validation snippets; a higher score is better.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from mmid.errors import ModelError
+from mmid.model.checkpoint import load_tensors, save_checkpoint, save_tensors
+from mmid.model.encoders import Encoders
+from mmid.model.loading import load_model
+from mmid.model.metrics import Retrieval, ranks, summarize
+from mmid.model.precision import Network, Precision, settle
+from mmid.model.transcriber import LOWEST, PITCHES, SHORTEST, Transcriber, TranscriberConfig
+from mmid.training.autoencoder import Autoencoder, AutoencoderConfig, Side, draw_reconstructions
+from mmid.training.distributed import gathered
+from mmid.training.experiment import Experiment
+from mmid.training.losses import info_nce, pairwise_ranking, triplet_ranking
+from mmid.training.snippet_pairs import Batch, PairSource
+
+MAX_SCALE = 100.0
+PICTURE_NAME, PICTURED = "reconstructions.png", 12
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A network's figures on validation snippets.
+
+    Parameters
+    ----------
+    score : float
+        The best epoch has the highest.
+    loss : float
+    audio_to_midi, midi_to_audio : Retrieval or None
+        Of the snippets in a fixed pool, where they are retrieved.
+    """
+
+    score: float
+    loss: float
+    audio_to_midi: Retrieval | None = None
+    midi_to_audio: Retrieval | None = None
+
+    def scalars(self) -> dict[str, float]:
+        """Return the figures by the names TensorBoard shows."""
+        figures = {"loss/valid": self.loss}
+        for name, way in (
+            ("audio to midi", self.audio_to_midi),
+            ("midi to audio", self.midi_to_audio),
+        ):
+            if way:
+                figures |= {f"mrr/{name}": way.mrr, f"recall@1/{name}": way.recall[1]}
+        return figures
+
+
+class Task(Protocol):
+    """What the training loop asks of a task."""
+
+    @property
+    def network(self) -> nn.Module:
+        """The network to train."""
+
+    @property
+    def precision(self) -> Precision:
+        """How it is computed, found out before it is trained."""
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Return the loss of a batch."""
+
+    def judge(self, source: PairSource) -> Verdict:
+        """Return the figures on validation snippets, the same ones every time."""
+
+    def save(self, path: Path, facts: dict[str, Any]) -> None:
+        """Write the weights, and what else shows how good they are."""
+
+
+class Matching:
+    """Both pathways, trained to put matching snippets side by side.
+
+    Parameters
+    ----------
+    experiment : Experiment
+    device : torch.device
+    """
+
+    def __init__(self, experiment: Experiment, device: torch.device) -> None:
+        self._experiment = experiment
+        self.network = Encoders(experiment.model).to(device)
+        if experiment.learn == "audio":
+            self.network.freeze_roll()
+
+    @property
+    def precision(self) -> Precision:
+        """How both pathways are computed, and the transcriber before them."""
+        return self.network.precision
+
+    def _hear(self, batch: Batch) -> Tensor:
+        return self.network.embed_audio(batch.audio.to(self.network.device))
+
+    def _read(self, batch: Batch) -> Tensor:
+        return self.network.embed_rolls(batch.rolls.to(self.network.device))
+
+    def _embed_both(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        return self._hear(batch), self._read(batch)
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Return the loss of a batch."""
+        return self._loss(batch, *self._embed_both(batch))
+
+    def _loss(self, batch: Batch, heard: Tensor, read: Tensor) -> Tensor:
+        if self.network.training and batch.contrast is None:  # the others' rows are negatives, too
+            batch = replace(batch, rolls=gathered(batch.rolls.to(heard.device)))
+            heard, read = gathered(heard), gathered(read)
+        if self._experiment.loss == "info-nce":
+            scale = self.network.log_scale.exp().clamp_max(MAX_SCALE)
+            return info_nce(heard, read, scale, batch.repeats().to(heard.device))
+        loss = self._ranking(batch, read, heard, "audio")
+        if self._experiment.loss == "ranking":
+            return loss
+        return (loss + self._ranking(batch, heard, read, "roll")) / 2
+
+    def _ranking(self, batch: Batch, anchor: Tensor, match: Tensor, side: Side) -> Tensor:
+        """Rank the snippets of one side for each anchor of the other."""
+        margin, contrast = self._experiment.margin, batch.contrast
+        if contrast is None:
+            return pairwise_ranking(anchor, match, margin, batch.repeats().to(anchor.device))
+        other = self._hear(contrast) if side == "audio" else self._read(contrast)
+        return triplet_ranking(anchor, match, other, margin)
+
+    @torch.inference_mode()
+    def judge(self, source: PairSource) -> Verdict:
+        """Rank a fixed pool of plain pairs in both directions: audio to MIDI, MIDI to audio."""
+        self.network.eval()
+        pairs = self._experiment.validation_pairs
+        heard, read, losses = [], [], []
+        for batch in validation_batches(source, self._experiment):
+            sides = self._embed_both(batch)
+            losses.append(self._loss(batch, *sides).item())
+            heard.append(sides[0])
+            read.append(sides[1])
+        scores = torch.cat(heard)[:pairs] @ torch.cat(read)[:pairs].T
+        ways = summarize(ranks(scores)), summarize(ranks(scores.T))
+        return Verdict((ways[0].mrr + ways[1].mrr) / 2, sum(losses) / len(losses), *ways)
+
+    def save(self, path: Path, facts: dict[str, Any]) -> None:
+        """Write the weights as a checkpoint."""
+        save_checkpoint(path, self.network, facts)
+
+
+def validation_batches(source: PairSource, experiment: Experiment) -> list[Batch]:
+    """Return the same plain batches every time: the validation pool, or the grid if it is less."""
+    pairs = min(experiment.validation_pairs, source.labels or experiment.validation_pairs)
+    count = -(-pairs // experiment.batch)
+    return list(source.batches(-(-pairs // count), count, seed=0))
+
+
+class Transcription:
+    """The transcriber that a model's audio pathway listens through, learned before it.
+
+    Parameters
+    ----------
+    experiment : Experiment
+    device : torch.device
+    """
+
+    def __init__(self, experiment: Experiment, device: torch.device) -> None:
+        self._experiment, self._device = experiment, device
+        self._config = TranscriberConfig()
+        self.network = nn.ModuleDict(
+            {"transcriber": Transcriber(experiment.features.bands, self._config)}
+        ).to(device)
+
+    @cached_property
+    def precision(self) -> Precision:
+        """How the transcriber is computed."""
+        bands = self._experiment.features.bands
+        ear = Network(self.network["transcriber"], 1, bands, SHORTEST)
+        return settle([ear], self._device, learning=True)
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Return the cross-entropy of the notes sounding and beginning, nats a pitch and frame."""
+        with self.precision.autocast():
+            log_odds = self.network["transcriber"](batch.audio.to(self._device))
+        written = batch.rolls[:, :, LOWEST : LOWEST + PITCHES].to(self._device)
+        return nn.functional.binary_cross_entropy_with_logits(log_odds, written)
+
+    @torch.inference_mode()
+    def judge(self, source: PairSource) -> Verdict:
+        """Return the loss on the validation snippets."""
+        self.network.eval()
+        batches = validation_batches(source, self._experiment)
+        loss = sum(self.loss(batch).item() for batch in batches) / len(batches)
+        return Verdict(-loss, loss)
+
+    def save(self, path: Path, facts: dict[str, Any]) -> None:
+        """Write the weights, for a run of the pathways to begin with."""
+        header = {"config": self._config.to_dict(), "facts": facts}
+        save_tensors(path, self.network.state_dict(), header)
+
+
+class Reconstruction:
+    """One modality's autoencoder.
+
+    Parameters
+    ----------
+    experiment : Experiment
+    device : torch.device
+    """
+
+    def __init__(self, experiment: Experiment, device: torch.device) -> None:
+        self._experiment = experiment
+        audio = experiment.task == "audio-autoencoder"
+        config = AutoencoderConfig("audio" if audio else "roll", experiment.features)
+        self.network = Autoencoder(config).to(device)
+        self._pictured: tuple[Tensor, Tensor] | None = None
+
+    @cached_property
+    def precision(self) -> Precision:
+        """How the autoencoder is computed."""
+        whole = Network(self.network, *self.network.config.shape, grows=False)
+        return settle([whole], self.network.device, learning=True)
+
+    def _run(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        device, audio = self.network.device, self.network.config.side == "audio"
+        snippets = (batch.audio if audio else batch.rolls).to(device)
+        with self.precision.autocast():
+            return snippets, self.network(snippets).float()
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Return the mean squared error of a batch."""
+        return nn.functional.mse_loss(*self._run(batch))
+
+    @torch.inference_mode()
+    def judge(self, source: PairSource) -> Verdict:
+        """Return the mean squared error of the validation snippets."""
+        self.network.eval()
+        losses = []
+        for batch in validation_batches(source, self._experiment):
+            snippets, outputs = self._run(batch)
+            losses.append(nn.functional.mse_loss(snippets, outputs).item())
+        self._pictured = snippets[:PICTURED], outputs[:PICTURED]
+        loss = sum(losses) / len(losses)
+        return Verdict(-loss, loss)
+
+    def save(self, path: Path, facts: dict[str, Any]) -> None:
+        """Write the weights, and a picture of snippets and their reconstructions beside them."""
+        header = {"config": self.network.config.to_dict(), "facts": facts}
+        save_tensors(path, self.network.state_dict(), header)
+        if self._pictured:
+            draw_reconstructions(path.with_name(PICTURE_NAME), *self._pictured)
+
+
+def _matching(experiment: Experiment, device: torch.device, init: Sequence[Path]) -> Matching:
+    """Make pathways; those that listen to notes do so with a trained ear: init's or the package's.
+
+    Raises
+    ------
+    ModelError
+        If neither has an ear for the experiment's spectrograms.
+    """
+    task = Matching(experiment, device)
+    ear = task.network.transcriber
+    if ear and not any("transcriber.level.weight" in load_tensors(path)[0] for path in init):
+        packaged = load_model(device=device).encoders
+        grid = packaged.config.features
+        if packaged.transcriber is None or (
+            grid.spectrogram_values != experiment.features.spectrogram_values
+        ):
+            raise ModelError(
+                "pathways that listen to notes need a transcriber of these spectrograms: train one"
+                " with --preset transcription and give it with --init, or choose --encoder conv"
+            )
+        ear.load_state_dict(packaged.transcriber.state_dict())
+    return task
+
+
+def make_task(experiment: Experiment, device: torch.device, init: Sequence[Path] = ()) -> Task:
+    """Make the task of an experiment, with fresh weights drawn by its seed.
+
+    Parameters
+    ----------
+    experiment : Experiment
+    device : torch.device
+    init : sequence of Path
+        Checkpoints, also of autoencoders, whose weights of the same name and shape are taken.
+        Pathways that listen to notes take the transcriber of the packaged model if none brings one.
+
+    Raises
+    ------
+    ModelError
+        If a checkpoint cannot be read, or nothing in it fits.
+    """
+    torch.manual_seed(experiment.seed)
+    if experiment.task == "transcription":
+        task: Task = Transcription(experiment, device)
+    elif experiment.task == "retrieval":
+        task = _matching(experiment, device, init)
+    else:
+        task = Reconstruction(experiment, device)
+    for path in init:
+        start_from(task.network, path)
+    return task
+
+
+def start_from(network: nn.Module, path: Path) -> int:
+    """Take over the weights of a checkpoint that fit; return how many tensors those are.
+
+    An audio pathway that takes notes, as the roll's does, begins like the checkpoint's roll pathway
+    if the checkpoint's own does not fit.
+    """
+    known, tensors = network.state_dict(), load_tensors(path)[0]
+
+    def fits(name: str) -> bool:
+        return name in known and known[name].shape == tensors[name].shape
+
+    if not all(fits(name) for name in tensors if name.startswith("audio.") and name in known):
+        rolls = {n.replace("roll.", "audio.", 1): t for n, t in tensors.items() if "roll." in n}
+        tensors |= rolls
+    fitting = {name: tensor for name, tensor in tensors.items() if fits(name)}
+    if not any(tensor.ndim > 1 for tensor in fitting.values()):
+        raise ModelError(f"{path}: none of its weights fit; was it trained with the same encoder?")
+    network.load_state_dict(known | fitting)
+    return len(fitting)

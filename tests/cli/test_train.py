@@ -1,0 +1,80 @@
+"""`mmid train`: a preset, parts of it replaced, and what a small run leaves behind."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+
+import pytest
+from synth import SOUNDFONT, needs_fluidsynth
+from typer.testing import CliRunner
+
+from mmid.cli.app import app, main
+from mmid.cli.demo import write_library
+from mmid.cli.train import _experiment, train
+from mmid.training.augmentation import EFFECTS
+from mmid.training.experiment import PRESETS, Experiment
+
+runner = CliRunner()
+NOT_OPTIONS = {"optimizer", "weight_decay", "schedule", "validation_pairs"}
+
+
+def test_every_choice_is_an_option_and_only_the_presets_are_not():
+    names = {field.name for field in fields(Experiment)}
+    assert names - set(train.__annotations__) == NOT_OPTIONS
+
+
+def test_what_is_left_out_is_the_presets():
+    assert _experiment({"preset": "default"}) == Experiment()
+    assert _experiment({"preset": "report-2020"}) == PRESETS["report-2020"]
+
+
+def test_options_replace_parts_of_the_preset():
+    chosen = {"preset": "report-2020", "loss": "ranking-both", "onsets": True, "seed": 3}
+    expected = replace(PRESETS["report-2020"], loss="ranking-both", onsets=True, seed=3)
+    assert _experiment(chosen) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "effects"),
+    [("all", EFFECTS), ("none", ()), ("noise,mismatch", ("noise", "mismatch"))],
+)
+def test_effects_are_named(text, effects):
+    assert _experiment({"preset": "default", "augment": text}).augment == effects
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--augment", "echo"], "mmid: no effect 'echo'"),
+        (["--negatives", "sampled"], "mmid: InfoNCE needs negatives from the batch"),
+        (["--epoch-pairs", "0"], "mmid: random snippets have no end"),
+    ],
+)
+def test_choices_that_do_not_go_together_are_one_line(
+    midi_folder, tmp_path, options, message, monkeypatch, capsys
+):
+    arguments = ["mmid", "train", str(midi_folder), "--out", str(tmp_path / "run"), *options]
+    monkeypatch.setattr("sys.argv", arguments)
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 1
+    error = capsys.readouterr().err.strip()
+    assert error.startswith(message) and "\n" not in error
+    assert not (tmp_path / "run").exists()
+
+
+@needs_fluidsynth
+def test_a_small_run_of_the_report_leaves_its_best_and_its_curves(tmp_path):
+    write_library(tmp_path / "tunes")
+    few = [str(path) for path in sorted((tmp_path / "tunes").iterdir())[:24]]
+    out = tmp_path / "run"
+    options = ["--preset", "report-2020", "--soundfont", str(SOUNDFONT), "--epochs", "2"]
+    options += ["--epoch-pairs", "128", "--excerpt", "5", "--jobs", "1", "--device", "cpu"]
+    options += ["--out", str(out), "--cache", str(tmp_path / "cache")]
+    result = runner.invoke(app, ["train", *few, *options])
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.strip() == str(out / "best.safetensors")
+    assert "epoch   2" in result.stderr and "validation" in result.stderr
+    drawn = runner.invoke(app, ["eval", "curves", str(out), "--out", str(tmp_path / "x.png")])
+    assert drawn.exit_code == 0, drawn.stderr
+    assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")

@@ -1,0 +1,187 @@
+"""`fingerprints`: a passage of a library is found by its notes, at its tempo, where it lies."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from mmid.errors import LibraryIndexError
+from mmid.index.fingerprint_table import library_tokens
+from mmid.index.fingerprints import (
+    FINGERPRINT,
+    MARK,
+    NOTE_BITS,
+    SPAN_BITS,
+    find_triples,
+    look_up,
+    search_triples,
+    tokens_near,
+)
+from mmid.index.sorted_file import SortedFile, fences_of
+from mmid.model.transcriber import LOWEST, PITCHES, SURE, heard_notes
+from mmid.music.notes import NOTE_DTYPE
+
+
+@pytest.fixture
+def library(draw_notes):
+    """Return forty pieces, one of them empty, as notes end to end and where each begins."""
+    pieces = [draw_notes(seed, count=120, seconds=60.0) for seed in range(40)]
+    pieces[3] = np.zeros(0, NOTE_DTYPE)
+    firsts = np.cumsum([0, *(len(piece) for piece in pieces[:-1])])
+    return np.concatenate(pieces), firsts, pieces
+
+
+@pytest.fixture
+def stored(tmp_path):
+    """Return what puts tokens into a file."""
+
+    def store(tokens: np.ndarray) -> SortedFile:
+        np.save(tmp_path / "tokens.npy", tokens)
+        np.save(tmp_path / "fences.npy", fences_of(tokens))
+        return SortedFile(tmp_path / "tokens.npy", tmp_path / "fences.npy")
+
+    return store
+
+
+def passage(notes: np.ndarray, start: float, end: float, ratio: float) -> np.ndarray:
+    """Return what is played from one time to another, so many times as fast."""
+    inside = notes[(notes["onset"] >= start) & (notes["onset"] < end)].copy()
+    for moment in ("onset", "offset"):
+        inside[moment] = (inside[moment] - start) / ratio
+    return inside
+
+
+def listed(*what) -> np.ndarray:
+    """Return all tokens of a library."""
+    tokens = library_tokens(*what)
+    whole = np.concatenate(list(tokens.parts))
+    assert len(whole) == tokens.count and whole.dtype == np.uint64
+    return whole
+
+
+@pytest.mark.parametrize("ratio", [0.3, 0.7, 1.0, 1.6, 3.5])
+def test_a_passage_is_found_at_its_tempo_and_place(library, stored, ratio):
+    notes, firsts, pieces = library
+    tokens = stored(listed(notes, firsts))
+    for piece in (0, 2, 4, 39):
+        query = passage(pieces[piece], 20.0, 32.0, ratio)
+        first, *others = search_triples(tokens, notes, firsts, query, 10)
+        assert first.piece == piece and first.share > 0.8
+        assert first.tempo_ratio == pytest.approx(ratio, rel=0.05)
+        assert first.start == pytest.approx(20.0, abs=0.5)
+        assert all(other.share < first.share / 2 for other in others)
+
+
+@pytest.mark.parametrize("seconds", [2.5, 4.0, 30.0])
+@pytest.mark.parametrize("top", [1, 5, 40])
+def test_places_of_few_tokens_are_passed_over_without_loss(
+    library, stored, monkeypatch, seconds, top
+):
+    notes, firsts, pieces = library
+    tokens = stored(listed(notes, firsts))
+    query = passage(pieces[4], 5.0, 5.0 + seconds, 1.2)
+    found = search_triples(tokens, notes, firsts, query, top)
+    monkeypatch.setattr("mmid.index.fingerprints.CROWDED", (0,))
+    assert found == search_triples(tokens, notes, firsts, query, top)
+    assert 1 <= len(found) <= top
+
+
+def test_wrong_and_missing_notes_are_borne(library, stored):
+    notes, firsts, pieces = library
+    tokens = stored(listed(notes, firsts))
+    rng = np.random.default_rng(0)
+    query = passage(pieces[7], 10.0, 25.0, 1.1)
+    query["onset"] += rng.normal(0, 0.015, len(query))
+    kept = rng.random(len(query)) < 0.8
+    wrong = rng.random(len(query)) < 0.1
+    query["pitch"][wrong] += 1
+    query = np.sort(query[kept], order="onset")
+    assert search_triples(tokens, notes, firsts, query, 5)[0].piece == 7
+
+
+def test_of_few_notes_nothing_is_said(library, stored):
+    notes, firsts, pieces = library
+    tokens = stored(listed(notes, firsts))
+    for count in (0, 1, 2):
+        assert search_triples(tokens, notes, firsts, pieces[0][:count], 5) == []
+    nothing = np.zeros(0, NOTE_DTYPE)
+    none = stored(listed(nothing, [0, 0]))
+    assert len(none) == 0
+    assert search_triples(none, nothing, np.array([0, 0]), pieces[0], 5) == []
+
+
+def test_the_middle_of_a_long_query_is_looked_up(library, stored):
+    notes, firsts, pieces = library
+    tokens = stored(listed(notes, firsts))
+    long = passage(pieces[5], 0.0, 60.0, 0.25)  # four minutes
+    assert search_triples(tokens, notes, firsts, long, 1)[0].piece == 5
+
+
+def test_tokens_are_the_same_at_once_and_bit_by_bit(library, monkeypatch):
+    notes, firsts, _ = library
+    whole = listed(notes, firsts)
+    assert (np.diff(whole.astype(object)) >= 0).all() and len(whole) > 10_000
+    for pieces in (1, 3, 4, 20):
+        half = int(firsts[pieces])
+        before = listed(notes[:half], firsts[:pieces])
+        assert np.array_equal(listed(notes, firsts, before, half), whole)
+    monkeypatch.setattr("mmid.index.fingerprint_table.TOGETHER", 300)
+    assert np.array_equal(listed(notes, firsts), whole)
+
+
+@pytest.mark.parametrize(("common", "large"), [(1, 10**9), (1, 27_500)])
+def test_of_common_fingerprints_only_marks_are_kept(library, monkeypatch, common, large):
+    notes, firsts, pieces = library
+    everything = listed(notes, firsts)
+    monkeypatch.setattr("mmid.index.fingerprints.COMMON", common)
+    monkeypatch.setattr("mmid.index.fingerprints.LARGE", large)
+    monkeypatch.setattr("mmid.index.fingerprint_table.BLOCK", 1_000)
+    most = common << max(0, (len(everything) // large).bit_length() - 1)
+    fingerprint, counts = np.unique(everything >> FINGERPRINT, return_counts=True)
+    rare = np.isin(everything >> FINGERPRINT, fingerprint[counts <= most])
+    kept = listed(notes, firsts)
+    marks = (kept & np.uint64(MARK)) == MARK
+    assert np.array_equal(kept[~marks], everything[rare]) and 0 < rare.mean() < 1
+    assert np.array_equal(kept[marks] >> FINGERPRINT, fingerprint[counts > most])
+    note = kept[marks] >> np.uint64(SPAN_BITS) & np.uint64(2**NOTE_BITS - 1)
+    assert np.array_equal(note, counts[counts > most])
+    for known in (1, 5, 39):
+        before = listed(notes[: firsts[known]], firsts[:known])
+        assert np.array_equal(listed(notes, firsts, before, int(firsts[known])), kept)
+    triples = find_triples(pieces[9]["onset"].astype(float), pieces[9]["pitch"])
+    expected, found = look_up(everything, triples, most), look_up(kept, triples)
+    assert np.array_equal(found[0], expected[0])
+    assert np.array_equal(found[1].tokens(), expected[1].tokens())
+
+
+def test_heard_notes_lie_between_frames():
+    log_odds = torch.full((2, PITCHES, 50), -8.0)
+    for pitch, frame, share in ((60, 10, 0.0), (64, 20, 0.25), (67, 30, 0.5)):
+        for offset, probability in ((0, 1 - share), (1, share)):
+            odds = torch.tensor(probability).clamp(1e-3, 1 - 1e-3).logit()
+            log_odds[1, pitch - LOWEST, frame + offset] = odds
+    log_odds[1, 70 - LOWEST, 40] = torch.tensor(SURE / 2).logit()
+    notes = heard_notes(log_odds, frame_rate=20.0)
+    assert notes["pitch"].tolist() == [60, 64, 67]
+    assert notes["onset"] == pytest.approx([0.5, 1.0125, 1.525], abs=0.002)
+
+
+@pytest.mark.parametrize("common", [0, 3, 40])
+def test_the_pages_read_answer_as_the_whole(library, stored, monkeypatch, common):
+    monkeypatch.setattr("mmid.index.sorted_file.PAGE", 16)
+    notes, firsts, pieces = library
+    whole = listed(notes, firsts)
+    triples = find_triples(pieces[9]["onset"].astype(float), pieces[9]["pitch"])
+    part = tokens_near(stored(whole), triples, common)
+    assert len(part) < len(whole)
+    expected, found = look_up(whole, triples, common), look_up(part, triples, common)
+    assert np.array_equal(found[0], expected[0])
+    assert np.array_equal(found[1].tokens(), expected[1].tokens())
+
+
+def test_more_notes_than_tokens_can_number_are_refused(draw_notes, monkeypatch):
+    notes = draw_notes(0, 40)
+    monkeypatch.setattr("mmid.index.fingerprint_table.NOTE_BITS", 5)
+    with pytest.raises(LibraryIndexError, match="40 notes are too many for one index"):
+        listed(notes, [0])

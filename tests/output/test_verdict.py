@@ -1,0 +1,76 @@
+"""`mmid.output.verdict`: an answer in words."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from mmid.identify.answer import Identification, Match
+from mmid.output.verdict import answer_view, sentence, verdict
+
+BEST = Match("tunes/swallowtail.mid", 0.957, 0.5, 0.6, 0.3, 0.4, 10.6, 23.7, 0.87, 0)
+FOUND = Identification("take.wav", 15.0, True, (replace(BEST, title="Swallowtail Jig"),))
+LOST = Identification("take.wav", 15.0, False, (), reason="nothing_fits")
+
+
+def shown(answer: Identification, width: int = 120, **how: bool) -> str:
+    console = Console(width=width, color_system=None)
+    with console.capture() as captured:
+        console.print(answer_view(answer, **how))
+    return captured.get()
+
+
+def of(**changes: object) -> Identification:
+    return replace(FOUND, matches=(replace(BEST, **changes),))
+
+
+def test_what_is_found_is_said_in_a_sentence():
+    assert sentence(FOUND) == (
+        "Found: Swallowtail Jig (tunes/swallowtail.mid), from 0:10.6,"
+        " a little slower than written (x0.87), in the file's key - 96 % confident"
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"tempo_ratio": 1.02}, "at the tempo written"),
+        ({"tempo_ratio": 1.1}, "a little faster than written (x1.10)"),
+        ({"tempo_ratio": 0.7}, "from 0:10.6, slower than written (x0.70)"),
+        ({"tempo_ratio": 2.0}, "much faster than written (x2.00)"),
+        ({"piece": "concert.wav", "tempo_ratio": 1.1}, "a little faster (x1.10)"),
+        ({"piece": "concert.wav", "tempo_ratio": 1.0}, "at the same tempo"),
+        ({"transpose": -1}, "a semitone below the file's key"),
+        ({"transpose": 5}, "5 semitones above the file's key"),
+        ({"transpose": 12}, "an octave above the file's key"),
+        ({"start": None, "end": None}, "Found: tunes/swallowtail.mid, a little"),
+        ({"title": "SWALLOWTAIL"}, "Found: tunes/swallowtail.mid, from"),
+    ],
+)
+def test_how_it_is_played_is_said_in_words(changes, said):
+    assert said in sentence(of(**changes))
+
+
+def test_what_is_not_found_says_what_to_do():
+    assert sentence(LOST).startswith("Not found. Nothing here fits: try ")
+    assert sentence(replace(LOST, error="take.wav: empty")) == "Failed: take.wav: empty"
+    assert [verdict(one) for one in (FOUND, LOST, replace(LOST, error="x"))] == [
+        "found",
+        "not found",
+        "failed",
+    ]
+
+
+def test_matches_of_nought_are_left_out_unless_asked_for():
+    nought = replace(BEST, piece="other.mid", confidence=0.004)
+    answer = replace(FOUND, matches=(BEST, nought))
+    assert "other.mid" not in shown(answer) and "other.mid" in shown(answer, all_rows=True)
+    assert shown(replace(LOST, matches=(nought,))).count("\n") == 2
+
+
+def test_titles_are_shown_and_steer_nothing():
+    text = shown(of(title="a\x1b[2J\u202eb [red]::error::"))
+    assert "\x1b" not in text and "\u202e" not in text and "::error" not in text
+    assert text.count("a\\x1b[2J\\u202eb [red]") == 2, "in the sentence, and below the name"
