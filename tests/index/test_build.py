@@ -34,6 +34,7 @@ from mmid.index.manifest import GRAPH, TRIPLES, VECTORS
 from mmid.index.pending import Pending
 from mmid.index.quantization import unpack
 from mmid.index.store import library_of
+from mmid.index.update_plan import UpdateOptions
 from mmid.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from mmid.music.midi import write_midi
 from mmid.system import files as whole
@@ -155,7 +156,9 @@ def test_files_that_swap_names_are_told_apart(built, library, tiny_model, embedd
 
 def test_what_is_gone_can_be_kept(built, library, tiny_model):
     (library / "0.mid").unlink()
-    assert counts(update_index(built, [library], tiny_model, keep_missing=True)) == (0, 0, 0, 4, 0)
+    assert counts(
+        update_index(built, [library], tiny_model, options=UpdateOptions(keep_missing=True))
+    ) == (0, 0, 0, 4, 0)
     assert len(LibraryIndex(built, tiny_model)) == 5
     assert counts(update_index(built, [library], tiny_model)) == (0, 0, 0, 4, 1)
     assert len(LibraryIndex(built, tiny_model)) == 4
@@ -302,6 +305,7 @@ KILLED = """
 import sys
 from pathlib import Path
 from mmid.index.build import update_index
+from mmid.index.update_plan import UpdateOptions
 from mmid.model.checkpoint import load_checkpoint
 import mmid.index.pending
 mmid.index.pending.SHARD_SECONDS = 0.05
@@ -512,11 +516,16 @@ def test_a_damaged_index_is_one_line_and_status_1(mmid, built):
 
 def test_a_sparser_index_stays_sparse(tmp_path, library, tiny_model, draw_notes):
     thick = update_index(tmp_path / "thick", [library], tiny_model)
-    thin = update_index(tmp_path / "thin", [library], tiny_model, every=4)
+    thin = update_index(tmp_path / "thin", [library], tiny_model, options=UpdateOptions(every=4))
     assert 1.8 < thick.snippets / thin.snippets < 2.2
     assert (LibraryIndex(tmp_path / "thin", tiny_model).places[:] % 16 == 0).all()
     write_midi(draw_notes(10), library / "new.mid")
     report = update_index(tmp_path / "thin", [library], tiny_model)
     assert counts(report) == (1, 0, 0, 5, 0)
     assert (LibraryIndex(tmp_path / "thin", tiny_model).places[:] % 16 == 0).all()
-    assert counts(update_index(tmp_path / "thin", [library], tiny_model, every=2))[0] == 6
+    assert (
+        counts(
+            update_index(tmp_path / "thin", [library], tiny_model, options=UpdateOptions(every=2))
+        )[0]
+        == 6
+    )
