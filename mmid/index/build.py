@@ -21,7 +21,7 @@ from mmid.errors import LibraryIndexError, label
 from mmid.index.embedder import EVERY, Embed, embed_item, embed_nothing, embedded
 from mmid.index.items import Entry, LeftOut
 from mmid.index.library_folders import Followed, follow, known_manifest, refuse_missing
-from mmid.index.manifest import FORMAT, Origin
+from mmid.index.manifest import FORMAT, IndexOrigin
 from mmid.index.pending import Embedded, Pending
 from mmid.index.protocol import Library, Place, Store
 from mmid.index.store import store_at
@@ -141,8 +141,10 @@ def _origin(
     recipe: dict[str, Any],
     library: Followed | None,
     bad: Sequence[BadFile] = (),
-) -> Origin:
-    made = Origin(kind, model.fingerprint, model.encoders.config.features.to_dict(), recipe, "", ())
+) -> IndexOrigin:
+    made = IndexOrigin(
+        kind, model.fingerprint, model.encoders.config.features.to_dict(), recipe, "", ()
+    )
     if library is None:
         return made
     root, folders = os.fspath(library.root), tuple(map(os.fspath, library.folders))
@@ -226,7 +228,9 @@ def update_index(
     return _update_report(followed, plan, update)
 
 
-def _prepared(store: Store, origin: Origin, followed: Followed, options: UpdateOptions) -> Update:
+def _prepared(
+    store: Store, origin: IndexOrigin, followed: Followed, options: UpdateOptions
+) -> Update:
     """Open what is there, which must not be lost."""
     held = _opened(store)
     reused = None if options.anew else _reusable(held, origin)
@@ -258,10 +262,10 @@ def _refuse_dropping(held: Library, gone: int) -> None:
         )
 
 
-def _write(store: Store, origin: Origin, plan: Plan, update: Update, progress: Tell) -> None:
+def _write(store: Store, origin: IndexOrigin, plan: Plan, update: Update, progress: Tell) -> None:
     """Write the index, unless it is there as it should be; nothing is pending then."""
     old = update.reused
-    as_it_was = old is not None and Origin.of(old.manifest) == origin
+    as_it_was = old is not None and IndexOrigin.of(old.manifest) == origin
     if not (old and as_it_was and not plan.fresh and plan.keeps_all(old.entries)):
 
         def load(number: int) -> Embedded:
@@ -310,13 +314,13 @@ def _every_before(store: Store, kind: Kind) -> int | None:
         return None
 
 
-def _key(origin: Origin) -> str:
+def _key(origin: IndexOrigin) -> str:
     """Name what embedded items depend on besides their files."""
     text = json.dumps([FORMAT, origin.kind, origin.model, origin.recipe], sort_keys=True)
     return sha256(text.encode()).hexdigest()[:12]
 
 
-def _pending(store: Store, origin: Origin, anew: bool) -> Pending:
+def _pending(store: Store, origin: IndexOrigin, anew: bool) -> Pending:
     pending = Pending(store.work, _key(origin))
     if anew:
         pending.clear()
@@ -331,9 +335,9 @@ def _opened(store: Store) -> Library | None:
         return None
 
 
-def _reusable(old: Library | None, origin: Origin) -> Library | None:
+def _reusable(old: Library | None, origin: IndexOrigin) -> Library | None:
     """Return an index if its vectors are as they would be made now."""
-    return old if old and _key(Origin.of(old.manifest)) == _key(origin) else None
+    return old if old and _key(IndexOrigin.of(old.manifest)) == _key(origin) else None
 
 
 def _refuse_losing(held: Library, followed: Followed) -> None:

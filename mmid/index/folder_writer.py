@@ -38,7 +38,7 @@ from mmid.index.manifest import (
     PLACES,
     TRIPLES,
     VECTORS,
-    Origin,
+    IndexOrigin,
 )
 from mmid.index.pending import Embedded
 from mmid.index.sorted_file import fences_of
@@ -54,7 +54,7 @@ def _names(folder: Path, data: Path) -> bool:
 
 def write_index(
     folder: Path,
-    origin: Origin,
+    origin: IndexOrigin,
     kept: Sequence[tuple[Entry, Entry]],
     fresh: Sequence[Entry],
     load: Callable[[int], Embedded],
@@ -69,7 +69,7 @@ def write_index(
     ----------
     folder : Path
         Being written by this process alone.
-    origin : Origin
+    origin : IndexOrigin
     kept : sequence of (Entry, Entry)
         Rows of the old index, in its order, and what they shall say now.
     fresh : sequence of Entry
