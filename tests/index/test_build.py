@@ -302,17 +302,24 @@ def test_one_writer_at_a_time(built, library, tiny_model):
 
 
 KILLED = """
-import sys
+import os, sys
 from pathlib import Path
 from mmid.index.build import update_index
-from mmid.index.update_plan import UpdateOptions
 from mmid.model.checkpoint import load_checkpoint
 import mmid.index.pending
 mmid.index.pending.SHARD_SECONDS = 0.05
-update_index(Path(sys.argv[1]), [Path(sys.argv[2])], load_checkpoint(Path(sys.argv[3])), jobs=1)
+index, library, model = map(Path, sys.argv[1:])
+for _ in sys.stdin:  # one update each, by a process that has loaded everything before
+    child = os.fork()
+    if not child:
+        update_index(index, [library], load_checkpoint(model), jobs=1)
+        os._exit(0)
+    print(child, flush=True)
+    print(os.waitpid(child, 0)[1], flush=True)
 """
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_a_killed_update_leaves_the_old_index_or_the_new_one(
     built, library, tiny_model, draw_notes, tmp_path
 ):
@@ -321,19 +328,23 @@ def test_a_killed_update_leaves_the_old_index_or_the_new_one(
     update_index(built, [library], model)
     rng = np.random.default_rng(0)
     script = [sys.executable, "-c", KILLED, str(built), str(library), str(path)]
-    started = time.monotonic()
-    subprocess.run(script, check=True, capture_output=True)
-    usual = time.monotonic() - started
-    for round_ in range(6):
-        write_midi(draw_notes(300 + round_), library / f"k{round_}.mid")
-        old = len(LibraryIndex(built, model))
-        process = subprocess.Popen(script, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(usual * rng.uniform(0.6, 1.2))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        index = LibraryIndex(built, model)
-        assert len(index) in (old, 5 + round_ + 1)
-        assert not verify_index(built).faults
+    streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    usual = None
+    with subprocess.Popen(script, **streams) as parent:
+        for round_ in range(7):
+            write_midi(draw_notes(300 + round_), library / f"k{round_}.mid")
+            old = len(LibraryIndex(built, model))
+            print(file=parent.stdin, flush=True)
+            child, started = int(parent.stdout.readline()), time.monotonic()
+            if usual is not None:
+                time.sleep(usual * rng.uniform(0.1, 1.0))
+                os.kill(child, signal.SIGKILL)
+            status = int(parent.stdout.readline())
+            usual = usual or time.monotonic() - started
+            assert status in (0, signal.SIGKILL)
+            assert len(LibraryIndex(built, model)) in (old, 5 + round_ + 1)
+            assert not verify_index(built).faults
+        parent.stdin.close()
     update_index(built, [library], model)
     check_whole(built, library, model)
 

@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
-from conftest import TINY
+from tiny import TINY
 
 from mmid.model.encoders import ModelConfig
 from mmid.music.grid import DEFAULT
