@@ -25,6 +25,7 @@ from mmid.index.embedder import embed_whole
 from mmid.index.folder import LibraryIndex
 from mmid.index.protocol import Library, Store
 from mmid.index.store import store_at
+from mmid.index.update_plan import UpdateOptions
 from mmid.model import loading
 from mmid.model.checkpoint import Checkpoint
 from mmid.model.embedding import Query, Sound, open_query
@@ -219,10 +220,8 @@ class Index:
             [Path(path) for path in folders],
             loaded,
             kind,
+            UpdateOptions(every, keep_missing, replace),
             jobs=jobs,
-            keep_missing=keep_missing,
-            replace=replace,
-            every=every,
             progress=progress,
         )
         return cls(store.open(loaded), loaded, report)

@@ -14,6 +14,7 @@ import pytest
 import torch
 from tiny import EAR, TINY, shaken
 
+from mmid.index.build import update_index
 from mmid.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from mmid.model.encoders import Encoders, ModelConfig
 from mmid.music.grid import DEFAULT
@@ -168,6 +169,20 @@ def play() -> Callable[..., np.ndarray]:
 def recording(tmp_path: Path, pieces: list[Piece]) -> Path:
     """Return eight seconds of the third piece, played as decaying sines."""
     return _write_wav(tmp_path / "recording.wav", _sines(pieces[2].midi.notes)[: 22_050 * 8])
+
+
+@pytest.fixture
+def built(tmp_path: Path, midi_folder: Path, tiny_model: Checkpoint) -> Path:
+    """Return the index of `midi_folder`."""
+    update_index(tmp_path / "index", [midi_folder], tiny_model, jobs=1)
+    return tmp_path / "index"
+
+
+@pytest.fixture
+def options(tmp_path: Path, tiny_model: Checkpoint) -> list[str]:
+    """Return what has a command use `built` and its model."""
+    save_checkpoint(tmp_path / "tiny.safetensors", tiny_model.encoders, {})
+    return ["--index", str(tmp_path / "index"), "--model", str(tmp_path / "tiny.safetensors")]
 
 
 @pytest.fixture

@@ -194,6 +194,7 @@ def build_index(
     from mmid.index.build import build_index as build
     from mmid.index.build import library_to_copy, update_index
     from mmid.index.store import store_at
+    from mmid.index.update_plan import UpdateOptions
     from mmid.model.encoders import pick_device
     from mmid.model.loading import load_model
     from mmid.music.library import scan_library
@@ -234,11 +235,8 @@ def build_index(
                 library,
                 loaded,
                 kind,
+                UpdateOptions(every, keep_missing, replace, dry_run=dry_run),
                 jobs=jobs,
-                keep_missing=keep_missing,
-                every=every,
-                replace=replace,
-                dry_run=dry_run,
                 engine=cluster or parallel,
                 progress=tell,
             )

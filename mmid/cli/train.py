@@ -119,11 +119,11 @@ def train(
     """
     chosen = {k: v for k, v in locals().items() if v is not None}
     from mmid.model.encoders import pick_device
-    from mmid.training.distributed import joined, one_first, rank
+    from mmid.training.distributed import one_first, process_group, rank
     from mmid.training.loop import BEST_NAME, describe_epoch, start_run
 
     experiment = _experiment(chosen)
-    with joined(pick_device(device)) as own:
+    with process_group(pick_device(device)) as own:
         if rank():
             set_loudness(silent=True)
         with one_first():

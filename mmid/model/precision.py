@@ -37,7 +37,8 @@ AGREE_LEARNING = 0.95
 """The same of the gradient of each weight, which sums over more; rounding leaves 0.99."""
 
 LONGEST, WORK = 431, 1 << 22
-"""Frames of the longer input (20 s): less where a network has many weights for each of them."""
+"""Frames of the longer input (20 s), and its price: weights times frames. A network that is larger
+than twice its shortest input allows gets no longer one: a first query waits for this."""
 
 NARROW, WIDTH = 16, 106
 """Convolutions of fewer channels, which libraries compute in ways of their own, are compared by
@@ -71,11 +72,12 @@ class Network:
     grows: bool = True
 
     def inputs(self) -> Iterator[Tensor]:
-        """Draw one short input, and two that are longer; the same ones every time."""
+        """Draw one short input, and two longer ones where they cost little; always the same."""
         weights = sum(parameter.numel() for parameter in self.module.parameters())
-        more = max(1, min(LONGEST - self.frames, WORK // max(1, weights))) if self.grows else 0
+        more = min(LONGEST - self.frames, WORK // max(1, weights)) if self.grows else 0
         yield _noise(1, self.channels, self.rows, self.frames)
-        yield _noise(2, self.channels, self.rows, self.frames + more)
+        if more >= self.frames or not self.grows:
+            yield _noise(2, self.channels, self.rows, self.frames + more)
 
 
 @dataclass(frozen=True)
@@ -161,7 +163,7 @@ def settle(
             cosine = _compared(networks, device, way, fingerprint, learning)
         if cosine >= AGREE:
             found = Precision(way.name, way.half, device.type, cosine, fault)
-            _tell(found)
+            _note_fault(found)
             return found
         fault = fault or f"{way.name} is wrong here (cosine {cosine:.3f} to float32)"
     raise MmidError(
@@ -170,14 +172,14 @@ def settle(
     )
 
 
-_told: set[str] = set()
+_noted: set[str] = set()
 
 
-def _tell(found: Precision) -> None:
+def _note_fault(found: Precision) -> None:
     """Note a fault once, and in the process that the user started."""
     LOG.debug("%s on %s: %s", found.name, found.device, found.reason)
-    if found.fault and found.name not in _told and parent_process() is None:
-        _told.add(found.name)
+    if found.fault and found.name not in _noted and parent_process() is None:
+        _noted.add(found.name)
         note(f"{found.fault}, so {found.name} is used, which may be slower: see mmid doctor")
 
 
@@ -240,7 +242,7 @@ def _compared(
 ) -> float:
     """Return the lowest cosine to float32, remembered or found out."""
     key: list[str] | None = None
-    if fingerprint and not learning and not _amx_left:  # in time or not, only trying tells
+    if fingerprint and not learning and not _amx_left:  # whether in time is seen by trying
         key = [*_circumstances(device), way.name, fingerprint]
     cosine = _recall(key) if key else None
     if cosine is None:
@@ -348,12 +350,12 @@ def _memory(key: list[str]) -> Path:
 def _recall(key: list[str]) -> float | None:
     """Return what is remembered; None where that is nothing, or nothing that makes sense."""
     try:
-        told = parse_json(read_regular(_memory(key), MOST_BYTES))
+        kept = parse_json(read_regular(_memory(key), MOST_BYTES))
     except (OSError, ValueError):
         return None
-    if not isinstance(told, dict) or told.get("key") != key:
+    if not isinstance(kept, dict) or kept.get("key") != key:
         return None
-    cosine = told.get("cosine")
+    cosine = kept.get("cosine")
     sound = type(cosine) is float and math.isfinite(cosine) and abs(cosine) < 1.001
     return cosine if sound else None
 

@@ -35,7 +35,8 @@ from mmid.music.duplicates import drop_duplicates, split_library
 from mmid.music.grid import FeatureParams
 from mmid.music.library import read_library
 from mmid.music.piano_roll import draw_rolls
-from mmid.system.console import Tell, progress, quiet
+from mmid.system.console import Tell, quiet
+from mmid.system.console import progress as show_progress
 
 STEPS = 12_000
 BATCH, FRAMES = 8, 512
@@ -97,7 +98,7 @@ def draw_batch(
 
 
 def with_onsets(rolls: Tensor, params: FeatureParams) -> Tensor:
-    """Tell which snippets of rolls hold an onset: bool ``[batch, snippets]``."""
+    """Return which snippets of rolls hold an onset: bool ``[batch, snippets]``."""
     onsets = rolls[:, 1].amax(1, keepdim=True)
     return nn.functional.max_pool1d(onsets, params.snippet, math.prod(LIGHT.strides))[:, 0] > 0
 
@@ -107,7 +108,7 @@ def teach(
     notes: Sequence[np.ndarray],
     steps: int = STEPS,
     seed: int = 0,
-    tell: Tell = quiet,
+    progress: Tell = quiet,
 ) -> Encoders:
     """Teach a light pathway to embed as a model's roll pathway does.
 
@@ -119,8 +120,8 @@ def teach(
     steps : int
     seed : int
         Of the weights to begin with and every draw.
-    tell : callable
-        Told ``(what, done, total)``.
+    progress : callable
+        Called with ``(what, done, total)``.
 
     Returns
     -------
@@ -136,12 +137,8 @@ def teach(
     if params != FeatureParams():
         raise MmidError("the light pathway is made for the default grid; give another --model")
     teacher = model.encoders.roll
-    torch.manual_seed(seed)
     shape = replace(LIGHT, embedding=model.encoders.config.roll.embedding)
-    light = build_pathway(params.roll_channels, params.pitches, params.snippet, shape)
-    light = light.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    own = getattr(teacher, "pathway", teacher).state_dict()
-    light.load_state_dict({n: t for n, t in own.items() if n.startswith("level.")}, strict=False)
+    light = _student(teacher, shape, params, seed).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     shown = Network(light, params.roll_channels, params.pitches, params.snippet)
     precision = settle([*model.encoders.networks(), shown], device, learning=True)
     optimizer = torch.optim.AdamW(light.parameters(), LEARNING_RATE, weight_decay=DECAY)
@@ -150,8 +147,7 @@ def teach(
     loss = 1.0
     for step in range(steps):
         for group in optimizer.param_groups:
-            fall = 0.5 + 0.5 * math.cos(math.pi * step / steps)
-            group["lr"] = LEARNING_RATE * (min(1, (step + 1) / RISE) * fall + 1e-3)
+            group["lr"] = _learning_rate(step, steps)
         rolls = draw_batch(notes, lengths / lengths.sum(), params, rng).to(device)
         with precision.autocast():
             with torch.no_grad():
@@ -162,8 +158,24 @@ def teach(
         now.backward()
         optimizer.step()
         loss += (now.item() - loss) * max(0.005, 1 / (step + 1))
-        tell(f"Teaching ({loss:.4f})", step + 1, steps)
+        progress(f"Teaching ({loss:.4f})", step + 1, steps)
     return _with_roll(model.encoders, shape, light)
+
+
+def _student(
+    teacher: nn.Module, shape: EncoderConfig, params: FeatureParams, seed: int
+) -> nn.Module:
+    """Return a light pathway of random weights that levels its input as the teacher does."""
+    torch.manual_seed(seed)
+    light = build_pathway(params.roll_channels, params.pitches, params.snippet, shape)
+    own = getattr(teacher, "pathway", teacher).state_dict()
+    light.load_state_dict({n: t for n, t in own.items() if n.startswith("level.")}, strict=False)
+    return light
+
+
+def _learning_rate(step: int, steps: int) -> float:
+    fall = 0.5 + 0.5 * math.cos(math.pi * step / steps)
+    return LEARNING_RATE * (min(1, (step + 1) / RISE) * fall + 1e-3)
 
 
 def _with_roll(encoders: Encoders, shape: EncoderConfig, light: nn.Module) -> Encoders:
@@ -243,8 +255,8 @@ def main(
     sides = split_library(read_library([library])[0])
     more = [piece for folder in extra or () for piece in read_library([folder])[0]]
     learned = [*sides["train"], *drop_duplicates(more, sides["valid"] + sides["test"])]
-    with progress() as tell:
-        light = teach(teacher, [piece.midi.notes for piece in learned], steps, tell=tell)
+    with show_progress() as tell:
+        light = teach(teacher, [piece.midi.notes for piece in learned], steps, progress=tell)
     likeness = compare(teacher.encoders, light, [piece.midi.notes for piece in sides["valid"]])
     facts = {"teacher": teacher.fingerprint, "pieces": len(learned), "steps": steps}
     save_checkpoint(out, light, teacher.facts | {"distilled": facts | asdict(likeness)})
