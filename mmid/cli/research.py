@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from mmid.cli.help import App
-from mmid.cli.options import Device, Index, JsonFlag, Model, parse_sizes
+from mmid.cli.options import Index, JsonFlag, Model, ModelGroup, parse_sizes
 from mmid.system.console import progress, remark, stdout
 from mmid.system.tables import FittingTable, clock
 
@@ -52,21 +52,19 @@ def eval_space(
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the snippets drawn.")] = 0,
     json_lines: JsonFlag = False,
-    model: Model = None,
-    device: Device = "auto",
+    *,
+    model: ModelGroup,
 ) -> None:
     """Measure how far apart sound and notes lie in the shared space, and draw both.
 
     tensorboard --logdir FOLDER shows every snippet of the --out folder in its projector.
     """
-    from mmid.model.encoders import pick_device
-    from mmid.model.loading import load_model
     from mmid.music.pairs import read_pairs
     from mmid.research.embedding_space import claim_folder, draw_snippets, measure_space, save_space
 
     if out:
         claim_folder(out)
-    loaded = load_model(model, pick_device(device))
+    loaded = model.load()
     with progress() as tell:
         drawn = draw_snippets(read_pairs(rendered), loaded, pairs, seed=seed, progress=tell)
     report = measure_space(drawn.audio.numpy(), drawn.rolls.numpy())
