@@ -58,7 +58,7 @@ def listen(
     """
     from mmid import api
     from mmid.identify import live as listening
-    from mmid.identify.identifier import TOP
+    from mmid.identify.search_options import SearchOptions
 
     if list_inputs:
         return typer.echo("\n".join(listening.input_names()))
@@ -69,7 +69,10 @@ def listen(
     with source as sound, _shown(json_lines) as show:
         remark(f"listening to {label(sound.name)}")
         identify = partial(
-            opened.identify, transpose=key, top=top or TOP, min_confidence=min_confidence
+            opened.identify,
+            transpose=key,
+            top=top or SearchOptions.top,
+            min_confidence=min_confidence,
         )
         last = _follow(listening.listen(identify, sound, seconds), show)
     if not json_lines:

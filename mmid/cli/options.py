@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 
 from mmid.errors import label
+from mmid.identify.search_options import SearchOptions, keys_to_try
 from mmid.options import FARTHEST, BaselineName, LibraryKind, Search, Side, Vote
 
 if TYPE_CHECKING:
@@ -209,25 +210,22 @@ def open_identifier(
     search: Search = "auto",
     vote: Vote = "consistent",
     top: int | None = None,
-    min_confidence: float = 0.5,
+    min_confidence: float = SearchOptions.min_confidence,
     transpose: str = "0",
 ) -> tuple[Identifier, Library]:
     """Load a model and the index made with it."""
-    from mmid.identify.identifier import TOP, Identifier
-    from mmid.identify.search import KEYS
+    from mmid.identify.identifier import Identifier
     from mmid.index.store import store_at
     from mmid.model.encoders import pick_device
     from mmid.model.loading import load_model
 
     loaded = load_model(model, pick_device(device))
     opened = store_at(index).open(loaded)
-    identifier = Identifier(
-        loaded,
-        opened,
+    options = SearchOptions(
         search=search,
         vote=vote,
-        top=top or TOP,
+        keys=keys_to_try("auto" if transpose == "auto" else int(transpose)),
+        top=top or SearchOptions.top,
         min_confidence=min_confidence,
-        keys=KEYS if transpose == "auto" else (int(transpose),),
     )
-    return identifier, opened
+    return Identifier(loaded, opened, options), opened
