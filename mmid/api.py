@@ -18,8 +18,8 @@ import numpy as np
 
 from mmid.errors import AudioError, MidiError, MmidError, label
 from mmid.identify.answer import Identification
-from mmid.identify.identifier import MIN_CONFIDENCE, TOP, Identifier
-from mmid.identify.search import KEYS
+from mmid.identify.identifier import Identifier
+from mmid.identify.search_options import SearchOptions, keys_to_try
 from mmid.index.build import BuildReport, update_index
 from mmid.index.embedder import embed_whole
 from mmid.index.folder import LibraryIndex
@@ -33,7 +33,7 @@ from mmid.music.audio import BLOCK, resample_audio
 from mmid.music.formats import MIDI_SUFFIXES
 from mmid.music.grid import FeatureParams
 from mmid.music.spectrogram import stream_spectrogram
-from mmid.options import FARTHEST, Kind, LibraryKind
+from mmid.options import Kind, LibraryKind
 from mmid.system.console import quiet
 
 PathLike: TypeAlias = str | os.PathLike[str]
@@ -253,8 +253,8 @@ class Index:
         start: float = 0.0,
         duration: float | None = None,
         transpose: int | Literal["auto"] = 0,
-        top: int = TOP,
-        min_confidence: float = MIN_CONFIDENCE,
+        top: int = SearchOptions.top,
+        min_confidence: float = SearchOptions.min_confidence,
     ) -> Identification:
         """Name the piece that a recording is a performance of, or the recordings of a MIDI file.
 
@@ -284,25 +284,10 @@ class Index:
             raise MmidError(f"top {top}: give at least 1")
         if not 0 <= min_confidence <= 1:
             raise MmidError(f"min_confidence {min_confidence:g}: give 0 to 1")
-        identifier = Identifier(
-            self._model,
-            self._index,
-            keys=_keys(transpose),
-            top=top,
-            min_confidence=min_confidence,
-        )
+        options = SearchOptions(keys=keys_to_try(transpose), top=top, min_confidence=min_confidence)
+        identifier = Identifier(self._model, self._index, options)
         query = _heard(music, sr, self._model, start, duration)
         return identifier.identify(query, "" if isinstance(music, np.ndarray) else os.fspath(music))
-
-
-def _keys(transpose: int | str) -> Sequence[int]:
-    if transpose == "auto":
-        return KEYS
-    if isinstance(transpose, int) and abs(transpose) <= FARTHEST:
-        return (transpose,)
-    raise MmidError(
-        f"transpose {transpose!r}: give 'auto', or semitones from -{FARTHEST} to {FARTHEST}"
-    )
 
 
 def _heard(

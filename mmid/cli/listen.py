@@ -14,6 +14,7 @@ import typer
 from mmid.cli.options import Device, Index, Model, Top, TransposeOption
 from mmid.cli.shell import Terminated
 from mmid.errors import label
+from mmid.identify.search_options import SearchOptions
 from mmid.system.console import remark, remarks_shown, stderr, stdout
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def listen(
     transpose: TransposeOption = "0",
     min_confidence: Annotated[
         float, typer.Option(min=0, max=1, help="A match counts as found from here on.")
-    ] = 0.5,
+    ] = SearchOptions.min_confidence,
     model: Model = None,
     device: Device = "auto",
 ) -> None:
@@ -58,7 +59,6 @@ def listen(
     """
     from mmid import api
     from mmid.identify import live as listening
-    from mmid.identify.identifier import TOP
 
     if list_inputs:
         return typer.echo("\n".join(listening.input_names()))
@@ -69,7 +69,10 @@ def listen(
     with source as sound, _shown(json_lines) as show:
         remark(f"listening to {label(sound.name)}")
         identify = partial(
-            opened.identify, transpose=key, top=top or TOP, min_confidence=min_confidence
+            opened.identify,
+            transpose=key,
+            top=top or SearchOptions.top,
+            min_confidence=min_confidence,
         )
         last = _follow(listening.listen(identify, sound, seconds), show)
     if not json_lines:

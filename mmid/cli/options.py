@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 
 from mmid.errors import label
+from mmid.identify.search_options import SearchOptions, keys_to_try
 from mmid.options import FARTHEST, BaselineName, LibraryKind, Search, Side, Vote
 
 if TYPE_CHECKING:
     from mmid.identify.identifier import Identifier
-    from mmid.identify.search_options import SearchOptions
     from mmid.index.protocol import Library
     from mmid.model.checkpoint import Checkpoint
 
@@ -173,17 +173,15 @@ class SearchGroup:
             help="Compare every snippet, or those of the nearest cells; auto by size.",
             rich_help_panel="Search",
         ),
-    ] = "auto"
+    ] = SearchOptions.search
     vote: Annotated[
         Vote,
         typer.Option(help="Votes that agree on the place, or all votes.", rich_help_panel="Search"),
-    ] = "consistent"
+    ] = SearchOptions.vote
     transpose: TransposeOption = "0"
 
     def options(self, **more: Any) -> SearchOptions:
         """Return these, and those of more that were given, as the library takes them."""
-        from mmid.identify.search_options import SearchOptions, keys_to_try
-
         keys = keys_to_try("auto" if self.transpose == "auto" else int(self.transpose))
         given = {name: value for name, value in more.items() if value is not None}
         return SearchOptions(search=self.search, vote=self.vote, keys=keys, **given)
@@ -238,13 +236,12 @@ def parse_sizes(text: str) -> list[int]:
 
 
 def open_identifier(
-    index: str | None, chosen: ModelGroup, options: SearchOptions | None = None
+    index: str | None, chosen: ModelGroup, options: SearchOptions = SearchOptions()
 ) -> tuple[Identifier, Library]:
     """Load a model and the index made with it."""
     from mmid.identify.identifier import Identifier
-    from mmid.identify.search_options import SearchOptions
     from mmid.index.store import store_at
 
     loaded = chosen.load()
     opened = store_at(index).open(loaded)
-    return Identifier(loaded, opened, options or SearchOptions()), opened
+    return Identifier(loaded, opened, options), opened

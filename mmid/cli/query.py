@@ -13,6 +13,7 @@ import typer
 
 from mmid.cli.options import ModelGroup, SearchedIndex, SearchGroup, Top, open_identifier
 from mmid.cli.shell import LeftAtWork, status_of
+from mmid.identify.search_options import SearchOptions
 from mmid.system.console import aside, note, progress, stdout, waiting
 
 if TYPE_CHECKING:
@@ -159,7 +160,7 @@ def query(
         typer.Option(
             min=0, max=1, help="A match counts as found from here on.", rich_help_panel=SEARCH
         ),
-    ] = 0.5,
+    ] = SearchOptions.min_confidence,
     model: ModelGroup,
     jobs: Annotated[
         int | None,
@@ -225,7 +226,7 @@ def _sinks(
     from mmid.output.sinks import Pictures
 
     paths, start = _paths(files), span.start
-    sinks = [_printer(output, len(files))]
+    sinks: list[Sink] = []
     if output.plot:
         sinks.append(Pictures(identifier, output.plot, paths))
     if output.report:
@@ -237,7 +238,7 @@ def _sinks(
         sinks.append(Sidecars(Origin(made_by, opened.where, start, span.duration)))
     if output.export_aligned:
         sinks.append(AlignedMidi(identifier, output.export_aligned, paths, start))
-    return sinks
+    return [_printer(output, len(files)), *sinks]  # begun last: a heading is printed at once
 
 
 def _printer(output: OutputGroup, files: int) -> Sink:
@@ -264,15 +265,14 @@ def _timeline_sinks(
         table_timelines,
     )
 
-    if output.json_lines:
-        sinks: list[TimelineSink] = [json_timelines(_write)]
-    else:
-        sinks = [csv_timelines(_write) if output.csv_rows else table_timelines(_show)]
+    sinks: list[TimelineSink] = []
     if output.report:
         sinks.append(TimelinePage(Page(output.report, identifier, start), identifier, start))
     if output.cue:
         sinks.append(CueSheets(output.cue, paths, start))
-    return sinks
+    if output.json_lines:
+        return [json_timelines(_write), *sinks]
+    return [csv_timelines(_write) if output.csv_rows else table_timelines(_show), *sinks]
 
 
 def _answer(
