@@ -1,4 +1,4 @@
-"""mmid from Python: open or build an index, ask it about files and arrays, embed music.
+"""mmid from Python: open or build an index, query it with files and arrays, embed music.
 
 Conventions: arrays of sound are floating-point samples, ``[n]`` or ``[channels, n]``, full scale 1,
 and come with their sample rate, Hz. Times are in seconds, transpositions in semitones. Where
@@ -113,7 +113,7 @@ def _store(place: PathLike | None) -> Store:
 
 
 class Index:
-    """An index of a library, with the model that made it, ready for questions.
+    """An index of a library, with the model that made it, ready for queries.
 
     Get one from `Index.open` or `Index.build`. It stays as it is whatever becomes of the folder.
 
@@ -187,22 +187,22 @@ class Index:
             What to index; ``auto`` is what the index holds, of a new one MIDI files where there
             are any.
         every : int, optional
-            Keep every so many-th place, 4 frames apart; by default 2 of scores, 1 of recordings.
+            Keep every so many-th position, 4 frames apart; by default 2 of scores, 1 of recordings.
         keep_missing : bool
             Keep what the library does not hold any more.
         replace : bool
             Follow nothing but `library`, and drop the rest, whatever its kind; else it is added to
             what the index follows.
         jobs : int or None
-            Worker processes; None for all cores. A script that asks for more than one must do its
+            Worker processes; None for all cores. A script that wants more than one must do its
             work under ``if __name__ == "__main__":``, as workers import it.
         progress : callable
-            Told ``(what, done, total)``.
+            Called with ``(what, done, total)``.
 
         Returns
         -------
         Index
-            Its ``built`` tells what was done, and which files could not be read.
+            Its ``built`` says what was done, and which files could not be read.
 
         Raises
         ------
@@ -265,7 +265,7 @@ class Index:
         sr : float, optional
             Sample rate of an array, Hz.
         start, duration : float
-            The span to listen to; to the end by default.
+            The span to use; to the end by default.
         transpose : int or "auto"
             The recording's key against the scores; ``auto`` tries -6 to 6.
         top : int
@@ -286,11 +286,11 @@ class Index:
             raise MmidError(f"min_confidence {min_confidence:g}: give 0 to 1")
         options = SearchOptions(keys=keys_to_try(transpose), top=top, min_confidence=min_confidence)
         identifier = Identifier(self._model, self._index, options)
-        query = _heard(music, sr, self._model, start, duration)
+        query = _query(music, sr, self._model, start, duration)
         return identifier.identify(query, "" if isinstance(music, np.ndarray) else os.fspath(music))
 
 
-def _heard(
+def _query(
     music: PathLike | np.ndarray,
     sr: float | None,
     model: Checkpoint,
@@ -301,7 +301,7 @@ def _heard(
     params, device = model.encoders.config.features, model.encoders.device
     if not isinstance(music, np.ndarray):
         if sr is not None:
-            raise MmidError(f"{label(music)}: a file tells its sample rate; leave sr out")
+            raise MmidError(f"{label(music)}: a file has its own sample rate; leave sr out")
         return open_query(music, params, start, duration, device)
     samples = _span(music, sr, params, start, duration)
     blocks = (samples[first : first + BLOCK] for first in range(0, len(samples), BLOCK))
@@ -356,7 +356,7 @@ def embed_audio(
     loaded = _loaded(model, device)
     if not isinstance(music, np.ndarray) and Path(music).suffix.lower() in MIDI_SUFFIXES:
         raise AudioError(f"{label(music)}: a MIDI file; embed_midi embeds those")
-    return _embedded(_heard(music, sr, loaded), loaded)
+    return _embedded(_query(music, sr, loaded), loaded)
 
 
 def embed_midi(path: PathLike, model: Model = None, device: str = "auto") -> Embedding:
@@ -378,10 +378,10 @@ def embed_midi(path: PathLike, model: Model = None, device: str = "auto") -> Emb
     if Path(path).suffix.lower() not in MIDI_SUFFIXES:
         raise MidiError(f"{label(path)}: not named as a MIDI file; embed_audio embeds recordings")
     loaded = _loaded(model, device)
-    return _embedded(_heard(path, None, loaded), loaded)
+    return _embedded(_query(path, None, loaded), loaded)
 
 
 def _embedded(query: Query, model: Checkpoint) -> Embedding:
-    vectors, places = embed_whole(query, model, every=1)
+    vectors, positions = embed_whole(query, model, every=1)
     rate = model.encoders.config.features.frame_rate
-    return Embedding(vectors, places / rate)
+    return Embedding(vectors, positions / rate)

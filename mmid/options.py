@@ -20,7 +20,7 @@ Task = Literal["retrieval", "transcription", "audio-autoencoder", "midi-autoenco
 """What a run learns: both pathways together, the notes that sound, or one modality by itself."""
 
 Encoder = Literal["notes", "conv", "dorfer"]
-"""The pathways: mmid's, from the notes heard or the spectrogram, or Dorfer et al.'s."""
+"""The pathways: mmid's, from the notes transcribed or the spectrogram, or Dorfer et al.'s."""
 
 Learn = Literal["both", "audio"]
 """Which pathways learn."""
@@ -35,7 +35,7 @@ Loss = Literal["info-nce", "ranking", "ranking-both"]
 """Symmetric InfoNCE, or pairwise ranking from MIDI to audio alone or both ways."""
 
 Negatives = Literal["batch", "sampled"]
-"""What a match is told from: the rest of its batch, or as many snippets from outside it."""
+"""What a match is set against: the rest of its batch, or as many snippets from outside it."""
 
 Preset = Literal["default", "transcription", "report-2020"]
 """Ways to train that have a name."""
@@ -44,10 +44,10 @@ Collapse = Literal["none", "kmeans"]
 """What becomes of snippets with one label: all are kept, or their centroid."""
 
 Search = Literal["auto", "exact", "hnsw"]
-"""How the nearest snippets are found: by size, among all, or among those of the nearest cells."""
+"""How the nearest snippets are found: by size, among all, or in the nearest inverted lists."""
 
 Vote = Literal["consistent", "majority"]
-"""Which votes count: those that agree on the place, or all."""
+"""Which votes count: those that agree on the position, or all."""
 
 Kind = Literal["midi", "recordings"]
 """What a library holds, or what a question is: scores, or performances."""
@@ -60,13 +60,13 @@ Reason = Literal["no_notes", "too_short", "nothing_fits", "not_confident"]
 them, or one does, but not surely enough."""
 
 Direction = Literal["recordings", "scores"]
-"""What an evaluation asks about."""
+"""What an evaluation queries with."""
 
 Side = Literal["test", "valid", "train", "all"]
 """Parts of a split."""
 
 Roughness = Literal["noise-10", "noise-0", "room", "phone", "mp3", "flat", "sharp"]
-"""What recordings may suffer before they are asked about."""
+"""What recordings may suffer before they are queried."""
 
 AudioFormat = Literal["wav", "flac"]
 """Files that renderings are written as."""

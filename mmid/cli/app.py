@@ -65,7 +65,7 @@ def _options(
         bool, typer.Option("--quiet", "-q", help="Show no notes and no progress; errors stay.")
     ] = False,
     verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Tell what was chosen, and what took how long.")
+        bool, typer.Option("--verbose", "-v", help="Say what was chosen, and what took how long.")
     ] = False,
 ) -> None:
     if silent and verbose:
@@ -97,7 +97,7 @@ def render(
 ) -> None:
     """Play every MIDI file below the folders to an audio file, as it is written.
 
-    Drums, pitch bends and pedals are not heard: mmid does not read them.
+    Drums, pitch bends and pedals are left out: mmid does not read them.
     What was rendered before is rendered again only if its MIDI file changed.
     The folder gets a pairs.csv as well, for mmid eval pieces.
     Bad files are left out and reported; the exit status is then 1.
@@ -106,7 +106,7 @@ def render(
     from mmid.music.synthesizer import pick_soundfonts
 
     [font, *_] = pick_soundfonts([soundfont] if soundfont else None)
-    with progress() as tell:
+    with progress() as advance:
         report = render_library(
             library,
             out,
@@ -114,7 +114,7 @@ def render(
             sample_rate=sample_rate,
             encoding=encoding,
             jobs=jobs,
-            progress=tell,
+            progress=advance,
         )
     for bad in report.bad:
         note(f"left out: {bad.reason}")

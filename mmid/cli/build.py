@@ -22,7 +22,7 @@ NAMED = 3
 """Files named of those left out for the same reason."""
 
 REASONS = 12
-"""Reasons told at most; `mmid index list --left-out` has them all."""
+"""Reasons given at most; `mmid index list --left-out` has them all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,7 @@ class UpdateGroup:
         typer.Option(
             min=1,
             max=8,
-            help="Keep every so many-th place, 4 frames apart: more for a smaller index.",
+            help="Keep every so many-th position, 4 frames apart: more for a smaller index.",
             show_default="2 of scores, 1 of recordings",
         ),
     ] = None
@@ -96,9 +96,9 @@ def build_index(
             raise typer.BadParameter("a cluster embeds on CPUs")
         library, model = [path.absolute() for path in library], replace(model, device="cpu")
     used, run_by = model.load(), cluster or parallel
-    with progress() as tell:
+    with progress() as advance:
         report = update_index(
-            place, library, used, kind, jobs=jobs, engine=run_by, progress=tell, **asdict(update)
+            place, library, used, kind, jobs=jobs, engine=run_by, progress=advance, **asdict(update)
         )
     _say_what_was_built(report, place.where, dry_run=update.dry_run, strict=strict)
 

@@ -47,8 +47,8 @@ evaluation = App(help="Measure how good the answers are.")
 def eval_snippets(
     library: Annotated[Path, typer.Argument(help="Folder of MIDI files; its test part is used.")],
     *,
-    soundfont: Annotated[str, typer.Option(help="A soundfont the model never heard.")],
-    pool: Annotated[int, typer.Option(min=2, help="Snippets to tell apart.")] = 2_000,
+    soundfont: Annotated[str, typer.Option(help="A soundfont the model was not trained with.")],
+    pool: Annotated[int, typer.Option(min=2, help="Snippets to choose from.")] = 2_000,
     side: SideOption = "test",
     seed: Annotated[int, typer.Option(help="Of the split and the pool.")] = 0,
     min_r1: Annotated[
@@ -68,14 +68,14 @@ def eval_snippets(
     loaded = model.load()
     pieces = held_out(library, side, seed, jobs)
     rate = loaded.encoders.config.features.sample_rate
-    with progress() as tell, Synthesizer(find_soundfont(soundfont), rate) as synthesizer:
+    with progress() as advance, Synthesizer(find_soundfont(soundfont), rate) as synthesizer:
         result = evaluate_snippets(
             pieces,
             lambda piece: synthesizer.render(piece.midi.notes),
             loaded,
             pool=pool,
             seed=seed,
-            progress=tell,
+            progress=advance,
         )
     _deliver(result.to_dict(), [snippet_table(result)], json_lines, out)
     lowest = min(scores.recall[1] for scores in list(result.scores.values())[:2])
@@ -88,7 +88,7 @@ class SourceGroup:
 
     direction: Annotated[
         Direction,
-        typer.Option(help="Ask for the pieces of recordings, or for the recordings of scores."),
+        typer.Option(help="Look for the pieces of recordings, or for the recordings of scores."),
     ] = "recordings"
     soundfont: Annotated[str | None, typer.Option(help="Render the MIDI files with this one.")] = (
         None
@@ -112,7 +112,7 @@ class ClipGroup:
     )
     clips: Annotated[int, typer.Option("--per-recording", min=1, help="Clips of each.")] = 3
     absent: Annotated[
-        bool, typer.Option("--absent", help="Ask again with the right answers taken out.")
+        bool, typer.Option("--absent", help="Query again with the right answers taken out.")
     ] = False
     seed: Annotated[int, typer.Option(help="Of the split, the tempi and the clips.")] = 0
 
@@ -156,7 +156,7 @@ def eval_pieces(
 ) -> None:
     """Identify clips of recordings, rendered MIDI files or scores whose match is known.
 
-    Recordings are asked of an index of MIDI files, scores of an index of recordings. Where
+    Recordings are looked up among MIDI files, scores among recordings. Where
     pairs.csv has a column kind, each kind of music is reported, too. A row whose recording or MIDI
     file cannot be read is left out and reported; the exit status is then 1.
     """
@@ -201,7 +201,7 @@ def _check_direction(direction: Direction, kind: Kind) -> None:
 
     if kind != ASKED_OF[direction]:
         raise MmidError(
-            f"--direction {direction} asks an index built with --kind"
+            f"--direction {direction} needs an index built with --kind"
             f" {ASKED_OF[direction]}, not {kind}: give another --index or --direction"
         )
 
@@ -219,12 +219,12 @@ def _identify_clips(
     from mmid.evaluation.pieces import evaluate_pieces
 
     (count, sources), done = found, 0
-    with progress() as tell:
+    with progress() as advance:
 
         def progressed(name: str) -> None:
             nonlocal done
             done += 1
-            tell("Identifying", done, count)
+            advance("Identifying", done, count)
 
         def keep(scores: list[ClipScores]) -> None:
             if out:
@@ -272,14 +272,14 @@ def _report(
 )
 def eval_speed(
     library: Folders,
-    query: Annotated[Path, typer.Option(help="A recording; its first 30 s are asked about.")],
+    query: Annotated[Path, typer.Option(help="A recording; its first 30 s are the query.")],
     sizes: Annotated[
         str, typer.Option(help="Pieces; more than there are get copies in other keys and tempi.")
     ] = "1000,10000",
     json_lines: JsonFlag = False,
     out: OutFile = None,
 ) -> None:
-    """Measure how an index grows: building, adding, size, memory, asking, recall.
+    """Measure how an index grows: building, adding, size, memory, queries, recall.
 
     The packaged model is used. The commands run as processes of their own, one at a time.
     """
@@ -317,8 +317,8 @@ def eval_timeline(
     from mmid.evaluation.timelines import evaluate_timeline
 
     identifier, opened = open_identifier(index, model)
-    with progress() as tell:
-        scores = evaluate_timeline(identifier, opened.entries, truth, recording, every, tell)
+    with progress() as advance:
+        scores = evaluate_timeline(identifier, opened.entries, truth, recording, every, advance)
     _deliver(scores.to_dict(), [told_table(scores)], json_lines, out)
 
 

@@ -108,13 +108,13 @@ def _shown(json_lines: bool) -> Iterator[Show]:
 
 
 def _describe(guess: Guess) -> str:
-    heard = f"{guess.heard:4.0f} s"
+    span = f"{guess.heard:4.0f} s"
     if guess.silent:
-        return f"{heard}  silence; is the microphone on, and may the terminal use it?"
+        return f"{span}  silence; is the microphone on, and may the terminal use it?"
     if not guess.answer.matches:
-        return f"{heard}  nothing yet"
+        return f"{span}  nothing yet"
     best = guess.answer.matches[0]
-    return f"{heard}  {best.confidence:4.0%}  {label(best.piece)}"
+    return f"{span}  {best.confidence:4.0%}  {label(best.piece)}"
 
 
 def _show_answer(guess: Guess, *, all_rows: bool) -> None:

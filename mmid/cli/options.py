@@ -170,13 +170,15 @@ class SearchGroup:
     search: Annotated[
         Search,
         typer.Option(
-            help="Compare every snippet, or those of the nearest cells; auto by size.",
+            help="Compare every snippet, or those of the nearest inverted lists; auto by size.",
             rich_help_panel="Search",
         ),
     ] = SearchOptions.search
     vote: Annotated[
         Vote,
-        typer.Option(help="Votes that agree on the place, or all votes.", rich_help_panel="Search"),
+        typer.Option(
+            help="Votes that agree on the position, or all votes.", rich_help_panel="Search"
+        ),
     ] = SearchOptions.vote
     transpose: TransposeOption = "0"
 
@@ -216,7 +218,7 @@ BaselineOption = Annotated[
     typer.Option(
         "--baseline",
         metavar="[" + "|".join(get_args(BaselineName)) + "]",
-        help="Ask this one about the same clips; may be repeated.",
+        help="Query this one with the same clips; may be repeated.",
         callback=_check_baselines,
         autocompletion=_complete_baseline,
         show_default=False,

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from mmid.music.library import BadFile
     from mmid.output.timelines import TimelineSink
 
-ASKED, OUTPUT, SEARCH, MACHINE = "What to ask", "Output", "Search", "Machine"
+INPUT, OUTPUT, SEARCH, MACHINE = "Input", "Output", "Search", "Machine"
 MOST_JOBS = 4
-"""Files asked about at once, unless the user wants more: each takes some 100 MB."""
+"""Files queried at once, unless the user wants more: each takes some 100 MB."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ class SpanGroup:
     """The part of each recording that is used."""
 
     start: Annotated[
-        float, typer.Option(min=0, help="Skip so many seconds.", rich_help_panel=ASKED)
+        float, typer.Option(min=0, help="Skip so many seconds.", rich_help_panel=INPUT)
     ] = 0.0
     duration: Annotated[
         float | None,
@@ -45,7 +45,7 @@ class SpanGroup:
             min=0.1,
             help="Use so many seconds.",
             show_default="to the end",
-            rich_help_panel=ASKED,
+            rich_help_panel=INPUT,
         ),
     ] = None
 
@@ -147,7 +147,7 @@ def query(
         typer.Argument(
             help="Recordings (wav, flac, ogg, mp3, m4a, opus), MIDI files, folders, patterns such"
             " as 'takes/**/*.wav', or - for a list of paths on standard input.",
-            rich_help_panel=ASKED,
+            rich_help_panel=INPUT,
         ),
     ],
     *,
@@ -166,7 +166,7 @@ def query(
         int | None,
         typer.Option(
             min=1,
-            help="Files to ask about at once.",
+            help="Files to query at once.",
             show_default=f"as many as there are cores, {MOST_JOBS} at most",
             rich_help_panel=MACHINE,
         ),
@@ -288,8 +288,8 @@ def _answer(
 
     answers = answer_files(identifier, files, span.start, span.duration, jobs)
     with closing(answers):
-        with progress() if len(files) > 1 else waiting("Reading") as tell:
-            count = Count(tell, len(files))
+        with progress() if len(files) > 1 else waiting("Reading") as advance:
+            count = Count(advance, len(files))
             try:
                 return hand_out(answers, [*sinks, count], lambda why: note(f"mmid: {why}"))
             except KeyboardInterrupt as stop:
@@ -310,6 +310,8 @@ def _follow(
 
     assert output.every is not None
     sinks = _timeline_sinks(identifier, _paths(files), span.start, output)
-    with progress() as tell:
-        timelines = follow_files(identifier, files, output.every, span.start, span.duration, tell)
+    with progress() as advance:
+        timelines = follow_files(
+            identifier, files, output.every, span.start, span.duration, advance
+        )
         return hand_out_timelines(timelines, sinks, lambda why: note(f"mmid: {why}"))

@@ -100,7 +100,7 @@ class PresetGroup:
     ] = None
     loss: Annotated[Loss | None, _option("loss", "What is minimised.")] = None
     negatives: Annotated[
-        Negatives | None, _option("loss", "What a match is told from, in a ranking.")
+        Negatives | None, _option("loss", "What a match is set against, in a ranking.")
     ] = None
     margin: Annotated[float | None, _option("loss", "Of the ranking loss.", min=0, max=2)] = None
     cca: Annotated[
@@ -153,8 +153,8 @@ def train(
             set_loudness(silent=True)
         with one_first():
             corpus = _corpus(experiment, library, run, cache or default_cache(), jobs)
-        with progress() as tell:
-            for epoch in start_run(run.out, corpus, experiment, own, tell, run.init or []):
+        with progress() as advance:
+            for epoch in start_run(run.out, corpus, experiment, own, advance, run.init or []):
                 remark(describe_epoch(epoch))
         if not rank():
             typer.echo(run.out / BEST_NAME)
@@ -166,7 +166,7 @@ def _corpus(
     from mmid.music.synthesizer import pick_soundfonts
     from mmid.training.corpus import prepare_corpus
 
-    with progress() as tell:
+    with progress() as advance:
         corpus = prepare_corpus(
             library,
             run.extra or [],
@@ -179,7 +179,7 @@ def _corpus(
             excerpt=run.excerpt,
             seed=experiment.seed,
             workers=jobs,
-            progress=tell,
+            progress=advance,
         )
     for fault in corpus.faults:
         note(f"left out: {fault}")
