@@ -25,6 +25,7 @@ from mmid.index.embedder import embed_whole
 from mmid.index.folder import LibraryIndex
 from mmid.index.protocol import Library, Store
 from mmid.index.store import store_at
+from mmid.index.update_plan import UpdateOptions
 from mmid.model import loading
 from mmid.model.checkpoint import Checkpoint
 from mmid.model.embedding import Query, Sound, open_query
@@ -213,18 +214,9 @@ class Index:
             If a folder of the library is missing, or no file in it can be read.
         """
         loaded, store = _loaded(model, device), _store(folder)
-        folders = [library] if isinstance(library, (str, os.PathLike)) else library
-        report = update_index(
-            store,
-            [Path(path) for path in folders],
-            loaded,
-            kind,
-            jobs=jobs,
-            keep_missing=keep_missing,
-            replace=replace,
-            every=every,
-            progress=progress,
-        )
+        named = [library] if isinstance(library, (str, os.PathLike)) else library
+        folders, options = list(map(Path, named)), UpdateOptions(every, keep_missing, replace)
+        report = update_index(store, folders, loaded, kind, options, jobs=jobs, progress=progress)
         return cls(store.open(loaded), loaded, report)
 
     def __len__(self) -> int:

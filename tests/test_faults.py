@@ -23,7 +23,7 @@ from killing import Training
 from typer.testing import CliRunner
 
 import mmid.cli.shell
-import mmid.index.folder
+import mmid.index.validation
 from mmid.cli.app import app
 from mmid.errors import LibraryIndexError, MmidError
 from mmid.identify.batch import answer_files
@@ -124,7 +124,7 @@ def test_a_read_only_index_answers(built, tiny_model, recording, monkeypatch):
     def refuse(*_: object) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
-    monkeypatch.setattr(mmid.index.folder, "SETTLED_NS", -(10**15))  # as if long ago
+    monkeypatch.setattr(mmid.index.validation, "SETTLED_NS", -(10**15))  # as if long ago
     monkeypatch.setattr(Path, "write_text", refuse)
     [answered] = answer_files(Identifier(tiny_model, LibraryIndex(built, tiny_model)), [recording])
     assert answered.answer.error is None and not (built / CHECKED).exists()

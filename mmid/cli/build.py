@@ -86,6 +86,7 @@ def build_index(
     """
     from mmid.index.build import update_index
     from mmid.index.store import store_at
+    from mmid.index.update_plan import UpdateOptions
     from mmid.system.processes import parallel
     from mmid.system.ray_cluster import engine_named
 
@@ -95,10 +96,10 @@ def build_index(
         if model.device not in ("auto", "cpu"):
             raise typer.BadParameter("a cluster embeds on CPUs")
         library, model = [path.absolute() for path in library], replace(model, device="cpu")
-    used, run_by = model.load(), cluster or parallel
+    used, options, run_by = model.load(), UpdateOptions(**asdict(update)), cluster or parallel
     with progress() as advance:
         report = update_index(
-            place, library, used, kind, jobs=jobs, engine=run_by, progress=advance, **asdict(update)
+            place, library, used, kind, options, jobs=jobs, engine=run_by, progress=advance
         )
     _say_what_was_built(report, place.where, dry_run=update.dry_run, strict=strict)
 

@@ -133,6 +133,7 @@ def rebuild(
     from mmid.index.build import update_index
     from mmid.index.maintenance import rebuild_caches
     from mmid.index.store import library_of, store_at
+    from mmid.index.update_plan import UpdateOptions
     from mmid.model.encoders import pick_device
     from mmid.model.loading import load_model
 
@@ -143,7 +144,8 @@ def rebuild(
         else:
             library, kind = library_of(place), place.manifest()["kind"]
             loaded = load_model(model, pick_device(device))
-            update_index(place, library, loaded, kind, jobs=jobs, anew=True, progress=advance)
+            anew = UpdateOptions(anew=True)
+            update_index(place, library, loaded, kind, anew, jobs=jobs, progress=advance)
     remark(f"rebuilt {place.where}")
 
 

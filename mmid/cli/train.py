@@ -143,12 +143,12 @@ def train(
     torchrun --nproc-per-node 2 -m mmid train ... shares each batch out among processes.
     """
     from mmid.model.encoders import pick_device
-    from mmid.training.distributed import joined, one_first, rank
+    from mmid.training.distributed import one_first, process_group, rank
     from mmid.training.experiment import PRESETS
     from mmid.training.loop import BEST_NAME, describe_epoch, start_run
 
     experiment = parts.applied_to(PRESETS[run.preset], seed)
-    with joined(pick_device(device)) as own:
+    with process_group(pick_device(device)) as own:
         if rank():
             set_loudness(silent=True)
         with one_first():

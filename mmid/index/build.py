@@ -21,11 +21,11 @@ from mmid.errors import LibraryIndexError, label
 from mmid.index.embedder import EVERY, Embed, embed_item, embed_nothing, embedded
 from mmid.index.items import Entry, LeftOut
 from mmid.index.library_folders import Followed, follow, known_manifest, refuse_missing
-from mmid.index.manifest import FORMAT, Origin
+from mmid.index.manifest import FORMAT, IndexOrigin
 from mmid.index.pending import Embedded, Pending
 from mmid.index.protocol import Library, Place, Store
 from mmid.index.store import store_at
-from mmid.index.update_plan import COUNTED, Plan, Update
+from mmid.index.update_plan import COUNTED, USUAL, Plan, Update, UpdateOptions
 from mmid.model.checkpoint import Checkpoint
 from mmid.music.folders import item_name
 from mmid.music.library import BadFile, Piece, Recording
@@ -137,8 +137,10 @@ def _origin(
     recipe: dict[str, Any],
     library: Followed | None = None,
     bad: Sequence[BadFile] = (),
-) -> Origin:
-    made = Origin(kind, model.fingerprint, model.encoders.config.features.to_dict(), recipe, "", ())
+) -> IndexOrigin:
+    made = IndexOrigin(
+        kind, model.fingerprint, model.encoders.config.features.to_dict(), recipe, "", ()
+    )
     if library is None:
         return made
     root, folders = os.fspath(library.root), tuple(map(os.fspath, library.folders))
@@ -165,13 +167,9 @@ def update_index(
     library: Sequence[Path],
     model: Checkpoint,
     kind: LibraryKind = "auto",
+    options: UpdateOptions = USUAL,
     *,
     jobs: int | None = None,
-    keep_missing: bool = False,
-    anew: bool = False,
-    every: int | None = None,
-    replace: bool = False,
-    dry_run: bool = False,
     engine: Engine = parallel,
     progress: Tell = quiet,
 ) -> BuildReport:
@@ -191,61 +189,54 @@ def update_index(
         Where it is not the one the index was built with, everything is embedded again.
     kind : {"auto", "midi", "recordings"}
         What a new index holds; an old one's stays.
+    options : UpdateOptions
     jobs : int, optional
         Worker processes; all cores by default.
-    keep_missing : bool
-        Keep items whose files are not in the library any more.
-    anew : bool
-        Embed every file again.
-    every : int, optional
-        As of `mmid.index.embedder.embed_whole`; by default as the index that is there, if any.
-    replace : bool
-        Follow nothing but `library`, whatever its kind; if it is empty, only what is there.
-    dry_run : bool
-        Read what is new, but embed and write nothing.
     engine : Engine
         What embeds, if not the processes of this machine; it does so on CPUs.
     progress : callable
-        Told ``(what, done, total)``.
+        Called with ``(what, done, total)``.
 
     Raises
     ------
     LibraryIndexError
-        As of `build_index`; if the index holds the other kind; or if pieces would be lost whose
-        files cannot be embedded again.
+        As of `build_index`; if the index holds the other kind; or if pieces would be lost for good.
     MmidError
         If a folder of the library is missing or holds no file.
     """
     store = store_at(place)
     refuse_missing(library)
-    with nullcontext() if dry_run else store.writing():
-        followed = follow(store, library, kind, only=replace)
-        every = every or _every_before(store, followed.kind)
+    with nullcontext() if options.dry_run else store.writing():
+        followed = follow(store, library, kind, only=options.replace)
+        every = options.every or _every_before(store, followed.kind)
         origin = _origin(followed.kind, model, recipe_of(followed.kind, every), followed)
-        held = _opened(store)
-        reused = None if anew else _reusable(held, origin)
-        if not reused and held and not replace:
-            _refuse_losing(held, followed)
-        pending = None if dry_run else _pending(store, origin, anew)
-        update = Update(held, reused, pending, followed)
-        embed = embed_nothing if dry_run else partial(embed_item, every=every)
-        try:
-            for done, _ in enumerate(update.embed(model, embed, jobs, engine), 1):
-                progress("Reading" if dry_run else "Indexing", done, len(followed.files))
-        finally:
-            if pending is not None:
-                pending.flush()
-        plan = update.plan(keep_missing)
-        if held and not replace:
-            _refuse_dropping(held, plan.total("gone"))
+        update = _prepared(store, origin, followed, options)
+        embed = embed_nothing if options.dry_run else partial(embed_item, every=every)
+        update.embed(model, embed, jobs, engine, progress)
+        plan = update.plan(options.keep_missing)
+        if update.held and not options.replace:
+            _refuse_dropping(update.held, plan.total("gone"))
         _refuse_nothing(plan.entries, update.bad)
-        if held:  # what is not there and held nothing, or moved, need not be waited for
-            counts = plan.counts
-            followed = followed.without([f for f in followed.missing if not counts[f]["kept"]])
-        if pending is not None:
+        followed = update.still_followed(plan)
+        if not options.dry_run:
             origin = _origin(followed.kind, model, origin.recipe, followed, update.bad)
-            _write(store, origin, plan, update, reused, progress)
-            pending.clear()
+            _write(store, origin, plan, update, progress)
+    return _update_report(followed, plan, update)
+
+
+def _prepared(
+    store: Store, origin: IndexOrigin, followed: Followed, options: UpdateOptions
+) -> Update:
+    """Open what is there, which must not be lost."""
+    held = _opened(store)
+    reused = None if options.anew else _reusable(held, origin)
+    if held and not reused and not options.replace:
+        _refuse_losing(held, followed)
+    pending = None if options.dry_run else _pending(store, origin, options.anew)
+    return Update(held, reused, pending, followed)
+
+
+def _update_report(followed: Followed, plan: Plan, update: Update) -> BuildReport:
     return _report(
         followed.kind,
         plan.entries,
@@ -259,7 +250,7 @@ def update_index(
 
 
 def _refuse_dropping(held: Library, gone: int) -> None:
-    """Refuse to drop what may lie in folders that an index was built from but does not tell."""
+    """Refuse to drop what may lie in folders that an index was built from but does not name."""
     if gone and not held.manifest["root"]:
         raise LibraryIndexError(
             f"{held.where}: does not tell its library, and {gone} of its pieces are not in what"
@@ -267,23 +258,18 @@ def _refuse_dropping(held: Library, gone: int) -> None:
         )
 
 
-def _write(
-    store: Store,
-    origin: Origin,
-    plan: Plan,
-    update: Update,
-    old: Library | None,
-    progress: Tell,
-) -> None:
-    """Write the index, unless it is there as it should be."""
-    as_it_was = old is not None and Origin.of(old.manifest) == origin
-    if old and as_it_was and not plan.fresh and plan.keeps_all(old.entries):
-        return
+def _write(store: Store, origin: IndexOrigin, plan: Plan, update: Update, progress: Tell) -> None:
+    """Write the index, unless it is there as it should be; nothing is pending then."""
+    old = update.reused
+    as_it_was = old is not None and IndexOrigin.of(old.manifest) == origin
+    if not (old and as_it_was and not plan.fresh and plan.keeps_all(old.entries)):
 
-    def load(number: int) -> Embedded:
-        return update.load(plan.fresh[number].digest)
+        def load(number: int) -> Embedded:
+            return update.load(plan.fresh[number].digest)
 
-    store.write(origin, plan.kept, plan.fresh, load, old, progress)
+        store.write(origin, plan.kept, plan.fresh, load, old, progress)
+    if update.pending is not None:
+        update.pending.clear()
 
 
 def _lost(folder: Path) -> str:
@@ -302,13 +288,13 @@ def _every_before(store: Store, kind: Kind) -> int | None:
         return None
 
 
-def _key(origin: Origin) -> str:
+def _key(origin: IndexOrigin) -> str:
     """Name what embedded items depend on besides their files."""
     text = json.dumps([FORMAT, origin.kind, origin.model, origin.recipe], sort_keys=True)
     return sha256(text.encode()).hexdigest()[:12]
 
 
-def _pending(store: Store, origin: Origin, anew: bool) -> Pending:
+def _pending(store: Store, origin: IndexOrigin, anew: bool) -> Pending:
     pending = Pending(store.work, _key(origin))
     if anew:
         pending.clear()
@@ -323,9 +309,9 @@ def _opened(store: Store) -> Library | None:
         return None
 
 
-def _reusable(old: Library | None, origin: Origin) -> Library | None:
+def _reusable(old: Library | None, origin: IndexOrigin) -> Library | None:
     """Return an index if its vectors are as they would be made now."""
-    return old if old and _key(Origin.of(old.manifest)) == _key(origin) else None
+    return old if old and _key(IndexOrigin.of(old.manifest)) == _key(origin) else None
 
 
 def _refuse_losing(held: Library, followed: Followed) -> None:

@@ -27,7 +27,7 @@ from mmid.index.fingerprints import (
     spans_of,
 )
 
-TOGETHER = 20_000
+NOTES_AT_ONCE = 20_000
 """Notes whose triples are listed at once: what comes of them stays in the processor's cache."""
 
 BLOCK = 1 << 20
@@ -99,9 +99,9 @@ def _list_tokens(notes: np.ndarray, firsts: Sequence[int], start: int) -> np.nda
 
 
 def _parts(bounds: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield the bounds of pieces that follow one another, `TOGETHER` notes or one piece at once."""
+    """Yield bounds of pieces that follow one another: of `NOTES_AT_ONCE` notes, or one piece."""
     while len(bounds) > 1:
-        ahead = max(1, int(np.searchsorted(bounds, bounds[0] + TOGETHER, "right")) - 1)
+        ahead = max(1, int(np.searchsorted(bounds, bounds[0] + NOTES_AT_ONCE, "right")) - 1)
         if bounds[ahead] > bounds[0]:
             yield bounds[: ahead + 1]
         bounds = bounds[ahead:]

@@ -38,7 +38,7 @@ from mmid.index.manifest import (
     PLACES,
     TRIPLES,
     VECTORS,
-    Origin,
+    IndexOrigin,
 )
 from mmid.index.pending import Embedded
 from mmid.index.sorted_file import fences_of
@@ -54,7 +54,7 @@ def _names(folder: Path, data: Path) -> bool:
 
 def write_index(
     folder: Path,
-    origin: Origin,
+    origin: IndexOrigin,
     kept: Sequence[tuple[Entry, Entry]],
     fresh: Sequence[Entry],
     load: Callable[[int], Embedded],
@@ -69,7 +69,7 @@ def write_index(
     ----------
     folder : Path
         Being written by this process alone.
-    origin : Origin
+    origin : IndexOrigin
     kept : sequence of (Entry, Entry)
         Rows of the old index, in its order, and what they shall say now.
     fresh : sequence of Entry
@@ -83,24 +83,11 @@ def write_index(
         Make cells and triples anew even where the old ones could be extended.
     """
     entries = _laid_out([after for _, after in kept], fresh)
+    sources = _Sources(old, [before for before, _ in kept], len(fresh), load)
     data = folder / f"data-{uuid.uuid4().hex[:12]}"
     data.mkdir()
     try:
-        rows = sum(entry.count for entry in entries)
-        before = [entry for entry, _ in kept]
-        sources = _Sources(old, before, len(fresh), load)
-        with unfinished(data):
-            vectors = store_array(data / VECTORS, rows, sources.arrays("vectors"))
-            store_array(data / PLACES, rows, sources.arrays("places"))
-            count = sum(entry.notes for entry in entries)
-            notes = store_array(data / NOTES, count, sources.notes(), NOTE_DTYPE)
-            tokens = _triples(None if anew else old, len(kept), notes, entries)
-            triples = store_array(data / TRIPLES, tokens.count, tokens.parts, np.dtype(np.uint64))
-            np.save(data / FENCES, fences_of(triples))
-            write_pieces(data / PIECES, entries)
-            _save_cells(_cells(None if anew else old, before, vectors, progress), data)
-            for path in [*data.iterdir(), data]:
-                flush(path)
+        rows = _write_data(data, entries, sources, None if anew else old, progress)
         files = _digests(sorted(data.iterdir()))
         manifest = origin.manifest(rows, data.name, files)
         with written_whole(folder / MANIFEST, durably=True) as part:
@@ -114,6 +101,29 @@ def write_index(
     for other in data_folders(folder):
         if other != data:
             shutil.rmtree(other, ignore_errors=True)
+
+
+def _write_data(
+    data: Path,
+    entries: Sequence[Entry],
+    sources: _Sources,
+    extended: LibraryIndex | None,
+    progress: Tell,
+) -> int:
+    """Write all files of a data folder to the disk; return the rows of vectors."""
+    rows, count = sum(entry.count for entry in entries), sum(entry.notes for entry in entries)
+    with unfinished(data):
+        vectors = store_array(data / VECTORS, rows, sources.arrays("vectors"))
+        store_array(data / PLACES, rows, sources.arrays("places"))
+        notes = store_array(data / NOTES, count, sources.notes(), NOTE_DTYPE)
+        tokens = _triples(extended, len(sources.kept), notes, entries)
+        triples = store_array(data / TRIPLES, tokens.count, tokens.parts, np.dtype(np.uint64))
+        np.save(data / FENCES, fences_of(triples))
+        write_pieces(data / PIECES, entries)
+        _save_cells(_cells(extended, sources.kept, vectors, progress), data)
+        for path in [*data.iterdir(), data]:
+            flush(path)
+    return rows
 
 
 def _digests(files: Sequence[Path]) -> dict[str, str]:

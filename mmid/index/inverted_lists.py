@@ -41,7 +41,7 @@ ROUNDS, SAMPLED = 4, 24
 PROBED, SURE = 80, 3
 """Cells a query looks into, and how many of them tell what the others must surpass."""
 
-TOGETHER = 8_192
+ROWS_AT_ONCE = 8_192
 """Queries searched at once, or vectors a thread finds the cells of; bounds memory."""
 
 PART = 1 << 14
@@ -119,12 +119,12 @@ def nearest_centroids(
     across = np.ascontiguousarray(centroids.T)
 
     def nearest(first: int) -> np.ndarray:
-        some = unpack(vectors[first : first + TOGETHER])
+        some = unpack(vectors[first : first + ROWS_AT_ONCE])
         parts = (some[i : i + COMPARED] for i in range(0, len(some), COMPARED))
         return np.concatenate([(part @ across).argmax(1) for part in parts])
 
     cell = np.zeros(len(vectors), np.int32)
-    firsts = range(0, len(vectors), TOGETHER)
+    firsts = range(0, len(vectors), ROWS_AT_ONCE)
     with _blas().limit(limits=1), ThreadPoolExecutor(torch.get_num_threads()) as pool:
         for first, found in zip(firsts, pool.map(nearest, firsts), strict=True):
             cell[first : first + len(found)] = found
@@ -147,7 +147,7 @@ class _Hits:
     cosine: np.ndarray
 
     @classmethod
-    def joined(cls, parts: Iterable[_Hits]) -> _Hits:
+    def concatenate(cls, parts: Iterable[_Hits]) -> _Hits:
         """Put them one behind the other."""
         found = list(parts)
         names = ("whose", "place", "cosine")
@@ -213,9 +213,9 @@ class Cells:
         cosine : np.ndarray [m, k] float32
             Best first; below -1 where those cells hold fewer.
         """
-        firsts = range(0, max(1, len(queries)), TOGETHER)
+        firsts = range(0, max(1, len(queries)), ROWS_AT_ONCE)
         with _blas().limit(limits=1):
-            parts = [self._search(queries[first : first + TOGETHER], k) for first in firsts]
+            parts = [self._search(queries[first : first + ROWS_AT_ONCE], k) for first in firsts]
         rows, cosine = zip(*parts, strict=True)
         return np.concatenate(rows), np.concatenate(cosine)
 
@@ -227,7 +227,7 @@ class Cells:
         last = rank == k - 1
         floor[first.whose[last]] = first.cosine[last]
         others = self._visit(scaled, near[:, SURE:], k, floor)
-        found, rank = _Hits.joined([first, others]).best(k)
+        found, rank = _Hits.concatenate([first, others]).best(k)
         rows = np.zeros((len(queries), k), np.int64)
         cosine = np.full((len(queries), k), -2, np.float32)
         rows[found.whose, rank] = self.rows[found.place]
@@ -259,7 +259,7 @@ class Cells:
             for start in range(begin, stop, PART):
                 end = min(stop, start + PART)
                 found.append(self._compare(queries, asking, start, end, k, floor))
-        return _Hits.joined(found)
+        return _Hits.concatenate(found)
 
     def _compare(
         self,

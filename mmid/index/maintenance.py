@@ -16,7 +16,7 @@ from mmid.index.folder import LibraryIndex
 from mmid.index.folder_writer import write_index
 from mmid.index.items import Entry, LeftOut
 from mmid.index.lock import writing
-from mmid.index.manifest import Origin
+from mmid.index.manifest import IndexOrigin
 from mmid.index.protocol import Library, Place, Store
 from mmid.index.quantization import unpack
 from mmid.index.store import folder_at, store_at
@@ -80,7 +80,7 @@ def describe(index: Library) -> IndexInfo:
 
 def left_out(index: Library) -> tuple[LeftOut, ...]:
     """Return what of its library an index does not hold, and why, by name."""
-    return tuple(sorted(Origin.of(index.manifest).left_out, key=lambda item: item.name))
+    return tuple(sorted(IndexOrigin.of(index.manifest).left_out, key=lambda item: item.name))
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ def remove_pieces(place: Place, names: Sequence[str], progress: Tell = quiet) ->
     with store.writing():
         old = store.open(None)
         held = [entry.name for entry in old.entries]
-        origin, removed = Origin.of(old.manifest), set[str]()
+        origin, removed = IndexOrigin.of(old.manifest), set[str]()
         for name in names:
             folder = _followed(origin, name)
             matching = {name} & set(held) or set(fnmatch.filter(held, name))
@@ -186,18 +186,18 @@ def remove_pieces(place: Place, names: Sequence[str], progress: Tell = quiet) ->
     return [name for name in held if name in removed]
 
 
-def _followed(origin: Origin, name: str) -> str | None:
+def _followed(origin: IndexOrigin, name: str) -> str | None:
     """Return the folder of an index's library that a user names."""
     place = os.path.realpath(name)
     return next((f for f in origin.folders if os.path.realpath(f) == place), None)
 
 
-def _lies_in(origin: Origin, name: str, folder: str) -> bool:
+def _lies_in(origin: IndexOrigin, name: str, folder: str) -> bool:
     path = Path(origin.root, name)
     return Path(folder) == path or Path(folder) in path.parents
 
 
-def _without(origin: Origin, folder: str) -> Origin:
+def _without(origin: IndexOrigin, folder: str) -> IndexOrigin:
     """Follow a folder no more; the names stay as they are."""
     return replace(
         origin,
@@ -218,7 +218,7 @@ def rebuild_caches(place: Place, progress: Tell = quiet) -> None:
     with writing(folder):
         old = LibraryIndex(folder, None)
         pairs = [(entry, entry) for entry in old.entries]
-        origin = Origin.of(old.manifest)
+        origin = IndexOrigin.of(old.manifest)
         write_index(folder, origin, pairs, [], old.item, old, progress, anew=True)
 
 
@@ -238,7 +238,7 @@ def merge_indexes(place: Place, others: Sequence[Place], progress: Tell = quiet)
         If they are of different kinds, models or recipes, or the folder is not empty.
     """
     indexes = [store_at(other).open(None) for other in others]
-    origins = [Origin.of(index.manifest) for index in indexes]
+    origins = [IndexOrigin.of(index.manifest) for index in indexes]
     first = origins[0]
     for other, origin in zip(others, origins, strict=True):
         if (origin.kind, origin.model, origin.recipe) != (first.kind, first.model, first.recipe):

@@ -96,7 +96,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 @dataclass(frozen=True)
-class Origin:
+class IndexOrigin:
     """What an index is made of, and how.
 
     Parameters
@@ -125,7 +125,7 @@ class Origin:
     left_out: tuple[LeftOut, ...] = ()
 
     @classmethod
-    def of(cls, manifest: Manifest) -> Origin:
+    def of(cls, manifest: Manifest) -> IndexOrigin:
         """Read it off a manifest."""
         names = ("kind", "model", "features", "recipe", "root")
         left_out = tuple(LeftOut(*pair) for pair in manifest.get("left_out", ()))

@@ -12,7 +12,7 @@ import numpy as np
 
 from mmid.index.fingerprints import Agreement
 from mmid.index.items import Entry
-from mmid.index.manifest import Manifest, Origin
+from mmid.index.manifest import IndexOrigin, Manifest
 from mmid.index.pending import Embedded
 from mmid.model.checkpoint import Checkpoint
 from mmid.options import Kind, Search
@@ -91,7 +91,7 @@ class Store(Protocol):
 
     def write(
         self,
-        origin: Origin,
+        origin: IndexOrigin,
         kept: Sequence[tuple[Entry, Entry]],
         fresh: Sequence[Entry],
         load: Callable[[int], Embedded],

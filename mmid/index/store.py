@@ -16,7 +16,7 @@ from mmid.index.folder import LibraryIndex
 from mmid.index.folder_writer import write_index
 from mmid.index.items import Entry
 from mmid.index.lock import writing
-from mmid.index.manifest import Manifest, Origin, read_manifest
+from mmid.index.manifest import IndexOrigin, Manifest, read_manifest
 from mmid.index.milvus.client import SCHEME, Address
 from mmid.index.milvus.index import MilvusStore
 from mmid.index.pending import Embedded
@@ -56,7 +56,7 @@ class FolderStore:
 
     def write(
         self,
-        origin: Origin,
+        origin: IndexOrigin,
         kept: Sequence[tuple[Entry, Entry]],
         fresh: Sequence[Entry],
         load: Callable[[int], Embedded],

@@ -19,6 +19,7 @@ from mmid.index.protocol import Library
 from mmid.model.checkpoint import Checkpoint
 from mmid.music.folders import item_name
 from mmid.music.library import BadFile
+from mmid.system.console import Tell
 from mmid.system.files import file_digest
 from mmid.system.processes import Engine
 
@@ -26,6 +27,34 @@ COUNTED = ("added", "changed", "moved", "unchanged", "gone", "kept")
 """What a file is against the index; ``kept`` is one that is not there and whose piece stays."""
 
 LEFT_OUT = "left out"
+
+
+@dataclass(frozen=True)
+class UpdateOptions:
+    """What an update does beyond following its library.
+
+    Parameters
+    ----------
+    every : int, optional
+        As of `mmid.index.embedder.embed_whole`; by default as the index that is there, if any.
+    keep_missing : bool
+        Keep items whose files are not in the library any more.
+    replace : bool
+        Follow nothing but the library named, whatever its kind; if none is, only what is there.
+    anew : bool
+        Embed every file again.
+    dry_run : bool
+        Read what is new, but embed and write nothing.
+    """
+
+    every: int | None = None
+    keep_missing: bool = False
+    replace: bool = False
+    anew: bool = False
+    dry_run: bool = False
+
+
+USUAL = UpdateOptions()
 
 
 @dataclass
@@ -87,7 +116,8 @@ class Update:
         pending: Pending | None,
         followed: Followed,
     ) -> None:
-        self._reused, self._pending, self._followed = reused, pending, followed
+        self.held, self.reused, self.pending = held, reused, pending
+        self._followed = followed
         self._files = followed.files
         root = held.manifest["root"] if held else ""
         self._held = [
@@ -104,9 +134,20 @@ class Update:
         self.broken: list[BadFile] = []
 
     def embed(
+        self, model: Checkpoint, embed: Embed, jobs: int | None, engine: Engine, progress: Tell
+    ) -> None:
+        """Embed what is not known; what is done when this is stopped waits on disk."""
+        what = "Reading" if self.pending is None else "Indexing"
+        try:
+            for done, _ in enumerate(self._names_done(model, embed, jobs, engine), 1):
+                progress(what, done, len(self._files))
+        finally:
+            if self.pending is not None:
+                self.pending.flush()
+
+    def _names_done(
         self, model: Checkpoint, embed: Embed, jobs: int | None, engine: Engine
     ) -> Iterator[str]:
-        """Embed what is not known; yields the name of each file that is done."""
         unknown = []
         for name, path in self._files.items():
             digest = self._known(name, path)
@@ -115,11 +156,8 @@ class Update:
             else:
                 self._digests[name] = digest
                 yield name
-        paths, root, kind = (
-            [self._files[name] for name in unknown],
-            self._followed.root,
-            self._followed.kind,
-        )
+        paths = [self._files[name] for name in unknown]
+        root, kind = self._followed.root, self._followed.kind
         items = embed_files(paths, root, kind, model, embed, jobs, engine)
         for name, item in zip(unknown, items, strict=True):
             if isinstance(item, BadFile):
@@ -131,8 +169,8 @@ class Update:
     def _take(self, name: str, item: Embedded) -> None:
         self._digests[name] = item.entry.digest
         self._embedded[item.entry.digest] = item.entry
-        if self._pending is not None:
-            self._pending.add(item)
+        if self.pending is not None:
+            self.pending.add(item)
 
     def _leave_out(self, name: str, item: BadFile) -> None:
         self.bad.append(item)
@@ -172,8 +210,8 @@ class Update:
         for item in self.bad:
             self._count(plan, item_name(item.path, self._followed.root), LEFT_OUT)
         self._settle_absent(plan, kept, keep_missing)
-        if self._reused:
-            plan.kept = [(self._reused.entries[i], kept[i]) for i in sorted(kept)]
+        if self.reused:
+            plan.kept = [(self.reused.entries[i], kept[i]) for i in sorted(kept)]
         return plan
 
     def _settle_absent(self, plan: Plan, kept: dict[int, Entry], keep_missing: bool) -> None:
@@ -186,9 +224,17 @@ class Update:
                 continue
             missing = self._followed.folder_of(entry.name) in self._followed.missing
             stays = keep_missing or missing or entry.name.startswith(closed)
-            if self._reused and stays:
+            if self.reused and stays:
                 kept[number] = entry
             self._count(plan, entry.name, "kept" if number in kept else "gone")
+
+    def still_followed(self, plan: Plan) -> Followed:
+        """Return what the index follows from now on.
+
+        A folder that is not there and held nothing, or moved, need not be waited for.
+        """
+        empty = [f for f in self._followed.missing if not plan.counts[f]["kept"]]
+        return self._followed.without(empty) if self.held else self._followed
 
     def _count(self, plan: Plan, name: str, what: str) -> None:
         plan.counts.setdefault(self._followed.folder_of(name), Counter())[what] += 1
@@ -210,7 +256,7 @@ class Update:
 
     def load(self, digest: str) -> Embedded:
         """Return a content, embedded."""
-        if self._pending is not None and digest in self._pending:
-            return self._pending[digest]
-        assert self._reused
-        return self._reused.item(self._by_digest[digest])
+        if self.pending is not None and digest in self.pending:
+            return self.pending[digest]
+        assert self.reused
+        return self.reused.item(self._by_digest[digest])

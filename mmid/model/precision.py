@@ -37,7 +37,8 @@ AGREE_LEARNING = 0.95
 """The same of the gradient of each weight, which sums over more; rounding leaves 0.99."""
 
 LONGEST, WORK = 431, 1 << 22
-"""Frames of the longer input (20 s): less where a network has many weights for each of them."""
+"""Frames of the longer input (20 s), and its price: weights times frames. A network that is larger
+than twice its shortest input allows gets no longer one: a first query waits for this."""
 
 NARROW, WIDTH = 16, 106
 """Convolutions of fewer channels, which libraries compute in ways of their own, are compared by
@@ -71,11 +72,12 @@ class Network:
     grows: bool = True
 
     def inputs(self) -> Iterator[Tensor]:
-        """Draw one short input, and two that are longer; the same ones every time."""
+        """Draw one short input, and two longer ones where they cost little; always the same."""
         weights = sum(parameter.numel() for parameter in self.module.parameters())
-        more = max(1, min(LONGEST - self.frames, WORK // max(1, weights))) if self.grows else 0
+        more = min(LONGEST - self.frames, WORK // max(1, weights)) if self.grows else 0
         yield _noise(1, self.channels, self.rows, self.frames)
-        yield _noise(2, self.channels, self.rows, self.frames + more)
+        if more >= self.frames or not self.grows:
+            yield _noise(2, self.channels, self.rows, self.frames + more)
 
 
 @dataclass(frozen=True)

@@ -29,11 +29,11 @@ ASSETS = Path(__file__).parents[1] / "assets"
 
 SUFFIX = ".safetensors"
 
-Place = Literal["packaged", "cached", "hub", "damaged"]
+Availability = Literal["packaged", "cached", "hub", "damaged"]
 
 
 @dataclass(frozen=True)
-class Entry:
+class NamedModel:
     """A model that has a name.
 
     Parameters
@@ -56,7 +56,7 @@ class Entry:
     hub: HubFile | None = None
 
     @classmethod
-    def from_dict(cls, name: str, values: dict[str, Any]) -> Entry:
+    def from_dict(cls, name: str, values: dict[str, Any]) -> NamedModel:
         """Read an entry of the registry."""
         hub = values.get("hub")
         if not re.fullmatch(r"\w[\w.-]{0,99}", values["file"]):
@@ -74,7 +74,7 @@ class Entry:
         """Where the cache has it, or would have it."""
         return cache_folder() / "models" / self.file
 
-    def find(self) -> tuple[Path | None, Place]:
+    def find(self) -> tuple[Path | None, Availability]:
         """Return where an undamaged copy is, if there is one, and which kind of place that is."""
         if _is_sound(self.cached, self.sha256):
             return self.cached, "cached"
@@ -91,11 +91,11 @@ class Registry:
     ----------
     default : str
         The one used where none is named.
-    models : dict of str to Entry
+    models : dict of str to NamedModel
     """
 
     default: str
-    models: dict[str, Entry]
+    models: dict[str, NamedModel]
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class Listed:
 
     name: str
     default: bool
-    where: Place
+    where: Availability
     bytes: int | None
     path: str | None
 
@@ -123,7 +123,9 @@ def read_registry() -> Registry:
     path = ASSETS / "registry.json"
     try:
         values = read_json(path)
-        models = {name: Entry.from_dict(name, entry) for name, entry in values["models"].items()}
+        models = {
+            name: NamedModel.from_dict(name, entry) for name, entry in values["models"].items()
+        }
         return Registry(str(values["default"]), models)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"{label(path)}: damaged; reinstall mmid") from error
@@ -170,7 +172,7 @@ def list_models() -> list[Listed]:
     return rows
 
 
-def _listed(name: str, default: bool, where: Place, path: Path | None) -> Listed:
+def _listed(name: str, default: bool, where: Availability, path: Path | None) -> Listed:
     size = path.stat().st_size if path else None
     return Listed(name, default, where, size, os.fspath(path) if path else None)
 
@@ -179,7 +181,7 @@ def _is_sound(path: Path, sha256: str | None) -> bool:
     return path.is_file() and file_digest(path) == sha256
 
 
-def _find_named(entry: Entry) -> Path:
+def _find_named(entry: NamedModel) -> Path:
     path, _ = entry.find()
     if path:
         return path

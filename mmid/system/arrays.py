@@ -22,7 +22,7 @@ MAGIC = b"\x93NUMPY\x01\x00"
 
 NUMBER = re.compile(r"\d{1,15}")
 
-TOGETHER = 1 << 16
+BLOCK_ROWS = 1 << 16
 """Rows read at once."""
 
 
@@ -71,7 +71,7 @@ def map_array(path: Path, dtype: np.dtype | type, dimensions: int = 1) -> np.nda
 
 
 def read_blocks(path: Path, dtype: np.dtype | type, dimensions: int = 1) -> Iterator[np.ndarray]:
-    """Yield an array `TOGETHER` rows at a time, which are not mapped: a map would stay in memory.
+    """Yield an array `BLOCK_ROWS` rows at a time, which are not mapped: a map would stay in memory.
 
     Raises
     ------
@@ -81,8 +81,8 @@ def read_blocks(path: Path, dtype: np.dtype | type, dimensions: int = 1) -> Iter
     first, (rows, *row) = find_array(path, dtype, dimensions)
     with open_regular(path) as file:
         file.seek(first)
-        for done in range(0, rows, TOGETHER):
-            count = min(TOGETHER, rows - done)
+        for done in range(0, rows, BLOCK_ROWS):
+            count = min(BLOCK_ROWS, rows - done)
             yield np.fromfile(file, dtype, count * math.prod(row)).reshape(count, *row)
 
 

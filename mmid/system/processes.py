@@ -1,7 +1,7 @@
 """Work shared out among processes.
 
-Conventions: a worker process does not hear Ctrl-C; the process that started it ends it. So what a
-worker writes must be whole or not at all, as `mmid.system.files` writes it.
+Conventions: a worker process gets no Ctrl-C; the process that started it ends it. So what a worker
+writes must be whole or not at all, as `mmid.system.files` writes it.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from mmid.errors import MmidError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Task = TypeVar("Task")
 
 
 class Engine(Protocol):
@@ -41,6 +42,35 @@ class Engine(Protocol):
 
 AHEAD = 4
 """Batches a worker process has before it at most; bounds the results that wait."""
+
+
+def schedule(
+    items: Sequence[Item],
+    jobs: int,
+    batch: int,
+    submit: Callable[[Sequence[Item]], Task],
+    result: Callable[[Task], list[Result]],
+) -> Iterator[Result]:
+    """Keep workers busy with batches of items, and yield what comes of them, in order.
+
+    Parameters
+    ----------
+    items : sequence
+    jobs : int
+        Workers.
+    batch : int
+        Items sent together, at most.
+    submit, result : callable
+        The first begins the task of a batch, the second waits for a task.
+    """
+    size = max(1, min(batch, len(items) // (AHEAD * jobs)))
+    waiting: deque[Task] = deque()
+    for first in range(0, len(items), size):
+        if len(waiting) == AHEAD * jobs:
+            yield from result(waiting.popleft())
+        waiting.append(submit(items[first : first + size]))
+    while waiting:
+        yield from result(waiting.popleft())
 
 
 def parallel(
@@ -79,18 +109,15 @@ def parallel(
             start()
         yield from map(function, items)
         return
-    size = max(1, min(batch, len(items) // (AHEAD * jobs)))
-    waiting: deque[Future[list[Result]]] = deque()
     others = set(active_children())
     with ProcessPoolExecutor(jobs, get_context("spawn"), start) as pool:
+
+        def submit(some: Sequence[Item]) -> Future[list[Result]]:
+            with _interrupts_blocked(), stops_put_off():
+                return pool.submit(_map, function, some)
+
         try:
-            for first in range(0, len(items), size):
-                if len(waiting) == AHEAD * jobs:
-                    yield from waiting.popleft().result()
-                with _interrupts_blocked(), stops_put_off():
-                    waiting.append(pool.submit(_map, function, items[first : first + size]))
-            while waiting:
-                yield from waiting.popleft().result()
+            yield from schedule(items, jobs, batch, submit, Future.result)
         except BrokenProcessPool:
             raise MmidError(
                 "a worker process died, maybe for want of memory; try fewer --jobs"
@@ -117,23 +144,23 @@ def stops_put_off() -> Iterator[None]:
     if current_thread() is not main_thread():  # signals disturb that one only
         yield
         return
-    held: list[int] = []
+    caught: list[int] = []
     stops = (signal.SIGINT, signal.SIGTERM)
-    before = {stop: signal.signal(stop, lambda number, _: held.append(number)) for stop in stops}
+    before = {stop: signal.signal(stop, lambda number, _: caught.append(number)) for stop in stops}
     try:
         yield
     finally:
         for stop, handler in before.items():
             signal.signal(stop, handler)
-        for number in held[:1]:
+        for number in caught[:1]:
             signal.raise_signal(number)
 
 
 @contextmanager
 def _interrupts_blocked() -> Iterator[None]:
-    """Block Ctrl-C in this thread; processes started meanwhile never hear it.
+    """Block Ctrl-C in this thread; processes started meanwhile never get it.
 
-    Other threads still do, and Python then handles it in the main one.
+    Other threads still get it, and Python then handles it in the main one.
     """
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import logging
 import os
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from mmid.errors import MmidError
-from mmid.system.processes import AHEAD
+from mmid.system.processes import schedule
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -50,21 +50,9 @@ class RayCluster:
         least: int = 16,
         start: Callable[[], None] | None = None,
     ) -> Iterator[Result]:
-        """Map a function over items, in order, as `mmid.system.processes.parallel` does.
+        """Map a function, of a module that the cluster's machines have, as `parallel` does.
 
-        Parameters
-        ----------
-        function : callable
-            Defined in a module that the cluster's machines have.
-        items : sequence
-        jobs : int, optional
-            Tasks at once; as many as the cluster has cores by default.
-        batch : int
-            Items sent together, at most.
-        least : int
-            Items that a task is worth starting for.
-        start : callable, optional
-            Called once before anything else in each process that maps.
+        There are as many tasks at once as the cluster has cores by default.
 
         Raises
         ------
@@ -73,16 +61,10 @@ class RayCluster:
         """
         with _connected(self.address) as ray:
             jobs = min(jobs or _cores(ray), max(1, len(items) // least))
-            size = max(1, min(batch, len(items) // (AHEAD * jobs)))
             started = ray.put(start)
             work = ray.remote(max_retries=self.retries, num_cpus=1)(_work)
-            waiting: deque[Any] = deque()
-            for first in range(0, len(items), size):
-                if len(waiting) == AHEAD * jobs:
-                    yield from _result(ray, waiting.popleft())
-                waiting.append(work.remote([started], function, items[first : first + size]))
-            while waiting:
-                yield from _result(ray, waiting.popleft())
+            submit = partial(work.remote, [started], function)
+            yield from schedule(items, jobs, batch, submit, partial(_result, ray))
 
 
 @contextmanager

@@ -136,12 +136,8 @@ def teach(
     if params != FeatureParams():
         raise MmidError("the light pathway is made for the default grid; give another --model")
     teacher = model.encoders.roll
-    torch.manual_seed(seed)
     shape = replace(LIGHT, embedding=model.encoders.config.roll.embedding)
-    light = build_pathway(params.roll_channels, params.pitches, params.snippet, shape)
-    light = light.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    own = getattr(teacher, "pathway", teacher).state_dict()
-    light.load_state_dict({n: t for n, t in own.items() if n.startswith("level.")}, strict=False)
+    light = _student(teacher, shape, params, seed).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     shown = Network(light, params.roll_channels, params.pitches, params.snippet)
     precision = settle([*model.encoders.networks(), shown], device, learning=True)
     optimizer = torch.optim.AdamW(light.parameters(), LEARNING_RATE, weight_decay=DECAY)
@@ -150,8 +146,7 @@ def teach(
     loss = 1.0
     for step in range(steps):
         for group in optimizer.param_groups:
-            fall = 0.5 + 0.5 * math.cos(math.pi * step / steps)
-            group["lr"] = LEARNING_RATE * (min(1, (step + 1) / RISE) * fall + 1e-3)
+            group["lr"] = _learning_rate(step, steps)
         rolls = draw_batch(notes, lengths / lengths.sum(), params, rng).to(device)
         with precision.autocast():
             with torch.no_grad():
@@ -164,6 +159,22 @@ def teach(
         loss += (now.item() - loss) * max(0.005, 1 / (step + 1))
         tell(f"Teaching ({loss:.4f})", step + 1, steps)
     return _with_roll(model.encoders, shape, light)
+
+
+def _student(
+    teacher: nn.Module, shape: EncoderConfig, params: FeatureParams, seed: int
+) -> nn.Module:
+    """Return a light pathway of random weights that levels its input as the teacher does."""
+    torch.manual_seed(seed)
+    light = build_pathway(params.roll_channels, params.pitches, params.snippet, shape)
+    own = getattr(teacher, "pathway", teacher).state_dict()
+    light.load_state_dict({n: t for n, t in own.items() if n.startswith("level.")}, strict=False)
+    return light
+
+
+def _learning_rate(step: int, steps: int) -> float:
+    fall = 0.5 + 0.5 * math.cos(math.pi * step / steps)
+    return LEARNING_RATE * (min(1, (step + 1) / RISE) * fall + 1e-3)
 
 
 def _with_roll(encoders: Encoders, shape: EncoderConfig, light: nn.Module) -> Encoders:

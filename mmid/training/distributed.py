@@ -26,7 +26,7 @@ Given = TypeVar("Given")
 
 
 @contextmanager
-def joined(device: torch.device) -> Iterator[torch.device]:
+def process_group(device: torch.device) -> Iterator[torch.device]:
     """Join the ranks that torchrun started, if it did.
 
     Parameters

@@ -34,6 +34,7 @@ from mmid.index.manifest import GRAPH, TRIPLES, VECTORS
 from mmid.index.pending import Pending
 from mmid.index.quantization import unpack
 from mmid.index.store import library_of
+from mmid.index.update_plan import UpdateOptions
 from mmid.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from mmid.music.midi import write_midi
 from mmid.system import files as whole
@@ -155,7 +156,9 @@ def test_files_that_swap_names_are_told_apart(built, library, tiny_model, embedd
 
 def test_what_is_gone_can_be_kept(built, library, tiny_model):
     (library / "0.mid").unlink()
-    assert counts(update_index(built, [library], tiny_model, keep_missing=True)) == (0, 0, 0, 4, 0)
+    assert counts(
+        update_index(built, [library], tiny_model, options=UpdateOptions(keep_missing=True))
+    ) == (0, 0, 0, 4, 0)
     assert len(LibraryIndex(built, tiny_model)) == 5
     assert counts(update_index(built, [library], tiny_model)) == (0, 0, 0, 4, 1)
     assert len(LibraryIndex(built, tiny_model)) == 4
@@ -299,16 +302,24 @@ def test_one_writer_at_a_time(built, library, tiny_model):
 
 
 KILLED = """
-import sys
+import os, sys
 from pathlib import Path
 from mmid.index.build import update_index
 from mmid.model.checkpoint import load_checkpoint
 import mmid.index.pending
 mmid.index.pending.SHARD_SECONDS = 0.05
-update_index(Path(sys.argv[1]), [Path(sys.argv[2])], load_checkpoint(Path(sys.argv[3])), jobs=1)
+index, library, model = map(Path, sys.argv[1:])
+for _ in sys.stdin:  # one update each, by a process that has loaded everything before
+    child = os.fork()
+    if not child:
+        update_index(index, [library], load_checkpoint(model), jobs=1)
+        os._exit(0)
+    print(child, flush=True)
+    print(os.waitpid(child, 0)[1], flush=True)
 """
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_a_killed_update_leaves_the_old_index_or_the_new_one(
     built, library, tiny_model, draw_notes, tmp_path
 ):
@@ -317,19 +328,23 @@ def test_a_killed_update_leaves_the_old_index_or_the_new_one(
     update_index(built, [library], model)
     rng = np.random.default_rng(0)
     script = [sys.executable, "-c", KILLED, str(built), str(library), str(path)]
-    started = time.monotonic()
-    subprocess.run(script, check=True, capture_output=True)
-    usual = time.monotonic() - started
-    for round_ in range(6):
-        write_midi(draw_notes(300 + round_), library / f"k{round_}.mid")
-        old = len(LibraryIndex(built, model))
-        process = subprocess.Popen(script, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(usual * rng.uniform(0.6, 1.2))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        index = LibraryIndex(built, model)
-        assert len(index) in (old, 5 + round_ + 1)
-        assert not verify_index(built).faults
+    streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    usual = None
+    with subprocess.Popen(script, **streams) as parent:
+        for round_ in range(7):
+            write_midi(draw_notes(300 + round_), library / f"k{round_}.mid")
+            old = len(LibraryIndex(built, model))
+            print(file=parent.stdin, flush=True)
+            child, started = int(parent.stdout.readline()), time.monotonic()
+            if usual is not None:
+                time.sleep(usual * rng.uniform(0.1, 1.0))
+                os.kill(child, signal.SIGKILL)
+            status = int(parent.stdout.readline())
+            usual = usual or time.monotonic() - started
+            assert status in (0, signal.SIGKILL)
+            assert len(LibraryIndex(built, model)) in (old, 5 + round_ + 1)
+            assert not verify_index(built).faults
+        parent.stdin.close()
     update_index(built, [library], model)
     check_whole(built, library, model)
 
@@ -512,11 +527,16 @@ def test_a_damaged_index_is_one_line_and_status_1(mmid, built):
 
 def test_a_sparser_index_stays_sparse(tmp_path, library, tiny_model, draw_notes):
     thick = update_index(tmp_path / "thick", [library], tiny_model)
-    thin = update_index(tmp_path / "thin", [library], tiny_model, every=4)
+    thin = update_index(tmp_path / "thin", [library], tiny_model, options=UpdateOptions(every=4))
     assert 1.8 < thick.snippets / thin.snippets < 2.2
     assert (LibraryIndex(tmp_path / "thin", tiny_model).places[:] % 16 == 0).all()
     write_midi(draw_notes(10), library / "new.mid")
     report = update_index(tmp_path / "thin", [library], tiny_model)
     assert counts(report) == (1, 0, 0, 5, 0)
     assert (LibraryIndex(tmp_path / "thin", tiny_model).places[:] % 16 == 0).all()
-    assert counts(update_index(tmp_path / "thin", [library], tiny_model, every=2))[0] == 6
+    assert (
+        counts(
+            update_index(tmp_path / "thin", [library], tiny_model, options=UpdateOptions(every=2))
+        )[0]
+        == 6
+    )

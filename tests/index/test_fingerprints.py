@@ -126,7 +126,7 @@ def test_tokens_are_the_same_at_once_and_bit_by_bit(library, monkeypatch):
         half = int(firsts[pieces])
         before = listed(notes[:half], firsts[:pieces])
         assert np.array_equal(listed(notes, firsts, before, half), whole)
-    monkeypatch.setattr("mmid.index.fingerprint_table.TOGETHER", 300)
+    monkeypatch.setattr("mmid.index.fingerprint_table.NOTES_AT_ONCE", 300)
     assert np.array_equal(listed(notes, firsts), whole)
 
 

@@ -36,7 +36,7 @@ def gathered(vectors: np.ndarray) -> Cells:
 
 def test_each_vector_lies_in_the_cell_of_its_nearest_centroid(monkeypatch):
     monkeypatch.setattr(module, "COMPARED", 7)
-    monkeypatch.setattr(module, "TOGETHER", 100)
+    monkeypatch.setattr(module, "ROWS_AT_ONCE", 100)
     cells, told = gathered(sphere(1_000)), []
     nearest = (unpack(cells.vectors) @ cells.centroids.T).argmax(1)
     assert np.array_equal(cells.cell_of_rows(), nearest)
@@ -67,7 +67,7 @@ def test_centroids_gather_what_is_alike():
 def test_all_cells_together_are_every_vector(monkeypatch, together):
     cells, queries = gathered(sphere(2_000)), sphere(100, 2)
     monkeypatch.setattr(module, "PROBED", 10_000)
-    monkeypatch.setattr(module, "TOGETHER", together)
+    monkeypatch.setattr(module, "ROWS_AT_ONCE", together)
     rows, cosine = cells.search(queries, 25)
     scores = queries @ unpack(cells.vectors).T
     np.testing.assert_allclose(cosine, -np.sort(-scores, axis=1)[:, :25], atol=1e-5)

@@ -17,6 +17,7 @@ from mmid.errors import LibraryIndexError, MmidError
 from mmid.index.build import update_index
 from mmid.index.folder import LibraryIndex
 from mmid.index.maintenance import describe, left_out, merge_indexes, remove_pieces
+from mmid.index.update_plan import UpdateOptions
 from mmid.model.checkpoint import Checkpoint
 from mmid.music.library import BadFile, read_library, read_piece
 from mmid.music.midi import write_midi
@@ -216,10 +217,10 @@ def test_an_index_of_recordings_stays_one(mmid, index, folders):
 
 
 def test_how_dense_an_index_is_does_not_leak_to_another_kind(index, folders, tiny_model):
-    update_index(index, [folders["one"]], tiny_model, every=8)
+    update_index(index, [folders["one"]], tiny_model, options=UpdateOptions(every=8))
     update_index(index, [folders["two"]], tiny_model)
     assert describe(LibraryIndex(index, None)).recipe == {"every": 8}
-    update_index(index, [folders["sound"]], tiny_model, replace=True)
+    update_index(index, [folders["sound"]], tiny_model, options=UpdateOptions(replace=True))
     assert describe(LibraryIndex(index, None)).recipe == {"every": 1}
 
 
@@ -254,7 +255,7 @@ def test_a_dry_run_leaves_the_work_of_a_stopped_build(index, folders, tiny_model
         update_index(index, [folders["two"]], tiny_model, progress=stop)
     before = snapshot(index)
     assert before
-    update_index(index, [folders["one"]], tiny_model, every=4, dry_run=True)
+    update_index(index, [folders["one"]], tiny_model, options=UpdateOptions(every=4, dry_run=True))
     assert snapshot(index) == before
 
 

@@ -6,7 +6,6 @@ channels and a kernel of many rows, to the last digit.
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -18,11 +17,12 @@ import pytest
 import torch
 from tiny import EAR, TINY, shaken
 from torch import nn
+from wrong_bf16 import CPU, LIMIT, counted, is_narrow, noted, spoil
 
 from mmid.cli.doctor import examine
 from mmid.errors import MmidError
 from mmid.model import precision
-from mmid.model.checkpoint import load_checkpoint, save_checkpoint
+from mmid.model.checkpoint import load_checkpoint
 from mmid.model.embedding import Score, embed_query
 from mmid.model.encoders import Encoders, ModelConfig
 from mmid.model.precision import AGREE, LONGEST, WIDTH, Network, Precision, settle
@@ -31,92 +31,9 @@ from mmid.training.distillation import teach
 from mmid.training.experiment import Experiment
 from mmid.training.tasks import make_task
 
-pytestmark = pytest.mark.numerical
+pytestmark = [pytest.mark.numerical, pytest.mark.usefixtures("alone")]
 
-LIMIT = "ONEDNN_MAX_CPU_ISA"
-CPU, CUDA = torch.device("cpu"), torch.device("cuda")
-
-
-@pytest.fixture(autouse=True)
-def alone(monkeypatch, tmp_path):
-    """Act as a process that just started, with nothing remembered."""
-    monkeypatch.setenv("MMID_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv(LIMIT, os.environ.get(LIMIT, ""))
-    monkeypatch.setattr(precision, "_told", set())
-    monkeypatch.setattr(precision, "_amx_left", False)
-
-
-@pytest.fixture
-def sound(alone, monkeypatch):
-    """Act as a processor with bf16, without AMX, and with convolutions that are right."""
-    plain = nn.Conv2d._conv_forward
-
-    def convolve(self, x, weight, bias):
-        if not torch.is_autocast_enabled("cpu"):
-            return plain(self, x, weight, bias)
-        with torch.autocast("cpu", enabled=False):
-            rounded = x.bfloat16().float(), weight.bfloat16().float()
-            return plain(self, *rounded, bias).bfloat16()
-
-    monkeypatch.setenv(LIMIT, "")
-    monkeypatch.setattr(precision, "_has_bf16", lambda: True)
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
-    monkeypatch.setattr(nn.Conv2d, "_conv_forward", convolve)
-
-
-def is_narrow(layer: nn.Conv2d) -> bool:
-    return 4 <= layer.in_channels <= 12 and layer.kernel_size[0] >= 8
-
-
-def spoil(monkeypatch, wrong=lambda: True, which=is_narrow) -> None:
-    """Have convolutions give something else in bf16 where something holds."""
-    plain = nn.Conv2d._conv_forward
-
-    def convolve(self, x, weight, bias):
-        given = plain(self, x, weight, bias)
-        return given.flip(1) if given.dtype == torch.bfloat16 and which(self) and wrong() else given
-
-    monkeypatch.setattr(nn.Conv2d, "_conv_forward", convolve)
-
-
-@pytest.fixture
-def spoilt(sound, monkeypatch) -> None:
-    """Have narrow convolutions wrong in bf16, as on a processor with AMX."""
-    spoil(monkeypatch)
-
-
-@pytest.fixture
-def narrow(tmp_path, listening_config):
-    """Return the file of a model whose pathways end in ``Conv2d(8, 16, (8, 1))``."""
-    torch.manual_seed(0)
-    encoders = shaken(Encoders(replace(listening_config, cca=True)))
-    for side in (encoders.audio, encoders.roll):
-        layer = side.pathway.collapse[0]
-        assert (layer.in_channels, layer.out_channels, layer.kernel_size) == (8, 16, (8, 1))
-    save_checkpoint(tmp_path / "narrow.safetensors", encoders, {})
-    return tmp_path / "narrow.safetensors"
-
-
-@pytest.fixture
-def path(sound, narrow):
-    """Return the same, on a processor that is right."""
-    return narrow
-
-
-def counted(monkeypatch) -> list[str]:
-    """Return a list that grows with each network compared."""
-    seen, plain = [], precision._lowest
-
-    def lowest(network, *rest):
-        seen.append(type(network.module).__name__)
-        return plain(network, *rest)
-
-    monkeypatch.setattr(precision, "_lowest", lowest)
-    return seen
-
-
-def noted(capsys) -> list[str]:
-    return [line for line in capsys.readouterr().err.splitlines() if "is wrong here" in line]
+CUDA = torch.device("cuda")
 
 
 # ---- what is used
@@ -149,7 +66,7 @@ def test_a_layer_that_is_wrong_where_it_is_long_is_found_in_a_large_network(soun
     wide = replace(TINY, widths=(96, 8), collapsed=2_048, embedding=128)
     encoders = shaken(Encoders(ModelConfig(DEFAULT, wide, wide)))
     lengths = [x.shape[-1] for x in encoders.networks()[0].inputs()]
-    assert max(lengths) < LONGEST
+    assert lengths == [encoders.networks()[0].frames]
     plain = nn.Conv2d._conv_forward
 
     def convolve(self, x, *rest):
@@ -173,7 +90,7 @@ def test_results_that_are_no_numbers_are_wrong(path, monkeypatch):
 
 
 def test_two_lengths_and_two_batches_are_compared(path):
-    for network in load_checkpoint(path).encoders.networks():
+    for network in load_checkpoint(path).encoders.networks():  # which are small
         short, long = network.inputs()
         assert (len(short), len(long)) == (1, 2)
         assert short.shape[-1] == network.frames and long.shape[-1] == LONGEST
@@ -307,105 +224,6 @@ def test_a_gpu_is_compared_with_the_cpu(path):
     assert encoders.precision.cosine >= AGREE and encoders.precision.device == "cuda"
 
 
-# ---- what is remembered
-
-
-def test_the_outcome_is_remembered(path, monkeypatch):
-    seen = counted(monkeypatch)
-    first = load_checkpoint(path).encoders.precision
-    assert len(seen) == 3
-    assert load_checkpoint(path).encoders.precision == first and len(seen) == 3
-
-
-def test_a_fault_is_remembered(path, monkeypatch, spoilt):
-    load_checkpoint(path).encoders.precision  # noqa: B018
-    seen = counted(monkeypatch)
-    assert load_checkpoint(path).encoders.precision.name == "float32" and seen == []
-
-
-CHANGES = {
-    "version": lambda patch: patch.setattr(torch, "__version__", "2.99.0"),
-    "mmid": lambda patch: patch.setattr(precision, "__version__", "9.9"),
-    "processor": lambda patch: patch.setattr(
-        torch.cpu, "get_capabilities", lambda: {"cpu_name": "another"}
-    ),
-    "limit": lambda patch: patch.setenv(LIMIT, "AVX512_CORE_BF16"),
-    "wide": lambda patch: patch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2"),
-    "threads": lambda patch: patch.setattr(torch, "get_num_threads", lambda: 7),
-}
-
-
-@pytest.mark.parametrize("change", CHANGES)
-def test_what_is_remembered_holds_only_where_it_was_found(path, monkeypatch, change):
-    load_checkpoint(path).encoders.precision  # noqa: B018
-    seen = counted(monkeypatch)
-    CHANGES[change](monkeypatch)
-    assert load_checkpoint(path).encoders.precision.half and len(seen) == 3
-
-
-def test_another_model_is_compared_anew(path, monkeypatch):
-    load_checkpoint(path).encoders.precision  # noqa: B018
-    seen, other = counted(monkeypatch), path.with_name("other.safetensors")
-    encoders = load_checkpoint(path).encoders
-    with torch.no_grad():
-        encoders.log_scale += 1
-    save_checkpoint(other, encoders, {})
-    assert load_checkpoint(other).encoders.precision.half and len(seen) == 3
-
-
-HARM = {
-    "nothing": lambda file, told: file.write_bytes(b""),
-    "noise": lambda file, told: file.write_bytes(bytes(range(256))),
-    "deep": lambda file, told: file.write_text("[" * 10_000),
-    "large": lambda file, told: file.write_text(json.dumps(told) + " " * 2**20),
-    "list": lambda file, told: file.write_text(json.dumps([told])),
-    "another key": lambda file, told: file.write_text(json.dumps(told | {"key": ["else"]})),
-    "no cosine": lambda file, told: file.write_text(json.dumps({"key": told["key"]})),
-    "text": lambda file, told: file.write_text(json.dumps(told | {"cosine": "1.0"})),
-    "true": lambda file, told: file.write_text(json.dumps(told | {"cosine": True})),
-    "NaN": lambda file, told: file.write_text(json.dumps(told | {"cosine": float("nan")})),
-    "too much": lambda file, told: file.write_text(json.dumps(told | {"cosine": 1e300})),
-    "a link": lambda file, told: (file.unlink(), file.symlink_to(file.name)),
-    "a pipe": lambda file, told: (file.unlink(), os.mkfifo(file)),
-}
-
-
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFOs here")
-@pytest.mark.parametrize("harm", HARM)
-def test_what_makes_no_sense_is_ignored_and_written_anew(path, monkeypatch, harm):
-    first = load_checkpoint(path).encoders.precision
-    [file] = (path.parent / "cache" / "precision").iterdir()
-    good = file.read_text()
-    HARM[harm](file, json.loads(good))
-    seen = counted(monkeypatch)
-    assert load_checkpoint(path).encoders.precision == first and len(seen) == 3
-    assert not file.is_symlink() and file.read_text() == good
-    assert [other.name for other in file.parent.iterdir()] == [file.name]
-
-
-@pytest.mark.parametrize("place", ["a file", "a folder in the way"])
-def test_without_a_place_to_remember_in_it_is_found_out_each_time(path, monkeypatch, place):
-    if place == "a file":
-        (path.parent / "cache").write_text("in the way")
-    else:
-        load_checkpoint(path).encoders.precision  # noqa: B018
-        [file] = (path.parent / "cache" / "precision").iterdir()
-        file.unlink()
-        file.mkdir()
-    seen = counted(monkeypatch)
-    for count in (3, 6):
-        assert load_checkpoint(path).encoders.precision.half and len(seen) == count
-
-
-def test_a_worker_process_finds_out_for_itself(path):
-    import pickle
-
-    encoders = load_checkpoint(path).encoders
-    encoders._precision = Precision("of another machine", True, "cpu")
-    again = pickle.loads(pickle.dumps(encoders))
-    assert again.precision.name == "bf16" and again.fingerprint == encoders.fingerprint
-
-
 # ---- what it is for
 
 
@@ -413,21 +231,21 @@ def test_a_worker_process_finds_out_for_itself(path):
 def test_a_narrow_model_embeds_as_in_float32(narrow, draw_notes, in_float32, monkeypatch, seconds):
     """On any processor, whatever its bf16 gives."""
     model, query = load_checkpoint(narrow), Score(draw_notes(3, 90, seconds), seconds)
-    for asked in (query, query.transposed(3)):
-        wanted, _ = embed_query(asked, model)
+    for queried in (query, query.transposed(3)):
+        wanted, _ = embed_query(queried, model.encoders)
         with monkeypatch.context() as patch:
             patch.setattr(Encoders, "autocast", lambda self: self.precision.autocast())
-            given, _ = embed_query(asked, model)
+            given, _ = embed_query(queried, model.encoders)
         np.testing.assert_allclose(given, wanted, atol=0.01)
 
 
 def test_a_narrow_model_embeds_as_in_float32_where_bf16_is_wrong(path, draw_notes, monkeypatch):
     query = Score(draw_notes(3), 20.0)
-    wanted, _ = embed_query(query, load_checkpoint(path))
+    wanted, _ = embed_query(query, load_checkpoint(path).encoders)
     spoil(monkeypatch)
-    wrong, _ = embed_query(query, load_checkpoint(path))  # remembered as right: by design
+    wrong, _ = embed_query(query, load_checkpoint(path).encoders)  # remembered as right: by design
     (path.parent / "cache").rename(path.parent / "gone")
-    given, _ = embed_query(query, load_checkpoint(path))
+    given, _ = embed_query(query, load_checkpoint(path).encoders)
     assert np.abs(wrong - wanted).max() > 0.5
     np.testing.assert_allclose(given, wanted, atol=0.01)
 

@@ -95,13 +95,13 @@ def weights(run: Trainer) -> dict[str, torch.Tensor]:
 
 
 def test_a_run_learns_and_keeps_its_best(trainer, sources, tmp_path):
-    run, steps = trainer(config=replace(CONFIG, epoch_pairs=32 * 40)), []
+    run, steps = trainer(config=replace(CONFIG, epoch_pairs=32 * 25)), []
     reports = list(run.run(*sources, steps.append))
     assert [report.epoch for report in reports] == [1, 2, 3]
     assert reports[-1].loss < 0.6 * steps[0].loss
     assert reports[-1].loss < np.log(32)  # chance
     assert reports[-1].valid.score > 4 * guessed_mrr(100)
-    assert len(steps) == 3 * 40 and steps[-1].done == steps[-1].steps == 40
+    assert len(steps) == 3 * 25 and steps[-1].done == steps[-1].steps == 25
     best = max(reports, key=lambda report: report.valid.score)
     assert best.best
     model = load_checkpoint(tmp_path / "run" / BEST_NAME)

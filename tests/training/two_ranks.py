@@ -11,12 +11,12 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
-from conftest import TINY
+from tiny import TINY
 
 from mmid.model.encoders import ModelConfig
 from mmid.music.grid import DEFAULT
 from mmid.training.corpus import Corpus
-from mmid.training.distributed import joined, one_first, rank
+from mmid.training.distributed import one_first, process_group, rank
 from mmid.training.experiment import Experiment
 from mmid.training.loop import start_run
 
@@ -47,7 +47,7 @@ def train(cache: Path, out: Path, device: torch.device) -> dict[str, list[dict]]
 if __name__ == "__main__":
     torch.set_num_threads(1)
     cache, out = map(Path, sys.argv[1:])
-    with joined(torch.device("cpu")) as device:
+    with process_group(torch.device("cpu")) as device:
         curves = train(cache, out, device)
         if not rank():
             (out / "curves.json").write_text(json.dumps(curves))

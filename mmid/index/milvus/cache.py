@@ -33,7 +33,7 @@ PART_BITS = 10
 PART_BYTES = 48_000
 """Bytes of notes in a part: 64,000 in base64."""
 
-TOGETHER = 256
+PIECES_TOGETHER = 256
 """Pieces read or written in one go."""
 
 NOTED_TOGETHER = 32
@@ -70,8 +70,8 @@ class Header:
 def read_rows(server: Milvus, header: Header) -> Iterator[tuple[bool, Entry]]:
     """Yield the pieces' rows, and of each whether it is about to be dropped."""
     table = header.table(server.address.name, "pieces")
-    for first in range(0, header.next, TOGETHER):
-        end = min(first + TOGETHER, header.next)
+    for first in range(0, header.next, PIECES_TOGETHER):
+        end = min(first + PIECES_TOGETHER, header.next)
         for text in server.texts(table, (first, end)).values():
             row = json.loads(text)
             yield row.pop("dropped"), Entry(**row)

@@ -30,7 +30,7 @@ MOST_TEXT = 65_535
 MOST_ASKED = 16_384
 """Vectors searched for in one round trip: Milvus's own limit."""
 
-TOGETHER = 5_000
+VECTORS_TOGETHER = 5_000
 """Vectors sent in one round trip; texts are heavier, and fewer go."""
 TEXTS_TOGETHER = 200
 
@@ -175,7 +175,7 @@ class Milvus:
     def put_vectors(self, table: str, keys: np.ndarray, vectors: np.ndarray) -> None:
         """Add vectors ``[n, embedding]``, by their keys."""
         rows = zip(keys.tolist(), np.asarray(vectors, np.float32), strict=True)
-        self._put(table, ({"key": key, "vector": vector} for key, vector in rows), TOGETHER)
+        self._put(table, ({"key": key, "vector": vector} for key, vector in rows), VECTORS_TOGETHER)
 
     def put_texts(self, table: str, texts: Iterable[tuple[int, str]]) -> None:
         """Add texts, or replace those of the same keys."""

@@ -23,11 +23,11 @@ import numpy as np
 from mmid.errors import LibraryIndexError
 from mmid.index.items import Entry
 from mmid.index.lock import writing
-from mmid.index.manifest import FORMAT, Manifest, Origin
+from mmid.index.manifest import FORMAT, IndexOrigin, Manifest
 from mmid.index.milvus.cache import (
     PART_BITS,
+    PIECES_TOGETHER,
     PLACE_BITS,
-    TOGETHER,
     Copies,
     Copy,
     Header,
@@ -240,7 +240,7 @@ class MilvusStore:
 
     def write(
         self,
-        origin: Origin,
+        origin: IndexOrigin,
         kept: Sequence[tuple[Entry, Entry]],
         fresh: Sequence[Entry],
         load: Callable[[int], Embedded],
@@ -263,8 +263,8 @@ class MilvusStore:
             header = Header(manifest, 0, "")
             self._make(header, load(0).vectors.shape[1])
         held = header.next
-        for first in range(0, len(fresh), TOGETHER):
-            some = range(first, min(first + TOGETHER, len(fresh)))
+        for first in range(0, len(fresh), PIECES_TOGETHER):
+            some = range(first, min(first + PIECES_TOGETHER, len(fresh)))
             self._add(header, {held + i: (fresh[i], load(i)) for i in some})
             progress("Sending", some.stop, len(fresh))
         moved = [after for before, after in kept if before != after]

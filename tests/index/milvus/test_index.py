@@ -26,6 +26,7 @@ from mmid.index.milvus import index as served
 from mmid.index.milvus.client import Address, Milvus
 from mmid.index.milvus.index import MilvusStore
 from mmid.index.store import store_at
+from mmid.index.update_plan import UpdateOptions
 from mmid.music.midi import write_midi
 
 
@@ -124,7 +125,7 @@ def test_a_folder_is_added_and_what_is_left_out_is_listed(
     for number in range(9):
         (other / f"bad {number}.mid").write_bytes(b"")
     before = store.manifest()
-    update_index(store, [other], tiny_model, jobs=1, dry_run=True)
+    update_index(store, [other], tiny_model, jobs=1, options=UpdateOptions(dry_run=True))
     assert store.manifest() == before
     report = update_index(store, [other], tiny_model, jobs=1)
     assert (report.unchanged, report.added, report.gone, report.items) == (6, 1, 0, 7)
