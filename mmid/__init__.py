@@ -13,9 +13,10 @@ from mmid.version import __version__
 if TYPE_CHECKING:
     from mmid.api import Embedding, Index, IndexedPiece, embed_audio, embed_midi, load_model
     from mmid.errors import AudioError, LibraryIndexError, MidiError, MmidError, ModelError
-    from mmid.identify.answer import Identification, Match
+    from mmid.identify.answer import Identification, Match, advice
     from mmid.index.build import BuildReport
     from mmid.model.checkpoint import Checkpoint
+    from mmid.music.audio import read_audio
 
 __all__ = [
     "AudioError",
@@ -31,16 +32,19 @@ __all__ = [
     "MmidError",
     "ModelError",
     "__version__",
+    "advice",
     "embed_audio",
     "embed_midi",
     "load_model",
+    "read_audio",
 ]
 
 _HOMES = {
-    "identify.answer": ("Identification", "Match"),
+    "identify.answer": ("Identification", "Match", "advice"),
     "api": ("Embedding", "Index", "IndexedPiece", "embed_audio", "embed_midi", "load_model"),
     "index.build": ("BuildReport",),
     "model.checkpoint": ("Checkpoint",),
+    "music.audio": ("read_audio",),
     "errors": ("AudioError", "LibraryIndexError", "MidiError", "MmidError", "ModelError"),
 }
 

@@ -1,4 +1,4 @@
-"""mmid from Python: open or build an index, ask it about files and arrays, embed music.
+"""mmid from Python: open or build an index, query it with files and arrays, embed music.
 
 Conventions: arrays of sound are floating-point samples, ``[n]`` or ``[channels, n]``, full scale 1,
 and come with their sample rate, Hz. Times are in seconds, transpositions in semitones. Where
@@ -18,8 +18,8 @@ import numpy as np
 
 from mmid.errors import AudioError, MidiError, MmidError, label
 from mmid.identify.answer import Identification
-from mmid.identify.identifier import MIN_CONFIDENCE, TOP, Identifier
-from mmid.identify.search import KEYS
+from mmid.identify.identifier import Identifier
+from mmid.identify.search_options import SearchOptions, keys_to_try
 from mmid.index.build import BuildReport, update_index
 from mmid.index.embedder import embed_whole
 from mmid.index.folder import LibraryIndex
@@ -34,7 +34,7 @@ from mmid.music.audio import BLOCK, resample_audio
 from mmid.music.formats import MIDI_SUFFIXES
 from mmid.music.grid import FeatureParams
 from mmid.music.spectrogram import stream_spectrogram
-from mmid.options import FARTHEST, Kind, LibraryKind
+from mmid.options import Kind, LibraryKind
 from mmid.system.console import quiet
 
 PathLike: TypeAlias = str | os.PathLike[str]
@@ -114,7 +114,7 @@ def _store(place: PathLike | None) -> Store:
 
 
 class Index:
-    """An index of a library, with the model that made it, ready for questions.
+    """An index of a library, with the model that made it, ready for queries.
 
     Get one from `Index.open` or `Index.build`. It stays as it is whatever becomes of the folder.
 
@@ -188,22 +188,22 @@ class Index:
             What to index; ``auto`` is what the index holds, of a new one MIDI files where there
             are any.
         every : int, optional
-            Keep every so many-th place, 4 frames apart; by default 2 of scores, 1 of recordings.
+            Keep every so many-th position, 4 frames apart; by default 2 of scores, 1 of recordings.
         keep_missing : bool
             Keep what the library does not hold any more.
         replace : bool
             Follow nothing but `library`, and drop the rest, whatever its kind; else it is added to
             what the index follows.
         jobs : int or None
-            Worker processes; None for all cores. A script that asks for more than one must do its
+            Worker processes; None for all cores. A script that wants more than one must do its
             work under ``if __name__ == "__main__":``, as workers import it.
         progress : callable
-            Told ``(what, done, total)``.
+            Called with ``(what, done, total)``.
 
         Returns
         -------
         Index
-            Its ``built`` tells what was done, and which files could not be read.
+            Its ``built`` says what was done, and which files could not be read.
 
         Raises
         ------
@@ -214,16 +214,9 @@ class Index:
             If a folder of the library is missing, or no file in it can be read.
         """
         loaded, store = _loaded(model, device), _store(folder)
-        folders = [library] if isinstance(library, (str, os.PathLike)) else library
-        report = update_index(
-            store,
-            [Path(path) for path in folders],
-            loaded,
-            kind,
-            UpdateOptions(every, keep_missing, replace),
-            jobs=jobs,
-            progress=progress,
-        )
+        named = [library] if isinstance(library, (str, os.PathLike)) else library
+        folders, options = list(map(Path, named)), UpdateOptions(every, keep_missing, replace)
+        report = update_index(store, folders, loaded, kind, options, jobs=jobs, progress=progress)
         return cls(store.open(loaded), loaded, report)
 
     def __len__(self) -> int:
@@ -252,8 +245,8 @@ class Index:
         start: float = 0.0,
         duration: float | None = None,
         transpose: int | Literal["auto"] = 0,
-        top: int = TOP,
-        min_confidence: float = MIN_CONFIDENCE,
+        top: int = SearchOptions.top,
+        min_confidence: float = SearchOptions.min_confidence,
     ) -> Identification:
         """Name the piece that a recording is a performance of, or the recordings of a MIDI file.
 
@@ -264,7 +257,7 @@ class Index:
         sr : float, optional
             Sample rate of an array, Hz.
         start, duration : float
-            The span to listen to; to the end by default.
+            The span to use; to the end by default.
         transpose : int or "auto"
             The recording's key against the scores; ``auto`` tries -6 to 6.
         top : int
@@ -283,28 +276,13 @@ class Index:
             raise MmidError(f"top {top}: give at least 1")
         if not 0 <= min_confidence <= 1:
             raise MmidError(f"min_confidence {min_confidence:g}: give 0 to 1")
-        identifier = Identifier(
-            self._model,
-            self._index,
-            keys=_keys(transpose),
-            top=top,
-            min_confidence=min_confidence,
-        )
-        query = _heard(music, sr, self._model, start, duration)
+        options = SearchOptions(keys=keys_to_try(transpose), top=top, min_confidence=min_confidence)
+        identifier = Identifier(self._model, self._index, options)
+        query = _query(music, sr, self._model, start, duration)
         return identifier.identify(query, "" if isinstance(music, np.ndarray) else os.fspath(music))
 
 
-def _keys(transpose: int | str) -> Sequence[int]:
-    if transpose == "auto":
-        return KEYS
-    if isinstance(transpose, int) and abs(transpose) <= FARTHEST:
-        return (transpose,)
-    raise MmidError(
-        f"transpose {transpose!r}: give 'auto', or semitones from -{FARTHEST} to {FARTHEST}"
-    )
-
-
-def _heard(
+def _query(
     music: PathLike | np.ndarray,
     sr: float | None,
     model: Checkpoint,
@@ -315,7 +293,7 @@ def _heard(
     params, device = model.encoders.config.features, model.encoders.device
     if not isinstance(music, np.ndarray):
         if sr is not None:
-            raise MmidError(f"{label(music)}: a file tells its sample rate; leave sr out")
+            raise MmidError(f"{label(music)}: a file has its own sample rate; leave sr out")
         return open_query(music, params, start, duration, device)
     samples = _span(music, sr, params, start, duration)
     blocks = (samples[first : first + BLOCK] for first in range(0, len(samples), BLOCK))
@@ -370,7 +348,7 @@ def embed_audio(
     loaded = _loaded(model, device)
     if not isinstance(music, np.ndarray) and Path(music).suffix.lower() in MIDI_SUFFIXES:
         raise AudioError(f"{label(music)}: a MIDI file; embed_midi embeds those")
-    return _embedded(_heard(music, sr, loaded), loaded)
+    return _embedded(_query(music, sr, loaded), loaded)
 
 
 def embed_midi(path: PathLike, model: Model = None, device: str = "auto") -> Embedding:
@@ -392,10 +370,10 @@ def embed_midi(path: PathLike, model: Model = None, device: str = "auto") -> Emb
     if Path(path).suffix.lower() not in MIDI_SUFFIXES:
         raise MidiError(f"{label(path)}: not named as a MIDI file; embed_audio embeds recordings")
     loaded = _loaded(model, device)
-    return _embedded(_heard(path, None, loaded), loaded)
+    return _embedded(_query(path, None, loaded), loaded)
 
 
 def _embedded(query: Query, model: Checkpoint) -> Embedding:
-    vectors, places = embed_whole(query, model, every=1)
+    vectors, positions = embed_whole(query, model, every=1)
     rate = model.encoders.config.features.frame_rate
-    return Embedding(vectors, places / rate)
+    return Embedding(vectors, positions / rate)

@@ -44,10 +44,10 @@ Collapse = Literal["none", "kmeans"]
 """What becomes of snippets with one label: all are kept, or their centroid."""
 
 Search = Literal["auto", "exact", "hnsw"]
-"""How the nearest snippets are found: by size, among all, or among those of the nearest cells."""
+"""How the nearest snippets are found: by size, among all, or in the nearest inverted lists."""
 
 Vote = Literal["consistent", "majority"]
-"""Which votes count: those that agree on the place, or all."""
+"""Which votes count: those that agree on the position, or all."""
 
 Kind = Literal["midi", "recordings"]
 """What a library holds, or what a question is: scores, or performances."""
@@ -60,7 +60,7 @@ Reason = Literal["no_notes", "too_short", "nothing_fits", "not_confident"]
 them, or one does, but not surely enough."""
 
 Direction = Literal["recordings", "scores"]
-"""What an evaluation queries."""
+"""What an evaluation queries with."""
 
 Side = Literal["test", "valid", "train", "all"]
 """Parts of a split."""

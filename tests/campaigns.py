@@ -26,6 +26,7 @@ from killing import kills, small_library, small_model, tune
 from mmid.errors import LibraryIndexError
 from mmid.identify.batch import answer_files
 from mmid.identify.identifier import Identifier
+from mmid.identify.search_options import SearchOptions
 from mmid.index.build import update_index
 from mmid.index.folder import LibraryIndex
 from mmid.index.manifest import GRAPH
@@ -76,7 +77,8 @@ def queries(rounds: int, folder: Path, seed: int = 0) -> Counter[str]:
         asked += [held_by_none, bad, folder / f"missing {number}.wav"]
     levels: list[tuple[int, int]] = []
     index = LibraryIndex(corpus.index, corpus.model)
-    identifier = Identifier(corpus.model, index, tempo_ratios=(0.9, 1.0, 1.1))  # quicker
+    options = SearchOptions(tempo_ratios=(0.9, 1.0, 1.1))  # quicker
+    identifier = Identifier(corpus.model, index, options)
     answers = answer_files(identifier, [asked[i % len(asked)] for i in range(rounds)])
     for answered in answers:
         seen["failed" if answered.answer.error else "answered"] += 1

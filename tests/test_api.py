@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import mmid
-from mmid.music.audio import read_audio
+from mmid.cli.demo import prepare_demo
 
 PAGE = Path(__file__).parents[1] / "docs" / "api.md"
 
@@ -39,12 +39,21 @@ def test_what_type_checkers_see_is_what_is_loaded():
         assert getattr(mmid, name) is getattr(importlib.import_module(home), name)
 
 
+@pytest.mark.parametrize("path", sorted(PAGE.parent.glob("*.md")), ids=lambda path: path.name)
+def test_examples_in_the_documents_use_these_names_only(path):
+    blocks = "\n".join(re.findall(r"^```py\w*\n(.*?)^```", path.read_text(), re.M | re.S))
+    assert "from mmid" not in blocks
+    assert set(re.findall(r"\bmmid\.(\w+)", blocks)) - {"errors"} <= set(mmid.__all__)
+
+
 def test_no_other_name_is_made_up():
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         mmid.nonsense  # noqa: B018
 
 
-def test_the_pages_examples_run():
+def test_the_pages_examples_run(tmp_path, monkeypatch):
+    prepare_demo(tmp_path / "demo")
+    monkeypatch.chdir(tmp_path)
     failed, tried = doctest.testfile(str(PAGE), module_relative=False)
     assert tried > 20 and not failed
 
@@ -69,7 +78,7 @@ def test_the_environment_names_index_and_model(index, make_model, tmp_path, monk
 
 
 def test_a_file_and_its_samples_are_answered_alike(index, recording):
-    sound = read_audio(recording, 22_050)
+    sound = mmid.read_audio(recording, 22_050)
     of_file, of_array = index.identify(recording), index.identify(sound, 22_050)
     assert of_file.query == str(recording) and of_array.query == ""
     assert [m.to_dict() for m in of_array.matches] == [m.to_dict() for m in of_file.matches]
@@ -80,8 +89,17 @@ def test_a_file_and_its_samples_are_answered_alike(index, recording):
     assert spans[0].matches == spans[1].matches
 
 
+def test_a_span_of_a_recording_is_read(recording, tmp_path):
+    whole = mmid.read_audio(recording, 22_050)
+    part = mmid.read_audio(recording, 22_050, start=2, duration=3)
+    assert part.shape == (3 * 22_050,) and part.dtype == np.float32
+    np.testing.assert_array_equal(part, whole[2 * 22_050 : 5 * 22_050])
+    with pytest.raises(mmid.AudioError, match="No such file"):
+        mmid.read_audio(tmp_path / "gone.wav", 22_050)
+
+
 def test_arrays_of_other_rates_and_channels_are_brought_to_the_grid(index, recording):
-    sound = read_audio(recording, 48_000)
+    sound = mmid.read_audio(recording, 48_000)
     stereo = np.stack([2 * sound, 0 * sound]).astype(np.float64)
     answers = [index.identify(sound, 48_000), index.identify(stereo, 48_000.0)]
     assert answers[0].seconds == pytest.approx(8, abs=0.1)
@@ -162,7 +180,7 @@ def test_records_make_a_data_frame(index, recording):
 
 
 def test_music_is_embedded_with_its_times(recording, midi_folder, tiny_model):
-    sound = read_audio(recording, 22_050)
+    sound = mmid.read_audio(recording, 22_050)
     heard, array = (
         mmid.embed_audio(recording, model=tiny_model),
         mmid.embed_audio(sound, 22_050, tiny_model),

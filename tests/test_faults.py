@@ -24,6 +24,7 @@ from mmid.cli.app import app
 from mmid.errors import LibraryIndexError, MmidError
 from mmid.identify.batch import answer_files
 from mmid.identify.identifier import Identifier
+from mmid.identify.search_options import SearchOptions
 from mmid.index import folder_writer, lock
 from mmid.index.build import update_index
 from mmid.index.folder import LibraryIndex
@@ -125,9 +126,9 @@ def test_a_second_writer_is_turned_away_and_readers_go_on(built, midi_folder, ti
 def test_an_index_deleted_during_a_query_still_answers(built, tiny_model, recording, search):
     index = LibraryIndex(built, tiny_model)
     index.search(np.ones((1, index.vectors.shape[1]), np.float32), 3, search)
-    before = Identifier(tiny_model, index, search=search).identify_file(recording)
+    before = Identifier(tiny_model, index, SearchOptions(search=search)).identify_file(recording)
     shutil.rmtree(built)
-    after = Identifier(tiny_model, index, search=search).identify_file(recording)
+    after = Identifier(tiny_model, index, SearchOptions(search=search)).identify_file(recording)
     assert after == before
     with pytest.raises(LibraryIndexError, match="no index there"):
         LibraryIndex(built, tiny_model)

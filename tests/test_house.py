@@ -28,11 +28,6 @@ MOST_LINES = 450
 MOST_FUNCTION_LINES = 60
 
 LONG_FUNCTIONS: dict[str, int] = {
-    "mmid.api.build": 65,
-    "mmid.cli.app.build_index": 110,
-    "mmid.cli.evaluate.eval_pieces": 124,
-    "mmid.cli.query.query": 170,
-    "mmid.cli.train.train": 104,
     "mmid.evaluation.growth.measure_growth": 72,
     "mmid.evaluation.rendering.render_library": 63,
     "mmid.training.corpus.prepare_corpus": 84,

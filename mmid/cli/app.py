@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from mmid.cli.build import say_what_was_built
+from mmid.cli.build import build_index
 from mmid.cli.doctor import doctor
 from mmid.cli.evaluate import evaluation
 from mmid.cli.help import App, LightCommand
@@ -16,13 +15,9 @@ from mmid.cli.index import index_app
 from mmid.cli.listen import listen
 from mmid.cli.model import model_app
 from mmid.cli.options import (
-    Device,
     Folders,
-    Index,
     Jobs,
-    KindOption,
-    Model,
-    Soundfonts,
+    ModelGroup,
     complete_soundfont,
     open_identifier,
 )
@@ -30,7 +25,7 @@ from mmid.cli.query import query
 from mmid.cli.research import studies
 from mmid.cli.shell import AllCommands, run
 from mmid.cli.train import train
-from mmid.options import AudioFormat, Collapse
+from mmid.options import AudioFormat
 from mmid.system.console import note, progress, remark, set_loudness, stdout
 from mmid.version import __version__
 
@@ -46,6 +41,9 @@ evaluation.add_typer(studies)
 app.add_typer(evaluation, name="eval")
 app.add_typer(index_app, name="index")
 app.add_typer(model_app, name="model")
+app.command("build-index", epilog="Example: mmid build-index ~/Music/midi --index ~/my-index")(
+    build_index
+)
 app.command(epilog="Example: mmid query recording.wav --start 30 --duration 20 --json")(query)
 app.command(epilog="Example: mmid listen --seconds 30")(listen)
 app.command(epilog="Example: mmid train my-midi --soundfont TimGM --soundfont FluidR3")(train)
@@ -67,7 +65,7 @@ def _options(
         bool, typer.Option("--quiet", "-q", help="Show no notes and no progress; errors stay.")
     ] = False,
     verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Tell what was chosen, and what took how long.")
+        bool, typer.Option("--verbose", "-v", help="Say what was chosen, and what took how long.")
     ] = False,
 ) -> None:
     if silent and verbose:
@@ -99,7 +97,7 @@ def render(
 ) -> None:
     """Play every MIDI file below the folders to an audio file, as it is written.
 
-    Drums, pitch bends and pedals are not heard: mmid does not read them.
+    Drums, pitch bends and pedals are left out: mmid does not read them.
     What was rendered before is rendered again only if its MIDI file changed.
     The folder gets a pairs.csv as well, for mmid eval pieces.
     Bad files are left out and reported; the exit status is then 1.
@@ -108,7 +106,7 @@ def render(
     from mmid.music.synthesizer import pick_soundfonts
 
     [font, *_] = pick_soundfonts([soundfont] if soundfont else None)
-    with progress() as tell:
+    with progress() as advance:
         report = render_library(
             library,
             out,
@@ -116,7 +114,7 @@ def render(
             sample_rate=sample_rate,
             encoding=encoding,
             jobs=jobs,
-            progress=tell,
+            progress=advance,
         )
     for bad in report.bad:
         note(f"left out: {bad.reason}")
@@ -128,119 +126,6 @@ def render(
     if report.bad:
         note(f"{len(report.bad)} files could not be rendered")
         raise typer.Exit(1)
-
-
-@app.command("build-index", epilog="Example: mmid build-index ~/Music/midi --index ~/my-index")
-def build_index(
-    library: Annotated[
-        list[Path] | None,
-        typer.Argument(
-            help="Folders of MIDI files, or of recordings, to follow from now on.",
-            show_default="those the index follows",
-        ),
-    ] = None,
-    index: Index = None,
-    kind: KindOption = "auto",
-    copies: Annotated[
-        int, typer.Option(min=0, help="Index so many renderings of each MIDI file as well.")
-    ] = 0,
-    collapse: Annotated[
-        Collapse, typer.Option(help="Keep all copies of a snippet, or their centroid.")
-    ] = "none",
-    soundfont: Soundfonts = None,
-    every: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            max=8,
-            help="Keep every so many-th place, 4 frames apart: more for a smaller index.",
-            show_default="2 of scores, 1 of recordings",
-        ),
-    ] = None,
-    keep_missing: Annotated[
-        bool, typer.Option(help="Keep what the library folders do not hold any more.")
-    ] = False,
-    replace: Annotated[
-        bool,
-        typer.Option(
-            "--replace", help="Follow nothing but FOLDERS, and drop the rest, whatever its kind."
-        ),
-    ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be done, and write nothing.")
-    ] = False,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Fail if anything is left out or not there.")
-    ] = False,
-    engine: Annotated[
-        str,
-        typer.Option(
-            metavar="[local|ray|ray://HOST:PORT]",
-            help="Embed in processes of this machine, or on the CPUs of a Ray cluster.",
-            rich_help_panel="Machine",
-        ),
-    ] = "local",
-    model: Model = None,
-    device: Device = "auto",
-    jobs: Jobs = None,
-) -> None:
-    """Embed every MIDI file, or every recording, below the folders and write the index.
-
-    Run again, it takes up what is new or changed in all folders the index follows, drops what is
-    gone, and leaves the rest as it is. A folder that is named is added to them.
-    Files that cannot be read are left out and reported; the exit status is 1 if the index held
-    them before.
-    """
-    from mmid.index.build import build_index as build
-    from mmid.index.build import library_to_copy, update_index
-    from mmid.index.store import store_at
-    from mmid.index.update_plan import UpdateOptions
-    from mmid.model.encoders import pick_device
-    from mmid.model.loading import load_model
-    from mmid.music.library import scan_library
-    from mmid.music.synthesizer import pick_soundfonts
-    from mmid.research.augmented_index import copy_library, embed_copies
-    from mmid.system.processes import parallel
-    from mmid.system.ray_cluster import engine_named
-
-    place = store_at(index)
-    library = library or []
-    if copies and dry_run:
-        raise typer.BadParameter("a dry run makes no --copies")
-    cluster = engine_named(engine)
-    if cluster:
-        if copies or device not in ("auto", "cpu"):
-            raise typer.BadParameter("a cluster embeds on CPUs, and makes no --copies")
-        library, device = [path.absolute() for path in library], "cpu"
-    loaded = load_model(model, pick_device(device))
-    with progress() as tell:
-        if copies:
-            grid = loaded.encoders.config.features
-            followed = library_to_copy(place, library, kind, replace=replace)
-            count, items = scan_library(followed.folders, followed.kind, grid, jobs)
-            items = copy_library(list(items), pick_soundfonts(soundfont), copies, grid, jobs)
-            embed = partial(embed_copies, collapse=collapse)
-            report = build(
-                place,
-                items,
-                loaded,
-                lambda n: tell("Indexing", n, count),
-                embed,
-                {"copies": copies, "collapse": collapse},
-                followed,
-            )
-        else:
-            report = update_index(
-                place,
-                library,
-                loaded,
-                kind,
-                UpdateOptions(every, keep_missing, replace, dry_run=dry_run),
-                jobs=jobs,
-                engine=cluster or parallel,
-                progress=tell,
-            )
-    say_what_was_built(report, place.where, dry_run=dry_run, strict=strict)
 
 
 @app.command(epilog="Example: mmid demo")
@@ -270,7 +155,7 @@ def _run_demo(folder: Path) -> None:
     remark(f"wrote a library of {len(list(library.iterdir()))} public-domain tunes")
     index = str(folder / "index")
     build_index([library], index=index)
-    identifier, _ = open_identifier(index)
+    identifier, _ = open_identifier(index, ModelGroup())
     from mmid.output.verdict import answer_view
 
     stdout.print(answer_view(identifier.identify_file(recording)))

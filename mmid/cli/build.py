@@ -1,15 +1,18 @@
-"""What `mmid build-index` says of a build, or of what one would do."""
+"""`mmid build-index`: bring an index up to its library, and say what was done."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mmid.cli.options import Index, Jobs, KindOption, ModelGroup
 from mmid.errors import label
 from mmid.music.formats import WORDS, counted, skipped_lines
-from mmid.system.console import note, remark, stdout
+from mmid.system.console import note, progress, remark, stdout
 
 if TYPE_CHECKING:
     from mmid.index.build import BuildReport
@@ -19,10 +22,89 @@ NAMED = 3
 """Files named of those left out for the same reason."""
 
 REASONS = 12
-"""Reasons told at most; `mmid index list --left-out` has them all."""
+"""Reasons given at most; `mmid index list --left-out` has them all."""
 
 
-def say_what_was_built(report: BuildReport, where: str, *, dry_run: bool, strict: bool) -> None:
+@dataclass(frozen=True, kw_only=True)
+class UpdateGroup:
+    """What of the library an index takes up, and what of it stays."""
+
+    every: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=8,
+            help="Keep every so many-th position, 4 frames apart: more for a smaller index.",
+            show_default="2 of scores, 1 of recordings",
+        ),
+    ] = None
+    keep_missing: Annotated[
+        bool, typer.Option(help="Keep what the library folders do not hold any more.")
+    ] = False
+    replace: Annotated[
+        bool,
+        typer.Option(
+            "--replace", help="Follow nothing but FOLDERS, and drop the rest, whatever its kind."
+        ),
+    ] = False
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done, and write nothing.")
+    ] = False
+
+
+def build_index(
+    library: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            help="Folders of MIDI files, or of recordings, to follow from now on.",
+            show_default="those the index follows",
+        ),
+    ] = None,
+    index: Index = None,
+    kind: KindOption = "auto",
+    update: UpdateGroup = UpdateGroup(),
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Fail if anything is left out or not there.")
+    ] = False,
+    engine: Annotated[
+        str,
+        typer.Option(
+            metavar="[local|ray|ray://HOST:PORT]",
+            help="Embed in processes of this machine, or on the CPUs of a Ray cluster.",
+            rich_help_panel="Machine",
+        ),
+    ] = "local",
+    model: ModelGroup = ModelGroup(),
+    jobs: Jobs = None,
+) -> None:
+    """Embed every MIDI file, or every recording, below the folders and write the index.
+
+    Run again, it takes up what is new or changed in all folders the index follows, drops what is
+    gone, and leaves the rest as it is. A folder that is named is added to them.
+    Files that cannot be read are left out and reported; the exit status is 1 if the index held
+    them before.
+    """
+    from mmid.index.build import update_index
+    from mmid.index.store import store_at
+    from mmid.index.update_plan import UpdateOptions
+    from mmid.system.processes import parallel
+    from mmid.system.ray_cluster import engine_named
+
+    place, library = store_at(index), library or []
+    cluster = engine_named(engine)
+    if cluster:
+        if model.device not in ("auto", "cpu"):
+            raise typer.BadParameter("a cluster embeds on CPUs")
+        library, model = [path.absolute() for path in library], replace(model, device="cpu")
+    used, options, run_by = model.load(), UpdateOptions(**asdict(update)), cluster or parallel
+    with progress() as advance:
+        report = update_index(
+            place, library, used, kind, options, jobs=jobs, engine=run_by, progress=advance
+        )
+    _say_what_was_built(report, place.where, dry_run=update.dry_run, strict=strict)
+
+
+def _say_what_was_built(report: BuildReport, where: str, *, dry_run: bool, strict: bool) -> None:
     """Print what a build did; end with exit status 1 if files could not be read that should be.
 
     These are files that the index held before; if the user is strict, all of them, and folders

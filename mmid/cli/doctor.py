@@ -135,20 +135,20 @@ def _mmid() -> Iterator[Finding]:
 
 
 def _requirements(extra: str | None) -> list[tuple[str, str]]:
-    """Return name and version bounds of what mmid, or an extra of it, asks for."""
+    """Return name and version bounds of what mmid, or an extra of it, requires."""
     from packaging.requirements import Requirement
 
     found = []
-    for asked in map(Requirement, requires("mmid") or []):
-        marker = str(asked.marker or "")
+    for required in map(Requirement, requires("mmid") or []):
+        marker = str(required.marker or "")
         wanted = re.search(r"extra == ['\"](.+?)['\"]", marker)
-        if (wanted.group(1) if wanted else None) == extra and asked.name != "mmid":
-            found.append((asked.name, str(asked.specifier)))
+        if (wanted.group(1) if wanted else None) == extra and required.name != "mmid":
+            found.append((required.name, str(required.specifier)))
     return found
 
 
 def _package(name: str, bounds: str, lacking: State, mend: str) -> Finding:
-    """Tell whether a package is installed in a version that will do."""
+    """Return whether a package is installed in a version that will do."""
     from packaging.specifiers import SpecifierSet
 
     try:
@@ -221,7 +221,7 @@ def _model_and_index(index: str | os.PathLike[str] | None, model: str | None) ->
             yield Finding("model", "ok", f"{label(name)}, {where}, hash right, {facts}")
             yield _precision(loaded)
         except MmidError as error:
-            yield Finding("model", "broken", str(error), "mmid model list tells of others")
+            yield Finding("model", "broken", str(error), "mmid model list names others")
     yield _index(index, loaded)
 
 
@@ -252,7 +252,7 @@ def _find_model(model: str | None) -> tuple[str, str]:
 
 
 def _index(place: str | os.PathLike[str] | None, model: Checkpoint | None) -> Finding:
-    """Tell whether an index can be asked; hashes what has changed since it was hashed last."""
+    """Say whether an index can be queried; hashes what has changed since it was hashed last."""
     from mmid.index.folder import LibraryIndex
     from mmid.index.manifest import GRAPH, MANIFEST
     from mmid.index.store import FolderStore, store_at
@@ -266,7 +266,7 @@ def _index(place: str | os.PathLike[str] | None, model: Checkpoint | None) -> Fi
         if isinstance(opened, LibraryIndex):
             opened.checks.check(GRAPH)
     except MmidError as error:
-        return Finding("index", "broken", str(error), "mmid index verify tells more")
+        return Finding("index", "broken", str(error), "mmid index verify says more")
     what = "pieces" if opened.kind == "midi" else "recordings"
     said = f"{len(opened)} {what} in {label(store.where)}, made by {_maker(opened, model)}"
     if model and opened.manifest["model"] != model.fingerprint:
@@ -290,7 +290,7 @@ def _maker(index: Library, model: Checkpoint | None) -> str:
 
 
 def _extras() -> Iterator[Finding]:
-    """Tell of what is not needed unless one asks for it."""
+    """Report on what is needed only for some commands."""
     from importlib.metadata import metadata
 
     for extra in metadata("mmid").get_all("Provides-Extra") or []:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -13,27 +14,29 @@ from mmid.cli.help import App
 from mmid.cli.options import (
     AnnotateFlag,
     BaselineOption,
-    Device,
     Folders,
     Index,
     Jobs,
     JsonFlag,
     JunitFile,
-    Model,
+    ModelGroup,
     OutFile,
-    SearchOption,
+    SearchGroup,
     SideOption,
-    TransposeOption,
-    VoteOption,
     open_identifier,
     parse_sizes,
 )
 from mmid.errors import MmidError, label
-from mmid.options import BaselineName, Direction, Roughness
+from mmid.options import BaselineName, Direction, Kind, Roughness
 from mmid.system.console import note, progress, remark, stdout
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from mmid.evaluation.baselines.methods import Baseline
     from mmid.evaluation.scores import ClipScores
+    from mmid.evaluation.sources import Source
+    from mmid.identify.identifier import Identifier
 
 evaluation = App(help="Measure how good the answers are.")
 
@@ -43,8 +46,9 @@ evaluation = App(help="Measure how good the answers are.")
 )
 def eval_snippets(
     library: Annotated[Path, typer.Argument(help="Folder of MIDI files; its test part is used.")],
-    soundfont: Annotated[str, typer.Option(help="A soundfont the model never heard.")],
-    pool: Annotated[int, typer.Option(min=2, help="Snippets to tell apart.")] = 2_000,
+    *,
+    soundfont: Annotated[str, typer.Option(help="A soundfont the model was not trained with.")],
+    pool: Annotated[int, typer.Option(min=2, help="Snippets to choose from.")] = 2_000,
     side: SideOption = "test",
     seed: Annotated[int, typer.Option(help="Of the split and the pool.")] = 0,
     min_r1: Annotated[
@@ -52,33 +56,83 @@ def eval_snippets(
     ] = None,
     json_lines: JsonFlag = False,
     out: OutFile = None,
-    model: Model = None,
-    device: Device = "auto",
+    model: ModelGroup,
     jobs: Jobs = None,
 ) -> None:
     """Retrieve snippets of rendered pieces from a pool, in both directions."""
     from mmid.evaluation.snippets import evaluate_snippets
     from mmid.evaluation.sources import held_out
     from mmid.evaluation.tables import snippet_table
-    from mmid.model.encoders import pick_device
-    from mmid.model.loading import load_model
     from mmid.music.synthesizer import Synthesizer, find_soundfont
 
-    loaded = load_model(model, pick_device(device))
+    loaded = model.load()
     pieces = held_out(library, side, seed, jobs)
     rate = loaded.encoders.config.features.sample_rate
-    with progress() as tell, Synthesizer(find_soundfont(soundfont), rate) as synthesizer:
+    with progress() as advance, Synthesizer(find_soundfont(soundfont), rate) as synthesizer:
         result = evaluate_snippets(
             pieces,
             lambda piece: synthesizer.render(piece.midi.notes),
             loaded,
             pool=pool,
             seed=seed,
-            progress=tell,
+            progress=advance,
         )
     _deliver(result.to_dict(), [snippet_table(result)], json_lines, out)
     lowest = min(scores.recall[1] for scores in list(result.scores.values())[:2])
     _gate("R@1", lowest, min_r1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceGroup:
+    """Which recordings there are, and how they sound."""
+
+    direction: Annotated[
+        Direction,
+        typer.Option(help="Look for the pieces of recordings, or for the recordings of scores."),
+    ] = "recordings"
+    soundfont: Annotated[str | None, typer.Option(help="Render the MIDI files with this one.")] = (
+        None
+    )
+    tempo: Annotated[str, typer.Option(help="Speeds to render at, slowest:fastest.")] = "1:1"
+    semitones: Annotated[
+        int, typer.Option(min=-12, max=12, help="Render performances so much higher.")
+    ] = 0
+    rough: Annotated[
+        Roughness | None, typer.Option(help="What the sound suffers first.", show_default=False)
+    ] = None
+    side: SideOption = "test"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipGroup:
+    """What is cut out of each recording."""
+
+    lengths: Annotated[str, typer.Option("--clips", help="Clip lengths, seconds, or 'whole'.")] = (
+        "3,5,10,30"
+    )
+    clips: Annotated[int, typer.Option("--per-recording", min=1, help="Clips of each.")] = 3
+    absent: Annotated[
+        bool, typer.Option("--absent", help="Query again with the right answers taken out.")
+    ] = False
+    seed: Annotated[int, typer.Option(help="Of the split, the tempi and the clips.")] = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportGroup:
+    """What is made of the scores."""
+
+    min_top1: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Fail if any length's top-1 is below.")
+    ] = None
+    junit: JunitFile = None
+    annotate: AnnotateFlag = False
+    json_lines: JsonFlag = False
+    out: OutFile = None
+
+    def check(self) -> None:
+        """Refuse options that exclude each other."""
+        if self.annotate and self.json_lines:
+            raise typer.BadParameter("--annotations and --json both go to stdout: give one of them")
 
 
 @evaluation.command(
@@ -91,124 +145,126 @@ def eval_pieces(
         typer.Argument(help="A folder with a pairs.csv (id, audio, midi), or one of MIDI files."),
     ],
     index: Index = None,
-    direction: Annotated[
-        Direction,
-        typer.Option(help="Ask for the pieces of recordings, or for the recordings of scores."),
-    ] = "recordings",
-    soundfont: Annotated[
-        str | None, typer.Option(help="Render the MIDI files with this one.")
-    ] = None,
-    tempo: Annotated[str, typer.Option(help="Speeds to render at, slowest:fastest.")] = "1:1",
-    semitones: Annotated[
-        int, typer.Option(min=-12, max=12, help="Render performances so much higher.")
-    ] = 0,
-    rough: Annotated[
-        Roughness | None, typer.Option(help="What the sound suffers first.", show_default=False)
-    ] = None,
-    side: SideOption = "test",
-    lengths: Annotated[
-        str, typer.Option("--clips", help="Clip lengths, seconds, or 'whole'.")
-    ] = "3,5,10,30",
-    clips: Annotated[int, typer.Option("--per-recording", min=1, help="Clips of each.")] = 3,
-    absent: Annotated[
-        bool, typer.Option("--absent", help="Ask again with the right answers taken out.")
-    ] = False,
-    seed: Annotated[int, typer.Option(help="Of the split, the tempi and the clips.")] = 0,
-    search: SearchOption = "auto",
-    vote: VoteOption = "consistent",
-    transpose: TransposeOption = "0",
+    *,
+    sources: SourceGroup,
+    clips: ClipGroup,
+    search: SearchGroup,
     baseline: BaselineOption = None,
-    min_top1: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Fail if any length's top-1 is below.")
-    ] = None,
-    junit: JunitFile = None,
-    annotate: AnnotateFlag = False,
-    json_lines: JsonFlag = False,
-    out: OutFile = None,
-    model: Model = None,
-    device: Device = "auto",
+    report: ReportGroup,
+    model: ModelGroup,
     jobs: Jobs = None,
 ) -> None:
     """Identify clips of recordings, rendered MIDI files or scores whose match is known.
 
-    Recordings are asked of an index of MIDI files, scores of an index of recordings. Where
+    Recordings are looked up among MIDI files, scores among recordings. Where
     pairs.csv has a column kind, each kind of music is reported, too. A row whose recording or MIDI
     file cannot be read is left out and reported; the exit status is then 1.
     """
     from mmid.evaluation.baselines.methods import open_baselines
-    from mmid.evaluation.ci_report import github_annotations, write_junit
-    from mmid.evaluation.pieces import evaluate_pieces
-    from mmid.evaluation.sources import ASKED_OF, open_sources
-    from mmid.evaluation.tables import clip_table, kind_table, recording_table
-    from mmid.model.encoders import pick_device
-    from mmid.model.loading import load_model
+    from mmid.evaluation.sources import open_sources
 
-    if annotate and json_lines:
-        raise typer.BadParameter("--annotations and --json both go to stdout: give one of them")
-    tempos, seconds = _parse_range(tempo), _parse_lengths(lengths)
-    identifier, opened = open_identifier(index, model, device, search, vote, transpose=transpose)
-    if opened.kind != ASKED_OF[direction]:
-        raise MmidError(
-            f"--direction {direction} asks an index built with --kind"
-            f" {ASKED_OF[direction]}, not {opened.kind}: give another --index or --direction"
-        )
-    loaded = load_model(model, pick_device(device))
-    baselines = open_baselines(cast(list[BaselineName], baseline or []), loaded, opened)
+    report.check()
+    tempos, lengths = _parse_range(sources.tempo), _parse_lengths(clips.lengths)
+    identifier, opened = open_identifier(index, model, search.options())
+    _check_direction(sources.direction, opened.kind)
+    baselines = open_baselines(cast(list[BaselineName], baseline or []), identifier.model, opened)
     lost: list[str] = []
 
     def leave_out(row: str) -> None:
         lost.append(row)
         note(f"left out: {row}")
 
-    count, sources = open_sources(
+    found = open_sources(
         source,
-        soundfont,
+        sources.soundfont,
         identifier.params,
         tempos,
-        side,
-        seed,
+        sources.side,
+        clips.seed,
         jobs,
-        direction=direction,
-        semitones=semitones,
-        rough=rough,
+        direction=sources.direction,
+        semitones=sources.semitones,
+        rough=sources.rough,
         leave_out=leave_out,
     )
-    done: list[str] = []
-    with progress() as tell:
+    digests = [entry.digest for entry in opened.entries]
+    results = _identify_clips(found, identifier, digests, lengths, clips, baselines, report.out)
+    _report(results, results[: len(lengths)], report, by_recording=sources.soundfont is None)
+    if lost:
+        note(f"{len(lost)} rows of {label(source)} could not be used")
+        raise typer.Exit(1)
+
+
+def _check_direction(direction: Direction, kind: Kind) -> None:
+    """Refuse an index that does not hold what the direction looks for."""
+    from mmid.evaluation.sources import ASKED_OF
+
+    if kind != ASKED_OF[direction]:
+        raise MmidError(
+            f"--direction {direction} needs an index built with --kind"
+            f" {ASKED_OF[direction]}, not {kind}: give another --index or --direction"
+        )
+
+
+def _identify_clips(
+    found: tuple[int, Iterable[Source]],
+    identifier: Identifier,
+    digests: Sequence[str],
+    lengths: Sequence[float | None],
+    chosen: ClipGroup,
+    baselines: Sequence[Baseline],
+    out: Path | None,
+) -> list[ClipScores]:
+    """Identify clips and show progress; what is done stays in a file if it breaks off."""
+    from mmid.evaluation.pieces import evaluate_pieces
+
+    (count, sources), done = found, 0
+    with progress() as advance:
 
         def progressed(name: str) -> None:
-            done.append(name)
-            tell("Identifying", len(done), count)
+            nonlocal done
+            done += 1
+            advance("Identifying", done, count)
 
         def keep(scores: list[ClipScores]) -> None:
             if out:
                 _write([score.to_dict() for score in scores], out)
-                note(f"mmid: {label(out)}: holds the {len(done)} of {count} that are done")
+                note(f"mmid: {label(out)}: holds the {done} of {count} that are done")
 
-        results = evaluate_pieces(
+        return evaluate_pieces(
             sources,
             identifier,
-            [entry.digest for entry in opened.entries],
-            lengths=seconds,
-            clips=clips,
-            absent=absent,
+            digests,
+            lengths=lengths,
+            clips=chosen.clips,
+            absent=chosen.absent,
             baselines=baselines,
-            seed=seed,
+            seed=chosen.seed,
             progress=progressed,
             keep=keep,
         )
+
+
+def _report(
+    results: list[ClipScores],
+    own: list[ClipScores],
+    options: ReportGroup,
+    *,
+    by_recording: bool,
+) -> None:
+    """Print and write scores, mmid's own among them; fail if these are too low."""
+    from mmid.evaluation.ci_report import github_annotations, write_junit
+    from mmid.evaluation.tables import clip_table, kind_table, recording_table
+
     tables = [clip_table(results)] + [kind_table(results)] * any(row.kinds for row in results)
-    tables += [recording_table(results)] * (soundfont is None)
-    _deliver([result.to_dict() for result in results], tables, json_lines, out)
-    own = results[: len(seconds)]
-    if junit:
-        write_junit(own, junit)
-    if annotate:
-        typer.echo("\n".join(github_annotations(own, min_top1)))
-    _gate("top-1", min(result.top1 for result in own), min_top1)
-    if lost:
-        note(f"{len(lost)} rows of {label(source)} could not be used")
-        raise typer.Exit(1)
+    tables += [recording_table(results)] * by_recording
+    data = [result.to_dict() for result in results]
+    _deliver(data, tables, options.json_lines, options.out)
+    if options.junit:
+        write_junit(own, options.junit)
+    if options.annotate:
+        typer.echo("\n".join(github_annotations(own, options.min_top1)))
+    _gate("top-1", min(result.top1 for result in own), options.min_top1)
 
 
 @evaluation.command(
@@ -216,14 +272,14 @@ def eval_pieces(
 )
 def eval_speed(
     library: Folders,
-    query: Annotated[Path, typer.Option(help="A recording; its first 30 s are asked about.")],
+    query: Annotated[Path, typer.Option(help="A recording; its first 30 s are the query.")],
     sizes: Annotated[
         str, typer.Option(help="Pieces; more than there are get copies in other keys and tempi.")
     ] = "1000,10000",
     json_lines: JsonFlag = False,
     out: OutFile = None,
 ) -> None:
-    """Measure how an index grows: building, adding, size, memory, asking, recall.
+    """Measure how an index grows: building, adding, size, memory, queries, recall.
 
     The packaged model is used. The commands run as processes of their own, one at a time.
     """
@@ -231,10 +287,8 @@ def eval_speed(
 
     from mmid.evaluation.growth import measure_growth
     from mmid.evaluation.tables import growth_table
-    from mmid.model.encoders import pick_device
-    from mmid.model.loading import load_model
 
-    wanted, loaded = parse_sizes(sizes), load_model(None, pick_device("cpu"))
+    wanted, loaded = parse_sizes(sizes), ModelGroup(device="cpu").load()
     rows = []
     for size in wanted:
         with TemporaryDirectory(prefix="mmid-speed-") as folder:
@@ -252,19 +306,19 @@ def eval_timeline(
     ],
     recording: Annotated[Path, typer.Argument(help="The recording.")],
     index: Index = None,
+    *,
     every: Annotated[float, typer.Option(help="Length of the windows, seconds.")] = 30.0,
     json_lines: JsonFlag = False,
     out: OutFile = None,
-    model: Model = None,
-    device: Device = "auto",
+    model: ModelGroup,
 ) -> None:
     """Follow a long recording and compare its timeline with what is played in it."""
     from mmid.evaluation.tables import told_table
     from mmid.evaluation.timelines import evaluate_timeline
 
-    identifier, opened = open_identifier(index, model, device)
-    with progress() as tell:
-        scores = evaluate_timeline(identifier, opened.entries, truth, recording, every, tell)
+    identifier, opened = open_identifier(index, model)
+    with progress() as advance:
+        scores = evaluate_timeline(identifier, opened.entries, truth, recording, every, advance)
     _deliver(scores.to_dict(), [told_table(scores)], json_lines, out)
 
 

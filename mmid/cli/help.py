@@ -1,14 +1,18 @@
-"""How commands are listed, named, and explained by ``--help``.
+"""How commands take their options, and are listed, named, and explained by ``--help``.
 
-Conventions: help says what a value is in a word, never by a type of Python's.
+Conventions: help says what a value is in a word, never by a type of Python's. A command may take
+options in frozen dataclasses, whose fields are annotated as its own parameters would be.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import MISSING, fields, is_dataclass
+from functools import wraps
+from inspect import Parameter, Signature, signature
 from shlex import quote
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -102,4 +106,44 @@ class App(typer.Typer):
         self, name: str | None = None, *, cls: type[TyperCommand] | None = None, **options: Any
     ) -> Callable[[Function], Function]:
         """Register a command, as `typer.Typer.command` does."""
-        return super().command(name, cls=cls or Command, **options)
+        register = super().command(name, cls=cls or Command, **options)
+
+        def registered(function: Function) -> Function:
+            register(_with_single_options(function))
+            return function
+
+        return registered
+
+
+def _with_single_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a command that takes the fields of its dataclasses one by one, as Typer needs them."""
+    hints = get_type_hints(function, include_extras=True)
+    groups: dict[str, Any] = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
+    parameters: list[Parameter] = []
+    for name, parameter in signature(function).parameters.items():
+        single = [parameter.replace(annotation=hints[name], kind=Parameter.KEYWORD_ONLY)]
+        parameters += _parameters(groups[name]) if name in groups else single
+
+    @wraps(function)
+    def command(**given: Any) -> Any:
+        for name, group in groups.items():
+            given[name] = group(**{field.name: given.pop(field.name) for field in fields(group)})
+        return function(**given)
+
+    command.__annotations__ = {one.name: one.annotation for one in parameters}
+    command.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
+    return command
+
+
+def _parameters(group: Any) -> list[Parameter]:
+    """Return the fields of a dataclass as parameters of a function."""
+    hints = get_type_hints(group, include_extras=True)
+    return [
+        Parameter(
+            field.name,
+            Parameter.KEYWORD_ONLY,
+            annotation=hints[field.name],
+            default=Parameter.empty if field.default is MISSING else field.default,
+        )
+        for field in fields(group)
+    ]

@@ -53,7 +53,7 @@ def list_pieces(
 
 @index_app.command(epilog="Example: mmid index info --index my-index")
 def info(index: Index = None, as_json: JsonFlag = False) -> None:
-    """Tell what the index is: its size, its model, where its files come from."""
+    """Say what the index is: its size, its model, where its files come from."""
     from mmid.index.maintenance import describe
     from mmid.index.store import store_at
     from mmid.system.tables import info_table
@@ -83,18 +83,18 @@ def remove(
     from mmid.index.maintenance import remove_pieces
     from mmid.index.store import store_at
 
-    with progress() as tell:
-        removed = remove_pieces(store_at(index), pieces, tell)
+    with progress() as advance:
+        removed = remove_pieces(store_at(index), pieces, advance)
     for name in removed:
         remark(f"removed: {label(name)}")
 
 
 @index_app.command(epilog="Example: mmid index verify")
 def verify(index: Index = None, as_json: JsonFlag = False) -> None:
-    """Hash every file of the index, tell how well it searches, and look for its files.
+    """Hash every file of the index, say how well it searches, and look for its files.
 
     The exit status is 1 if anything of the index is damaged; files that are gone or changed are
-    only told.
+    only reported.
     """
     from dataclasses import asdict
 
@@ -129,7 +129,7 @@ def rebuild(
     device: Device = "auto",
     jobs: Jobs = None,
 ) -> None:
-    """Make cells and note triples anew; with --vectors, everything, from the files."""
+    """Make inverted lists and fingerprints anew; with --vectors, everything, from the files."""
     from mmid.index.build import update_index
     from mmid.index.maintenance import rebuild_caches
     from mmid.index.store import library_of, store_at
@@ -138,14 +138,14 @@ def rebuild(
     from mmid.model.loading import load_model
 
     place = store_at(index)
-    with progress() as tell:
+    with progress() as advance:
         if not vectors:
-            rebuild_caches(place, tell)
+            rebuild_caches(place, advance)
         else:
             library, kind = library_of(place), place.manifest()["kind"]
             loaded = load_model(model, pick_device(device))
             anew = UpdateOptions(anew=True)
-            update_index(place, library, loaded, kind, anew, jobs=jobs, progress=tell)
+            update_index(place, library, loaded, kind, anew, jobs=jobs, progress=advance)
     remark(f"rebuilt {place.where}")
 
 
@@ -159,8 +159,8 @@ def merge(
     from mmid.index.store import store_at
 
     place = store_at(index)
-    with progress() as tell:
-        twice = merge_indexes(place, others, tell)
+    with progress() as advance:
+        twice = merge_indexes(place, others, advance)
     if twice:
         remark(f"{len(twice)} files are in several of them and were taken once")
     remark(f"merged into {place.where}")

@@ -1,7 +1,7 @@
-"""What a user names on the command line, as the files to ask about.
+"""What a user names on the command line, as the files to query.
 
 Conventions: a file is named as the user did, or by its path below the folder that was named; each
-file is asked about once, by whatever names it is reached. Nothing is opened here.
+file is queried once, by whatever names it is reached. Nothing is opened here.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ SUFFIXES: dict[Kind, tuple[str, ...]] = {
     "midi": READ["recordings"],
     "recordings": (*READ["recordings"], *MIDI_SUFFIXES),
 }
-"""What is asked about of a folder's files, by what the index holds."""
+"""What is queried of a folder's files, by what the index holds."""
 
 
 def find_inputs(named: Sequence[str], kind: Kind, listed: Iterable[bytes]) -> list[Path | BadFile]:
-    """Find the files that a user wants asked about.
+    """Find the files that a user wants queried.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def find_inputs(named: Sequence[str], kind: Kind, listed: Iterable[bytes]) -> li
         Files; folders, searched through; patterns with ``*``, ``?``, ``[...]`` and ``**``; and
         `LISTED`.
     kind : {"midi", "recordings"}
-        What the index holds. MIDI files in folders are asked about only of recordings.
+        What the index holds. MIDI files in folders are queried only among recordings.
     listed : iterable of bytes
         Lines to take in place of `LISTED`, a file or folder each.
 
@@ -76,7 +76,7 @@ def _named(name: str, kind: Kind) -> Iterator[Path | BadFile]:
 
 
 def _at(path: Path, kind: Kind) -> Iterator[Path | BadFile]:
-    """Find the files of a folder; anything else is a file, which opening will tell more about."""
+    """Find the files of a folder; anything else is a file, which opening will say more about."""
     found = _files(path, kind)
     if not found:
         wanted = "recording" if kind == "midi" else "recording or MIDI file"

@@ -14,6 +14,7 @@ import typer
 from mmid.cli.options import Device, Index, Model, Top, TransposeOption
 from mmid.cli.shell import Terminated
 from mmid.errors import label
+from mmid.identify.search_options import SearchOptions
 from mmid.system.console import remark, remarks_shown, stderr, stdout
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def listen(
     transpose: TransposeOption = "0",
     min_confidence: Annotated[
         float, typer.Option(min=0, max=1, help="A match counts as found from here on.")
-    ] = 0.5,
+    ] = SearchOptions.min_confidence,
     model: Model = None,
     device: Device = "auto",
 ) -> None:
@@ -58,7 +59,6 @@ def listen(
     """
     from mmid import api
     from mmid.identify import live as listening
-    from mmid.identify.identifier import TOP
 
     if list_inputs:
         return typer.echo("\n".join(listening.input_names()))
@@ -69,7 +69,10 @@ def listen(
     with source as sound, _shown(json_lines) as show:
         remark(f"listening to {label(sound.name)}")
         identify = partial(
-            opened.identify, transpose=key, top=top or TOP, min_confidence=min_confidence
+            opened.identify,
+            transpose=key,
+            top=top or SearchOptions.top,
+            min_confidence=min_confidence,
         )
         last = _follow(listening.listen(identify, sound, seconds), show)
     if not json_lines:
@@ -105,13 +108,13 @@ def _shown(json_lines: bool) -> Iterator[Show]:
 
 
 def _describe(guess: Guess) -> str:
-    heard = f"{guess.heard:4.0f} s"
+    span = f"{guess.heard:4.0f} s"
     if guess.silent:
-        return f"{heard}  silence; is the microphone on, and may the terminal use it?"
+        return f"{span}  silence; is the microphone on, and may the terminal use it?"
     if not guess.answer.matches:
-        return f"{heard}  nothing yet"
+        return f"{span}  nothing yet"
     best = guess.answer.matches[0]
-    return f"{heard}  {best.confidence:4.0%}  {label(best.piece)}"
+    return f"{span}  {best.confidence:4.0%}  {label(best.piece)}"
 
 
 def _show_answer(guess: Guess, *, all_rows: bool) -> None:

@@ -44,7 +44,7 @@ def list_models(as_json: JsonFlag = False) -> None:
 
 @model_app.command(epilog="Example: mmid model info mmid-2")
 def info(model: Named = None, as_json: JsonFlag = False) -> None:
-    """Tell what a model is: its features, networks, training, calibration and hash."""
+    """Say what a model is: its features, networks, training, calibration and hash."""
     from mmid.model.loading import describe_model
     from mmid.system.tables import info_table
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
 from mmid.errors import label
+from mmid.identify.search_options import SearchOptions, keys_to_try
 from mmid.options import FARTHEST, BaselineName, LibraryKind, Search, Side, Vote
 
 if TYPE_CHECKING:
     from mmid.identify.identifier import Identifier
     from mmid.index.protocol import Library
+    from mmid.model.checkpoint import Checkpoint
 
 Folders = Annotated[list[Path], typer.Argument(help="Folders of MIDI files.", show_default=False)]
 
@@ -90,6 +93,21 @@ Model = Annotated[
 ]
 
 
+@dataclass(frozen=True, kw_only=True)
+class ModelGroup:
+    """The model, and where it computes."""
+
+    model: Model = None
+    device: Device = "auto"
+
+    def load(self) -> Checkpoint:
+        """Load the model."""
+        from mmid.model.encoders import pick_device
+        from mmid.model.loading import load_model
+
+        return load_model(self.model, pick_device(self.device))
+
+
 def check_transpose(text: str) -> str:
     """Refuse what is neither ``auto`` nor a number of semitones of which there is a key."""
     try:
@@ -133,17 +151,6 @@ AnnotateFlag = Annotated[
 KindOption = Annotated[
     LibraryKind, typer.Option(help="What to index; auto: MIDI files where there are any.")
 ]
-SearchOption = Annotated[
-    Search,
-    typer.Option(
-        help="Compare every snippet, or those of the nearest cells; auto by size.",
-        rich_help_panel="Search",
-    ),
-]
-VoteOption = Annotated[
-    Vote,
-    typer.Option(help="Votes that agree on the place, or all votes.", rich_help_panel="Search"),
-]
 TransposeOption = Annotated[
     str,
     typer.Option(
@@ -154,6 +161,34 @@ TransposeOption = Annotated[
         rich_help_panel="Search",
     ),
 ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchGroup:
+    """How the index is searched."""
+
+    search: Annotated[
+        Search,
+        typer.Option(
+            help="Compare every snippet, or those of the nearest inverted lists; auto by size.",
+            rich_help_panel="Search",
+        ),
+    ] = SearchOptions.search
+    vote: Annotated[
+        Vote,
+        typer.Option(
+            help="Votes that agree on the position, or all votes.", rich_help_panel="Search"
+        ),
+    ] = SearchOptions.vote
+    transpose: TransposeOption = "0"
+
+    def options(self, **more: Any) -> SearchOptions:
+        """Return these, and those of more that were given, as the library takes them."""
+        keys = keys_to_try("auto" if self.transpose == "auto" else int(self.transpose))
+        given = {name: value for name, value in more.items() if value is not None}
+        return SearchOptions(search=self.search, vote=self.vote, keys=keys, **given)
+
+
 Top = Annotated[
     int | None,
     typer.Option(
@@ -183,7 +218,7 @@ BaselineOption = Annotated[
     typer.Option(
         "--baseline",
         metavar="[" + "|".join(get_args(BaselineName)) + "]",
-        help="Ask this one about the same clips; may be repeated.",
+        help="Query this one with the same clips; may be repeated.",
         callback=_check_baselines,
         autocompletion=_complete_baseline,
         show_default=False,
@@ -203,31 +238,12 @@ def parse_sizes(text: str) -> list[int]:
 
 
 def open_identifier(
-    index: str | None,
-    model: str | None = None,
-    device: str = "auto",
-    search: Search = "auto",
-    vote: Vote = "consistent",
-    top: int | None = None,
-    min_confidence: float = 0.5,
-    transpose: str = "0",
+    index: str | None, chosen: ModelGroup, options: SearchOptions = SearchOptions()
 ) -> tuple[Identifier, Library]:
     """Load a model and the index made with it."""
-    from mmid.identify.identifier import TOP, Identifier
-    from mmid.identify.search import KEYS
+    from mmid.identify.identifier import Identifier
     from mmid.index.store import store_at
-    from mmid.model.encoders import pick_device
-    from mmid.model.loading import load_model
 
-    loaded = load_model(model, pick_device(device))
+    loaded = chosen.load()
     opened = store_at(index).open(loaded)
-    identifier = Identifier(
-        loaded,
-        opened,
-        search=search,
-        vote=vote,
-        top=top or TOP,
-        min_confidence=min_confidence,
-        keys=KEYS if transpose == "auto" else (int(transpose),),
-    )
-    return identifier, opened
+    return Identifier(loaded, opened, options), opened

@@ -5,61 +5,56 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mmid.cli.options import (
-    Device,
-    Model,
-    SearchedIndex,
-    SearchOption,
-    Top,
-    TransposeOption,
-    VoteOption,
-    open_identifier,
-)
+from mmid.cli.options import ModelGroup, SearchedIndex, SearchGroup, Top, open_identifier
 from mmid.cli.shell import LeftAtWork, status_of
+from mmid.identify.search_options import SearchOptions
 from mmid.system.console import aside, note, progress, stdout, waiting
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from rich.console import RenderableType
 
-    from mmid.identify.batch import Answered, Sink
+    from mmid.identify.batch import Sink
     from mmid.identify.identifier import Identifier
+    from mmid.index.protocol import Library
     from mmid.music.library import BadFile
     from mmid.output.timelines import TimelineSink
 
-ASKED, OUTPUT, SEARCH, MACHINE = "What to ask", "Output", "Search", "Machine"
+INPUT, OUTPUT, SEARCH, MACHINE = "Input", "Output", "Search", "Machine"
 MOST_JOBS = 4
-"""Files asked about at once, unless the user wants more: each takes some 100 MB."""
+"""Files queried at once, unless the user wants more: each takes some 100 MB."""
 
 
-def query(
-    queries: Annotated[
-        list[str],
-        typer.Argument(
-            help="Recordings (wav, flac, ogg, mp3, m4a, opus), MIDI files, folders, patterns such"
-            " as 'takes/**/*.wav', or - for a list of paths on standard input.",
-            rich_help_panel=ASKED,
-        ),
-    ],
+@dataclass(frozen=True, kw_only=True)
+class SpanGroup:
+    """The part of each recording that is used."""
+
     start: Annotated[
-        float, typer.Option(min=0, help="Skip so many seconds.", rich_help_panel=ASKED)
-    ] = 0.0,
+        float, typer.Option(min=0, help="Skip so many seconds.", rich_help_panel=INPUT)
+    ] = 0.0
     duration: Annotated[
         float | None,
         typer.Option(
             min=0.1,
             help="Use so many seconds.",
             show_default="to the end",
-            rich_help_panel=ASKED,
+            rich_help_panel=INPUT,
         ),
-    ] = None,
-    top: Top = None,
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputGroup:
+    """What is made of the answers."""
+
+    top: Top = None
     every: Annotated[
         float | None,
         typer.Option(
@@ -69,7 +64,7 @@ def query(
             show_default=False,
             rich_help_panel=OUTPUT,
         ),
-    ] = None,
+    ] = None
     cue: Annotated[
         Path | None,
         typer.Option(
@@ -78,11 +73,11 @@ def query(
             show_default=False,
             rich_help_panel=OUTPUT,
         ),
-    ] = None,
+    ] = None
     json_lines: Annotated[
         bool,
         typer.Option("--json", help="Print one JSON object a file.", rich_help_panel=OUTPUT),
-    ] = False,
+    ] = False
     csv_rows: Annotated[
         bool,
         typer.Option(
@@ -90,7 +85,7 @@ def query(
             help="Print a header and one row of CSV a file; with --every, a piece.",
             rich_help_panel=OUTPUT,
         ),
-    ] = False,
+    ] = False
     plot: Annotated[
         Path | None,
         typer.Option(
@@ -98,7 +93,7 @@ def query(
             show_default=False,
             rich_help_panel=OUTPUT,
         ),
-    ] = None,
+    ] = None
     playlist: Annotated[
         Path | None,
         typer.Option(
@@ -106,7 +101,7 @@ def query(
             show_default=False,
             rich_help_panel=OUTPUT,
         ),
-    ] = None,
+    ] = None
     sidecar: Annotated[
         bool,
         typer.Option(
@@ -114,7 +109,7 @@ def query(
             help="Write the answer beside each recording, as recording.wav.mmid.json.",
             rich_help_panel=OUTPUT,
         ),
-    ] = False,
+    ] = False
     export_aligned: Annotated[
         Path | None,
         typer.Option(
@@ -123,7 +118,7 @@ def query(
             show_default=False,
             rich_help_panel=OUTPUT,
         ),
-    ] = None,
+    ] = None
     report: Annotated[
         Path | None,
         typer.Option(
@@ -131,24 +126,47 @@ def query(
             show_default=False,
             rich_help_panel=OUTPUT,
         ),
-    ] = None,
+    ] = None
+
+    def check(self) -> None:
+        """Refuse options that exclude each other."""
+        if self.json_lines and self.csv_rows:
+            raise typer.BadParameter("--json and --csv: give one of them")
+        if self.every is None and self.cue:
+            raise typer.BadParameter("--cue is made of what --every finds: give --every 30 as well")
+        unfit = {"--plot": self.plot, "--playlist": self.playlist, "--sidecar": self.sidecar}
+        for option, given in {**unfit, "--export-aligned": self.export_aligned}.items():
+            if self.every is not None and given:
+                goes = "--json, --csv, --report and --cue"
+                raise typer.BadParameter(f"--every goes with {goes}: leave {option} out")
+
+
+def query(
+    queries: Annotated[
+        list[str],
+        typer.Argument(
+            help="Recordings (wav, flac, ogg, mp3, m4a, opus), MIDI files, folders, patterns such"
+            " as 'takes/**/*.wav', or - for a list of paths on standard input.",
+            rich_help_panel=INPUT,
+        ),
+    ],
+    *,
+    span: SpanGroup,
+    output: OutputGroup,
     index: SearchedIndex = None,
-    search: SearchOption = "auto",
-    vote: VoteOption = "consistent",
-    transpose: TransposeOption = "0",
+    search: SearchGroup,
     min_confidence: Annotated[
         float,
         typer.Option(
             min=0, max=1, help="A match counts as found from here on.", rich_help_panel=SEARCH
         ),
-    ] = 0.5,
-    model: Model = None,
-    device: Device = "auto",
+    ] = SearchOptions.min_confidence,
+    model: ModelGroup,
     jobs: Annotated[
         int | None,
         typer.Option(
             min=1,
-            help="Files to ask about at once.",
+            help="Files to query at once.",
             show_default=f"as many as there are cores, {MOST_JOBS} at most",
             rich_help_panel=MACHINE,
         ),
@@ -161,63 +179,22 @@ def query(
     Exit status: 0 all files were processed, found or not; 1 any failed; 2 wrong usage;
     130 stopped by Ctrl-C, with what was answered until then kept.
     """
-    if json_lines and csv_rows:
-        raise typer.BadParameter("--json and --csv: give one of them")
-    unfit = {"--plot": plot, "--playlist": playlist, "--sidecar": sidecar}
-    _check_every(every, cue, {**unfit, "--export-aligned": export_aligned})
+    output.check()
     from mmid.cli.inputs import find_inputs
-    from mmid.identify.batch import answer_files
-    from mmid.music.library import BadFile
-    from mmid.output.aligned_midi import AlignedMidi
-    from mmid.output.cue_sheet import CueSheets
-    from mmid.output.page.page import Page
-    from mmid.output.playlist import Playlist
-    from mmid.output.sidecar import Origin, Sidecars
-    from mmid.output.sinks import Pictures
-    from mmid.output.timelines import TimelinePage
 
     with waiting("Loading the model and the index"):
-        identifier, opened = open_identifier(
-            index, model, device, search, vote, top, min_confidence, transpose
-        )
+        options = search.options(top=output.top, min_confidence=min_confidence)
+        identifier, opened = open_identifier(index, model, options)
         files = find_inputs(queries, identifier.kind, sys.stdin.buffer)
-    paths = [file.path if isinstance(file, BadFile) else file for file in files]
-    page = Page(report, identifier, start) if report else None
-    if every is not None:
-        written: list[TimelineSink] = [TimelinePage(page, identifier, start)] if page else []
-        written += [CueSheets(cue, paths, start)] if cue else []
-        printed = _timelines(json_lines=json_lines, csv_rows=csv_rows)
-        span = every, start, duration
-        raise typer.Exit(_follow(identifier, files, span, [printed, *written]))
-    sinks: list[Sink] = []
-    if plot:
-        sinks.append(Pictures(identifier, plot, paths))
-    if page:
-        sinks.append(page)
-    if playlist:
-        sinks.append(Playlist(playlist, whole=not start and duration is None))
-    if sidecar:
-        made_by = opened.manifest["model"]
-        sinks.append(Sidecars(Origin(made_by, opened.where, start, duration)))
-    if export_aligned:
-        sinks.append(AlignedMidi(identifier, export_aligned, paths, start))
-    at_once = min(jobs or min(os.cpu_count() or 1, MOST_JOBS), len(files))
-    with closing(answer_files(identifier, files, start, duration, at_once)) as answers:
-        kind = {"json_lines": json_lines, "csv_rows": csv_rows, "all_rows": top is not None}
-        failed = _hand_out(answers, [_screen(len(files), **kind), *sinks], len(files))
-    if failed and len(files) > 1:
-        note(f"{failed} of {len(files)} files failed")
+    if output.every is not None:
+        failed = _follow(identifier, files, span, output)
+    else:
+        sinks = _sinks(identifier, opened, files, span, output)
+        at_once = min(jobs or min(os.cpu_count() or 1, MOST_JOBS), len(files))
+        failed = _answer(identifier, files, span, at_once, sinks)
+        if failed and len(files) > 1:
+            note(f"{failed} of {len(files)} files failed")
     raise typer.Exit(1 if failed else 0)
-
-
-def _check_every(every: float | None, cue: Path | None, unfit: dict[str, object]) -> None:
-    """Refuse output that is not made of timelines with ``--every``, and the other way round."""
-    if every is None and cue:
-        raise typer.BadParameter("--cue is made of what --every finds: give --every 30 as well")
-    for option, given in unfit.items():
-        if every is not None and given:
-            goes = "--json, --csv, --report and --cue"
-            raise typer.BadParameter(f"--every goes with {goes}: leave {option} out")
 
 
 def _write(text: str) -> None:
@@ -230,52 +207,111 @@ def _show(table: RenderableType) -> None:
         stdout.print(table)
 
 
-def _screen(files: int, *, json_lines: bool, csv_rows: bool, all_rows: bool) -> Sink:
+def _paths(files: Sequence[Path | BadFile]) -> list[Path]:
+    return [file if isinstance(file, Path) else file.path for file in files]
+
+
+def _sinks(
+    identifier: Identifier,
+    opened: Library,
+    files: Sequence[Path | BadFile],
+    span: SpanGroup,
+    output: OutputGroup,
+) -> list[Sink]:
+    """Return what becomes of the answers: what prints them, then what writes files."""
+    from mmid.output.aligned_midi import AlignedMidi
+    from mmid.output.page.page import Page
+    from mmid.output.playlist import Playlist
+    from mmid.output.sidecar import Origin, Sidecars
+    from mmid.output.sinks import Pictures
+
+    paths, start = _paths(files), span.start
+    sinks: list[Sink] = []
+    if output.plot:
+        sinks.append(Pictures(identifier, output.plot, paths))
+    if output.report:
+        sinks.append(Page(output.report, identifier, start))
+    if output.playlist:
+        sinks.append(Playlist(output.playlist, whole=not start and span.duration is None))
+    if output.sidecar:
+        made_by = opened.manifest["model"]
+        sinks.append(Sidecars(Origin(made_by, opened.where, start, span.duration)))
+    if output.export_aligned:
+        sinks.append(AlignedMidi(identifier, output.export_aligned, paths, start))
+    return [_printer(output, len(files)), *sinks]  # begun last: a heading is printed at once
+
+
+def _printer(output: OutputGroup, files: int) -> Sink:
     """Return what prints the answers."""
     from mmid.output.sinks import CsvRows, JsonLines, Lines, Tables
 
-    if json_lines:
+    if output.json_lines:
         return JsonLines(_write)
-    if csv_rows:
+    if output.csv_rows:
         return CsvRows(_write)
-    return Tables(_show, all_rows=all_rows) if files == 1 else Lines(_show)
+    return Tables(_show, all_rows=output.top is not None) if files == 1 else Lines(_show)
 
 
-def _timelines(*, json_lines: bool, csv_rows: bool) -> TimelineSink:
-    """Return what prints timelines."""
-    from mmid.output.timelines import csv_timelines, json_timelines, table_timelines
+def _timeline_sinks(
+    identifier: Identifier, paths: Sequence[Path], start: float, output: OutputGroup
+) -> list[TimelineSink]:
+    """Return what becomes of the timelines: what prints them, then what writes files."""
+    from mmid.output.cue_sheet import CueSheets
+    from mmid.output.page.page import Page
+    from mmid.output.timelines import (
+        TimelinePage,
+        csv_timelines,
+        json_timelines,
+        table_timelines,
+    )
 
-    if json_lines:
-        return json_timelines(_write)
-    return csv_timelines(_write) if csv_rows else table_timelines(_show)
+    sinks: list[TimelineSink] = []
+    if output.report:
+        sinks.append(TimelinePage(Page(output.report, identifier, start), identifier, start))
+    if output.cue:
+        sinks.append(CueSheets(output.cue, paths, start))
+    if output.json_lines:
+        return [json_timelines(_write), *sinks]
+    return [csv_timelines(_write) if output.csv_rows else table_timelines(_show), *sinks]
 
 
-def _hand_out(answers: Iterable[Answered], sinks: Sequence[Sink], files: int) -> int:
-    """Give answers to sinks and tell of progress; return how many files failed."""
-    from mmid.identify.batch import hand_out
+def _answer(
+    identifier: Identifier,
+    files: Sequence[Path | BadFile],
+    span: SpanGroup,
+    jobs: int,
+    sinks: Sequence[Sink],
+) -> int:
+    """Identify files, hand the answers out and show progress; return how many files failed."""
+    from mmid.identify.batch import answer_files, hand_out
     from mmid.output.sinks import Count
 
-    with progress() if files > 1 else waiting("Reading") as tell:
-        count = Count(tell, files)
-        try:
-            return hand_out(answers, [*sinks, count], lambda why: note(f"mmid: {why}"))
-        except KeyboardInterrupt as stop:
-            status = status_of(stop)
-    note(f"mmid: stopped, {count.left} of {files} files left")
-    raise LeftAtWork(status)
+    answers = answer_files(identifier, files, span.start, span.duration, jobs)
+    with closing(answers):
+        with progress() if len(files) > 1 else waiting("Reading") as advance:
+            count = Count(advance, len(files))
+            try:
+                return hand_out(answers, [*sinks, count], lambda why: note(f"mmid: {why}"))
+            except KeyboardInterrupt as stop:
+                status = status_of(stop)
+        note(f"mmid: stopped, {count.left} of {len(files)} files left")
+        raise LeftAtWork(status)
 
 
 def _follow(
     identifier: Identifier,
     files: Sequence[Path | BadFile],
-    span: tuple[float, float, float | None],
-    sinks: Sequence[TimelineSink],
+    span: SpanGroup,
+    output: OutputGroup,
 ) -> int:
-    """Say what is played in each recording from when to when; return the exit status."""
+    """Say what is played in each recording from when to when; return how many failed."""
     from mmid.identify.timeline import follow_files
     from mmid.output.timelines import hand_out_timelines
 
-    with progress() as tell:
-        timelines = follow_files(identifier, files, *span, tell)
-        failed = hand_out_timelines(timelines, sinks, lambda why: note(f"mmid: {why}"))
-    return 1 if failed else 0
+    assert output.every is not None
+    sinks = _timeline_sinks(identifier, _paths(files), span.start, output)
+    with progress() as advance:
+        timelines = follow_files(
+            identifier, files, output.every, span.start, span.duration, advance
+        )
+        return hand_out_timelines(timelines, sinks, lambda why: note(f"mmid: {why}"))

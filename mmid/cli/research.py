@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from mmid.cli.help import App
-from mmid.cli.options import Device, Index, JsonFlag, Model, parse_sizes
+from mmid.cli.options import Index, JsonFlag, Model, ModelGroup, parse_sizes
 from mmid.system.console import progress, remark, stdout
 from mmid.system.tables import FittingTable, clock
 
@@ -52,23 +52,21 @@ def eval_space(
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the snippets drawn.")] = 0,
     json_lines: JsonFlag = False,
-    model: Model = None,
-    device: Device = "auto",
+    *,
+    model: ModelGroup,
 ) -> None:
     """Measure how far apart sound and notes lie in the shared space, and draw both.
 
     tensorboard --logdir FOLDER shows every snippet of the --out folder in its projector.
     """
-    from mmid.model.encoders import pick_device
-    from mmid.model.loading import load_model
     from mmid.music.pairs import read_pairs
     from mmid.research.embedding_space import claim_folder, draw_snippets, measure_space, save_space
 
     if out:
         claim_folder(out)
-    loaded = load_model(model, pick_device(device))
-    with progress() as tell:
-        drawn = draw_snippets(read_pairs(rendered), loaded, pairs, seed=seed, progress=tell)
+    loaded = model.load()
+    with progress() as advance:
+        drawn = draw_snippets(read_pairs(rendered), loaded, pairs, seed=seed, progress=advance)
     report = measure_space(drawn.audio.numpy(), drawn.rolls.numpy())
     if out:
         save_space(drawn, out)
@@ -92,8 +90,8 @@ def eval_lengths(
 
     if out:
         check_target(out)
-    with progress() as tell:
-        report = compare_lengths(read_pairs(rendered)[:limit], tell)
+    with progress() as advance:
+        report = compare_lengths(read_pairs(rendered)[:limit], advance)
     if out:
         draw_lengths(report, out)
     _show(report.to_dict(), length_table(report), json_lines)
@@ -105,7 +103,7 @@ def eval_search(
     sizes: Annotated[
         str, typer.Option(help="Vectors to search, comma-separated; at most all there are.")
     ] = "1000,10000,100000,1000000",
-    queries: Annotated[int, typer.Option(min=1, help="Vectors held out to ask with.")] = 1_000,
+    queries: Annotated[int, typer.Option(min=1, help="Vectors held out to query with.")] = 1_000,
     neighbours: Annotated[int, typer.Option(min=1, help="Neighbours of each.")] = 25,
     jitter: Annotated[
         float,
@@ -130,8 +128,8 @@ def eval_search(
     opened = LibraryIndex(folder, load_model(model))
     vectors = opened.vectors
     options: dict[str, Any] = {"queries": queries, "neighbours": neighbours, "jitter": jitter}
-    with progress() as tell:
-        report = compare_search(vectors, wanted, seed=seed, progress=tell, **options)
+    with progress() as advance:
+        report = compare_search(vectors, wanted, seed=seed, progress=advance, **options)
     if wanted[-1] > report.available and not jitter:
         remark(f"the index has {report.available:,} vectors to search; larger sizes are left out")
     if out:
@@ -149,9 +147,9 @@ def _show(data: object, table: Table, json_lines: bool) -> None:
 def curve_table(curves: LossCurves, name: str) -> Table:
     """Return a run's first, best and last epoch."""
     table = FittingTable("", "epoch", "training loss", "validation loss", title=escape(name))
-    for what, place in (("first", 0), ("best", curves.best), ("last", -1)):
-        losses = (f"{values[place]:.4f}" for values in (curves.train, curves.valid))
-        table.add_row(what, str(curves.epochs[place]), *losses)
+    for what, row in (("first", 0), ("best", curves.best), ("last", -1)):
+        losses = (f"{values[row]:.4f}" for values in (curves.train, curves.valid))
+        table.add_row(what, str(curves.epochs[row]), *losses)
     return table
 
 

@@ -58,7 +58,7 @@ class AllCommands(Commands):
             raise typer.Exit(_say_stopped(stop)) from None
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command that was asked for."""
+        """Run the command that was named."""
         status = self._attempt(ctx)
         if status:
             raise LeftAtWork(status)  # here, where what was stopped has let go of its workers
@@ -93,7 +93,7 @@ def _say_stopped(stop: KeyboardInterrupt, command: str | None = None) -> int:
 
 
 GRACE = 1.5
-"""Seconds in which a command must hear that it is to stop; else, deep in a library, it is ended."""
+"""Seconds in which a command must notice a stop; else, deep in a library, it is ended."""
 
 AGAIN = 0.05
 """Seconds until a stop that Python dropped is raised again."""
@@ -101,12 +101,12 @@ AGAIN = 0.05
 SHOW_CURSOR = "\r\x1b[2K\x1b[?25h"
 """Clears the line of what is under way, and shows a terminal's cursor again."""
 
-_heard = Event()
+_noticed = Event()
 _stops: list[KeyboardInterrupt] = []
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
-    _heard.set()
+    _noticed.set()
     _stops.append(Terminated() if number == signal.SIGTERM else KeyboardInterrupt())
     raise _stops[-1]
 
@@ -121,21 +121,21 @@ def _stop_again(dropped: sys.UnraisableHookArgs) -> None:
 
 
 def hear_stops() -> None:
-    """Hear Ctrl-C and SIGTERM in time from now on, whatever the main thread is at."""
-    ear, mouth = os.pipe()
-    os.set_blocking(mouth, False)
+    """Notice Ctrl-C and SIGTERM in time from now on, whatever the main thread is at."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
     for stop in (signal.SIGINT, signal.SIGTERM):
         signal.signal(stop, _stop)
     sys.unraisablehook = _stop_again
-    signal.set_wakeup_fd(mouth, warn_on_full_buffer=False)
-    Thread(target=_end_in_time, args=(ear,), daemon=True).start()
+    signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    Thread(target=_end_in_time, args=(reading,), daemon=True).start()
 
 
-def _end_in_time(ear: int) -> None:
+def _end_in_time(signals: int) -> None:
     stops = {signal.SIGINT: ("stopped", STOPPED), signal.SIGTERM: ("terminated", TERMINATED)}
-    while (number := os.read(ear, 1)[0]) not in stops:
+    while (number := os.read(signals, 1)[0]) not in stops:
         pass
-    if _heard.wait(GRACE):
+    if _noticed.wait(GRACE):
         return
     word, status = stops[signal.Signals(number)]
     drop_unfinished()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -38,74 +38,99 @@ def _option(panel: str, text: str, *names: str, **bounds: Any) -> Any:
     )
 
 
-def train(
-    library: Folders,
+@dataclass(frozen=True, kw_only=True)
+class RunGroup:
+    """What a run begins with, and what it learns from besides its library."""
+
     extra: Annotated[
         list[Path] | None,
         typer.Option(help="More MIDI to train on, never to test; may be repeated."),
-    ] = None,
+    ] = None
     out: Annotated[Path, typer.Option(help="Folder of the run; a run there goes on.")] = Path(
         "mmid-run"
-    ),
+    )
     preset: Annotated[
         Preset, typer.Option(help="A way to train; the options below replace parts of it.")
-    ] = "default",
+    ] = "default"
     init: Annotated[
         list[Path] | None,
         typer.Option(help="A checkpoint to begin with, also an autoencoder's; may be repeated."),
-    ] = None,
-    soundfont: Soundfonts = None,
-    extra_copies: Annotated[int, typer.Option(min=1, help="Renderings of each extra piece.")] = 1,
-    excerpt: Annotated[float, typer.Option(min=4, help="Longest part rendered, seconds.")] = 90.0,
-    task: Annotated[Task | None, _option("network", "What is learned.")] = None,
-    encoder: Annotated[Encoder | None, _option("network", "Whose pathways.")] = None,
-    spectrogram: Annotated[Scale | None, _option("features", "Spacing of the 92 bands.")] = None,
+    ] = None
+    soundfont: Soundfonts = None
+    extra_copies: Annotated[int, typer.Option(min=1, help="Renderings of each extra piece.")] = 1
+    excerpt: Annotated[float, typer.Option(min=4, help="Longest part rendered, seconds.")] = 90.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class PresetGroup:
+    """Parts of the preset that are replaced; None leaves the preset's."""
+
+    task: Annotated[Task | None, _option("network", "What is learned.")] = None
+    encoder: Annotated[Encoder | None, _option("network", "Whose pathways.")] = None
+    spectrogram: Annotated[Scale | None, _option("features", "Spacing of the 92 bands.")] = None
     roll_rate: Annotated[
         RollRate | None,
         _option("features", "Frame rate: the audio's, or the 2020 report's."),
-    ] = None,
+    ] = None
     onsets: Annotated[
         bool | None, _option("features", "A channel of onsets.", "--onsets/--no-onsets")
-    ] = None,
+    ] = None
     unstacked: Annotated[
         bool | None,
         _option("features", "Channels for each instrument family.", "--unstacked/--stacked"),
-    ] = None,
+    ] = None
     snippet: Annotated[
         int | None, _option("features", "Snippet length, frames.", min=10, max=200)
-    ] = None,
+    ] = None
     performance: Annotated[
         Performance | None, _option("data", "Renderings of many kinds, or as written.")
-    ] = None,
-    copies: Annotated[int | None, _option("data", "Renderings of each piece.", min=1)] = None,
+    ] = None
+    copies: Annotated[int | None, _option("data", "Renderings of each piece.", min=1)] = None
     augment: Annotated[
         str | None,
         _option("data", "Effects: all, none, or some of them, such as noise,mismatch."),
-    ] = None,
-    sampling: Annotated[Sampling | None, _option("data", "Where snippets begin.")] = None,
+    ] = None
+    sampling: Annotated[Sampling | None, _option("data", "Where snippets begin.")] = None
     neighbours: Annotated[
         int | None, _option("data", "Snippets of a batch from one rendering.", min=1)
-    ] = None,
+    ] = None
     learn: Annotated[
         Learn | None,
         _option("network", "Both pathways, or the audio one, which leaves indexes as they are."),
-    ] = None,
-    loss: Annotated[Loss | None, _option("loss", "What is minimised.")] = None,
+    ] = None
+    loss: Annotated[Loss | None, _option("loss", "What is minimised.")] = None
     negatives: Annotated[
-        Negatives | None, _option("loss", "What a match is told from, in a ranking.")
-    ] = None,
-    margin: Annotated[float | None, _option("loss", "Of the ranking loss.", min=0, max=2)] = None,
+        Negatives | None, _option("loss", "What a match is set against, in a ranking.")
+    ] = None
+    margin: Annotated[float | None, _option("loss", "Of the ranking loss.", min=0, max=2)] = None
     cca: Annotated[
         bool | None,
         _option("loss", "Project the best embeddings by CCA in the end.", "--cca/--no-cca"),
-    ] = None,
-    batch: Annotated[int | None, _option("loss", "Pairs a step.", min=2)] = None,
-    learning_rate: Annotated[float | None, _option("loss", "Peak learning rate.", min=0)] = None,
-    epochs: Annotated[int | None, _option("length", "Epochs at most.", min=1)] = None,
+    ] = None
+    batch: Annotated[int | None, _option("loss", "Pairs a step.", min=2)] = None
+    learning_rate: Annotated[float | None, _option("loss", "Peak learning rate.", min=0)] = None
+    epochs: Annotated[int | None, _option("length", "Epochs at most.", min=1)] = None
     epoch_pairs: Annotated[
         int | None, _option("length", "Pairs an epoch; 0 is a sweep of the grid.", min=0)
-    ] = None,
-    patience: Annotated[int | None, _option("length", "Epochs without progress.", min=1)] = None,
+    ] = None
+    patience: Annotated[int | None, _option("length", "Epochs without progress.", min=1)] = None
+
+    def applied_to(self, preset: Experiment, seed: int) -> Experiment:
+        """Return a preset with these parts and the seed."""
+        from mmid.training.augmentation import EFFECTS
+
+        parts = {name: value for name, value in asdict(self).items() if value is not None}
+        if self.augment is not None:
+            named = {"all": EFFECTS, "none": ()}
+            parts["augment"] = named.get(self.augment, tuple(self.augment.split(",")))
+        return replace(preset, seed=seed, **parts)
+
+
+def train(
+    library: Folders,
+    *,
+    run: RunGroup,
+    parts: PresetGroup,
     seed: Annotated[int, typer.Option(help="Of the split and every draw.")] = 0,
     cache: Annotated[
         Path | None, typer.Option(help="Feature cache.", show_default="the user's cache folder")
@@ -117,73 +142,44 @@ def train(
 
     torchrun --nproc-per-node 2 -m mmid train ... shares each batch out among processes.
     """
-    chosen = {k: v for k, v in locals().items() if v is not None}
     from mmid.model.encoders import pick_device
     from mmid.training.distributed import one_first, process_group, rank
+    from mmid.training.experiment import PRESETS
     from mmid.training.loop import BEST_NAME, describe_epoch, start_run
 
-    experiment = _experiment(chosen)
+    experiment = parts.applied_to(PRESETS[run.preset], seed)
     with process_group(pick_device(device)) as own:
         if rank():
             set_loudness(silent=True)
         with one_first():
-            corpus = _corpus(
-                experiment,
-                library,
-                extra or [],
-                soundfont,
-                cache or default_cache(),
-                extra_copies,
-                excerpt,
-                jobs,
-            )
-        with progress() as tell:
-            for epoch in start_run(out, corpus, experiment, own, tell, init or []):
+            corpus = _corpus(experiment, library, run, cache or default_cache(), jobs)
+        with progress() as advance:
+            for epoch in start_run(run.out, corpus, experiment, own, advance, run.init or []):
                 remark(describe_epoch(epoch))
         if not rank():
-            typer.echo(out / BEST_NAME)
-
-
-def _experiment(chosen: dict[str, Any]) -> Experiment:
-    """Replace the parts of the preset that were chosen."""
-    from mmid.training.augmentation import EFFECTS
-    from mmid.training.experiment import PRESETS
-
-    preset = PRESETS[chosen["preset"]]
-    parts = {name: chosen[name] for name in preset.__dataclass_fields__ if name in chosen}
-    if "augment" in parts:
-        named = {"all": EFFECTS, "none": ()}
-        parts["augment"] = named.get(parts["augment"], tuple(parts["augment"].split(",")))
-    return replace(preset, **parts)
+            typer.echo(run.out / BEST_NAME)
 
 
 def _corpus(
-    experiment: Experiment,
-    library: list[Path],
-    extra: list[Path],
-    soundfont: list[str] | None,
-    cache: Path,
-    extra_copies: int,
-    excerpt: float,
-    jobs: int | None,
+    experiment: Experiment, library: list[Path], run: RunGroup, cache: Path, jobs: int | None
 ) -> Corpus:
     from mmid.music.synthesizer import pick_soundfonts
     from mmid.training.corpus import prepare_corpus
 
-    with progress() as tell:
+    with progress() as advance:
         corpus = prepare_corpus(
             library,
-            extra,
-            pick_soundfonts(soundfont),
+            run.extra or [],
+            pick_soundfonts(run.soundfont),
             cache,
             experiment.features,
             copies=experiment.copies,
-            extra_copies=extra_copies,
+            extra_copies=run.extra_copies,
             performance=experiment.performance,
-            excerpt=excerpt,
+            excerpt=run.excerpt,
             seed=experiment.seed,
             workers=jobs,
-            progress=tell,
+            progress=advance,
         )
     for fault in corpus.faults:
         note(f"left out: {fault}")

@@ -20,7 +20,7 @@ import numpy as np
 
 from mmid.errors import MmidError
 from mmid.identify.identifier import Identifier
-from mmid.identify.search import KEYS
+from mmid.identify.search_options import KEYS, SearchOptions
 from mmid.index.folder import LibraryIndex
 from mmid.index.maintenance import describe, search_recall
 from mmid.model.checkpoint import Checkpoint
@@ -215,7 +215,7 @@ def _warm(
     model: Checkpoint, index: LibraryIndex, recording: Path, keys: Sequence[int]
 ) -> tuple[float, float]:
     """Return the seconds of a query's search and votes, and of the whole answer."""
-    identifier = Identifier(model, index, keys=keys)
+    identifier = Identifier(model, index, SearchOptions(keys=keys))
     lookup = identifier.lookup
     query = identifier.open(recording, 0.0, 30.0)
     looked_up, answered = [], []

@@ -134,7 +134,7 @@ class _Trial:
             source, first / params.sample_rate, identifier.decide(asked), names, identifier
         )
         if self.absent:
-            if len(identifier.lookup.keys) > FEW_KEYS:  # what is there would choose the keys
+            if len(identifier.options.keys) > FEW_KEYS:  # what is there would choose the keys
                 asked = identifier.ask(clip, spare, right)
             other = identifier.decide(asked, without=right)
             result = replace(
@@ -162,7 +162,7 @@ class _Trial:
         def clips(system: int, column: int) -> list[ClipResult]:
             return [clip for answers in done for clip in answers[system][column]]
 
-        sure = self.identifier.min_confidence
+        sure = self.identifier.options.min_confidence
         scores = [sum_up(length, clips(0, n), sure) for n, length in enumerate(self.lengths)]
         scores += [
             compare(sum_up(mmid.seconds, clips(system, n), math.inf), mmid, baseline.name)

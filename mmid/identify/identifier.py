@@ -11,7 +11,8 @@ import numpy as np
 
 from mmid.identify.alignment import Alignment, Gains, align, explained, note_gains
 from mmid.identify.answer import Identification, Match
-from mmid.identify.search import FEW_KEYS, TEMPO_RATIOS, Asked, Lookup
+from mmid.identify.search import FEW_KEYS, Asked, Lookup
+from mmid.identify.search_options import SearchOptions
 from mmid.identify.voting import Candidate, straightened
 from mmid.index.protocol import Library
 from mmid.model.checkpoint import Checkpoint
@@ -27,7 +28,7 @@ from mmid.model.confidence import (
 from mmid.model.embedding import Query, open_query, sounding_seconds
 from mmid.music.duplicates import group_duplicates
 from mmid.music.grid import FeatureParams
-from mmid.options import Kind, Reason, Search, Vote
+from mmid.options import Kind, Reason
 from mmid.system.console import stage
 
 CLOSELY = 12
@@ -45,15 +46,11 @@ SAME_AMONG = 10
 CROWD = slice(4, 30)
 """Other music farther down: what support there is by chance."""
 
-MIN_CONFIDENCE = 0.5
-
 PROBABLE = 0.2
 """Confidence from which an answer that is not confident is worth naming."""
 
 HARDLY = 0.25
 """Where notes sound for less of a query than this, it hardly has any."""
-
-TOP = 5
 
 
 @dataclass(frozen=True)
@@ -101,53 +98,33 @@ class Identifier:
     model : Checkpoint
     index : Library
         Of a folder or on Milvus.
-    search : {"auto", "exact", "hnsw"}
-    vote : {"consistent", "majority"}
-    tempo_ratios : sequence of float
-        Speeds of the query against the library to try.
-    keys : sequence of int
-        Transpositions to try, semitones.
-    top : int
-        Matches to return.
-    min_confidence : float
-        The first match counts as found from here on.
+    options : SearchOptions
     """
 
     def __init__(
-        self,
-        model: Checkpoint,
-        index: Library,
-        *,
-        search: Search = "auto",
-        vote: Vote = "consistent",
-        tempo_ratios: Sequence[float] = TEMPO_RATIOS,
-        keys: Sequence[int] = (0,),
-        top: int = TOP,
-        min_confidence: float = MIN_CONFIDENCE,
+        self, model: Checkpoint, index: Library, options: SearchOptions = SearchOptions()
     ) -> None:
-        self.model, self._index = model, index
-        self._vote: Vote = vote
-        self.lookup = Lookup(model, index, search, vote, tempo_ratios, keys)
-        self._top, self.min_confidence = top, min_confidence
+        self.model, self.index, self.options = model, index, options
+        self.lookup = Lookup(model, index, options)
 
     @property
     def names(self) -> list[str]:
         """What the index holds, by position."""
-        return [entry.name for entry in self._index.entries]
+        return [entry.name for entry in self.index.entries]
 
     def notes(self, piece: int) -> np.ndarray:
         """Return the notes of a MIDI file of the index, by its position."""
-        return self._index.notes(piece)
+        return self.index.notes(piece)
 
     @property
     def snippets(self) -> int:
         """How many snippets the index holds."""
-        return self._index.snippets
+        return self.index.snippets
 
     @property
     def kind(self) -> Kind:
         """Whether the index holds MIDI files or recordings."""
-        return self._index.kind
+        return self.index.kind
 
     @property
     def params(self) -> FeatureParams:
@@ -211,7 +188,7 @@ class Identifier:
     def _likely_keys(self, asked: Asked, without: frozenset[int]) -> tuple[int, ...]:
         """Return the first key, and of the others that of the best place."""
         ranked = self._rank(self.lookup.candidates(asked, without), asked)
-        keys = (self.lookup.keys[0], *(place.candidate.transpose for place in ranked))
+        keys = (self.options.keys[0], *(place.candidate.transpose for place in ranked))
         return tuple(dict.fromkeys(keys))[:FEW_KEYS]
 
     @stage("compare and align")
@@ -239,14 +216,14 @@ class Identifier:
             matches,
             query.tuning,
             reason=reason,
-            keys=tuple(self.lookup.keys),
+            keys=tuple(self.options.keys),
         )
 
     def _reason(self, matches: Sequence[Match], sounding: float, seconds: float) -> Reason | None:
         """Return why nothing is found, if so."""
         first = matches[0] if matches else None
         proven = first is not None and is_proven(sounding, first.votes, first.passage)
-        if first is not None and proven and first.confidence >= self.min_confidence:
+        if first is not None and proven and first.confidence >= self.options.min_confidence:
             return None
         if sounding < LEAST_NOTES:
             return "no_notes" if sounding < HARDLY * seconds else "too_short"
@@ -263,10 +240,10 @@ class Identifier:
         match : Match
             One of its matches.
         """
-        entries = self._index.entries
+        entries = self.index.entries
         places = [c for c in self.lookup.candidates(asked) if entries[c.piece].name == match.piece]
         best = self._rank(places, asked)[0]
-        notes = self._index.notes(best.candidate.piece)
+        notes = self.index.notes(best.candidate.piece)
         path = self._align(best.candidate, asked)
         candidate = best.candidate if path else straightened(asked.hits, best.candidate)
         return Trace(candidate, path, notes, entries[candidate.piece].seconds)
@@ -279,7 +256,7 @@ class Identifier:
         gains, log_odds = asked.gains, asked.query.log_odds
         shares: Sequence[float | None] = [None] * len(candidates)
         if gains:
-            notes = self._index.notes
+            notes = self.index.notes
             parts = [explained(part, candidates, notes, self.params) for part in gains]
             shares = np.max(parts, axis=0).tolist()
         ranked = [Ranked(c, share) for c, share in zip(candidates, shares, strict=True)]
@@ -293,7 +270,7 @@ class Identifier:
     def _compare_closely(self, ranked: Sequence[Ranked], gains: Gains) -> list[Ranked]:
         ordered = sorted(ranked, key=lambda r: -r.support)
         places = [r.candidate for r in ordered[:CLOSELY]]
-        shares = explained(gains, places, self._index.notes, self.params)
+        shares = explained(gains, places, self.index.notes, self.params)
         return [*map(Ranked, places, shares.tolist()), *ordered[CLOSELY:]]
 
     def _matches(self, ranked: Sequence[Ranked], asked: Asked) -> tuple[Match, ...]:
@@ -303,7 +280,7 @@ class Identifier:
         groups = self._same_music(list(best.values()))
         return tuple(
             self._match(group, self._rivals(group, groups, ranked), asked, rank == 0)
-            for rank, group in enumerate(groups[: self._top])
+            for rank, group in enumerate(groups[: self.options.top])
         )
 
     def _rivals(
@@ -325,8 +302,8 @@ class Identifier:
         """Group files of the same music among the best candidates, the best of each first."""
         if self.kind != "midi" or not ranked:
             return [[r] for r in ranked]
-        best = ranked[: max(SAME_AMONG, 2 * self._top)]
-        labels = group_duplicates([self._index.notes(r.candidate.piece) for r in best])
+        best = ranked[: max(SAME_AMONG, 2 * self.options.top)]
+        labels = group_duplicates([self.index.notes(r.candidate.piece) for r in best])
         groups: dict[int, list[Ranked]] = {}
         for label, place in zip(labels, best, strict=True):
             groups.setdefault(int(label), []).append(place)
@@ -336,7 +313,7 @@ class Identifier:
         self, group: Sequence[Ranked], rivals: tuple[float, float], asked: Asked, first: bool
     ) -> Match:
         best, query = group[0], asked.query
-        candidate, entries = best.candidate, self._index.entries
+        candidate, entries = best.candidate, self.index.entries
         entry = entries[candidate.piece]
         start, end, tempo_ratio = self._place(candidate, asked, first)
         score_asked_of_recordings = query.kind == "midi" and self.kind == "recordings"
@@ -377,10 +354,10 @@ class Identifier:
         log_odds = asked.query.log_odds
         if not asked.gains or log_odds is None:
             return None
-        return align(note_gains(log_odds), candidate, self._index.notes, self.params)
+        return align(note_gains(log_odds), candidate, self.index.notes, self.params)
 
     def _confidence(self, evidence: Evidence, *, compared: bool) -> float:
-        if self._vote == "majority":
+        if self.options.vote == "majority":
             return evidence.votes
         if not compared:
             return confidence(evidence, VOTES_ALONE)

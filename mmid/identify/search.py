@@ -14,22 +14,16 @@ import numpy as np
 from torch import Tensor
 
 from mmid.identify.alignment import COMPARED_FRAMES, Gains, compared_gains
+from mmid.identify.search_options import SearchOptions
 from mmid.identify.voting import Candidate, Hits, elect, joined, nearest
 from mmid.index.protocol import Library
 from mmid.model.checkpoint import Checkpoint
 from mmid.model.embedding import MANY_KEYS, ONE_KEY, TUNINGS, Query, embed_query
 from mmid.model.transcriber import heard_notes
-from mmid.options import Search, Vote
 from mmid.system.console import stage
-
-TEMPO_RATIOS = tuple(2 ** (step / 6) for step in range(-12, 13))
-"""Speeds tried: a quarter to four times the library's, 12 % apart; training tolerates 6 %."""
 
 FAR_OFF = max(TUNINGS)
 """From so many cents on, notes may as well be heard a semitone away: both keys are tried."""
-
-KEYS = tuple(sorted(range(-6, 7), key=abs))
-"""Transpositions tried when asked to, semitones."""
 
 FEW_KEYS = 2
 """Of more keys, those that are worth it are chosen first, and then looked up in full."""
@@ -106,27 +100,13 @@ class Lookup:
     model : Checkpoint
     index : Library
         Of a folder or on Milvus.
-    search : {"auto", "exact", "hnsw"}
-    vote : {"consistent", "majority"}
-    tempo_ratios : sequence of float
-        Speeds of the query against the library to try.
-    keys : sequence of int
-        Transpositions to try, semitones.
+    options : SearchOptions
     """
 
     def __init__(
-        self,
-        model: Checkpoint,
-        index: Library,
-        search: Search,
-        vote: Vote,
-        tempo_ratios: Sequence[float],
-        keys: Sequence[int],
+        self, model: Checkpoint, index: Library, options: SearchOptions = SearchOptions()
     ) -> None:
-        self._encoders, self._index = model.encoders, index
-        self._search: Search = search
-        self._vote: Vote = vote
-        self._tempo_ratios, self.keys = tempo_ratios, keys
+        self._encoders, self._index, self.options = model.encoders, index, options
         self._params = model.encoders.config.features
 
     @stage("embed a query")
@@ -134,7 +114,7 @@ class Lookup:
         """Embed music at every tempo, and in these keys, by default in all that are tried."""
         heard = query.listened(self._encoders)
         shortest = min(1.0, self._params.snippet_seconds / heard.seconds)
-        ratios = tuple(ratio for ratio in self._tempo_ratios if ratio >= shortest)
+        ratios = tuple(ratio for ratio in self.options.tempo_ratios if ratio >= shortest)
         keys = self._keys_of(heard) if keys is None else keys
         many = len(keys) > FEW_KEYS
         effort, most = (MANY_KEYS, IN_EACH_KEY) if many else (ONE_KEY, LOOKED_UP)
@@ -152,7 +132,7 @@ class Lookup:
         spare : int
             How many more neighbours to find of each snippet, for `decide` to leave some out.
         """
-        notes_count = self._index.kind == "midi" and self._vote == "consistent"
+        notes_count = self._index.kind == "midi" and self.options.vote == "consistent"
         log_odds = embedded.query.log_odds if notes_count else None
         with ThreadPoolExecutor(1) as beside:
             found = beside.submit(self._agreed, log_odds, embedded.keys)
@@ -163,7 +143,7 @@ class Lookup:
     def _hits(self, embedded: Embeddings, count: int) -> tuple[Hits, ...]:
         """Look snippets up at every tempo and in each key, in one search."""
         together = np.concatenate([v.reshape(-1, v.shape[2]) for v, _ in embedded.snippets])
-        rows, similarity = self._index.search(together, count, self._search)
+        rows, similarity = self._index.search(together, count, self.options.search)
         piece, place = self._index.locate(rows)
         hits, first = [], 0
         for ratio, (_, frames) in zip(embedded.tempo_ratios, embedded.snippets, strict=True):
@@ -191,9 +171,9 @@ class Lookup:
 
     def _keys_of(self, query: Query) -> Sequence[int]:
         """Return the keys to try: far off concert pitch, those on both sides."""
-        if len(self.keys) > 1 or abs(query.tuning) < FAR_OFF:
-            return self.keys
-        [key] = self.keys
+        if len(self.options.keys) > 1 or abs(query.tuning) < FAR_OFF:
+            return self.options.keys
+        [key] = self.options.keys
         return (key, key - (1 if query.tuning > 0 else -1))
 
     def candidates(self, asked: Asked, without: frozenset[int] = frozenset()) -> list[Candidate]:
@@ -209,7 +189,7 @@ class Lookup:
         elected = [
             candidate
             for part in electing
-            for candidate in elect(part, self._vote, asked.places, EACH, parts)
+            for candidate in elect(part, self.options.vote, asked.places, EACH, parts)
         ]
         frames = int(asked.query.seconds * self._params.frame_rate)
         return [c for c in joined(elected, asked.found, frames, hits) if c.piece not in without]

@@ -88,7 +88,6 @@ def build_index(
     progress: Callable[[int], None] = lambda done: None,
     embed: Embed = embed_item,
     recipe: dict[str, Any] | None = None,
-    library: Followed | None = None,
 ) -> BuildReport:
     """Embed items that were read and write their index; nothing that was there is kept.
 
@@ -105,8 +104,6 @@ def build_index(
         Gives the vectors and places of an item, as `embed_item` does.
     recipe : dict, optional
         What distinguishes this way of embedding; by default `recipe_of` its kind.
-    library : Followed, optional
-        Where the items come from, which the index then knows.
 
     Raises
     ------
@@ -129,17 +126,16 @@ def build_index(
         entries = [item.entry for item in fresh]
         _refuse_nothing(entries, bad)
         kind = fresh[0].kind
-        origin = _origin(kind, model, recipe or recipe_of(kind), library, bad)
+        origin = _origin(kind, model, recipe or recipe_of(kind))
         store.write(origin, [], entries, fresh.__getitem__)
-    skipped = library.skipped if library else {}
-    return _report(kind, entries, bad, added=len(fresh), skipped=skipped)
+    return _report(kind, entries, bad, added=len(fresh))
 
 
 def _origin(
     kind: Kind,
     model: Checkpoint,
     recipe: dict[str, Any],
-    library: Followed | None,
+    library: Followed | None = None,
     bad: Sequence[BadFile] = (),
 ) -> IndexOrigin:
     made = IndexOrigin(
@@ -274,28 +270,6 @@ def _write(store: Store, origin: IndexOrigin, plan: Plan, update: Update, progre
         store.write(origin, plan.kept, plan.fresh, load, old, progress)
     if update.pending is not None:
         update.pending.clear()
-
-
-def library_to_copy(
-    place: Place, library: Sequence[Path], kind: LibraryKind = "auto", *, replace: bool = False
-) -> Followed:
-    """Find what an index has to follow that is built from nothing, as one of copies is.
-
-    Raises
-    ------
-    LibraryIndexError
-        If pieces would be lost: the index does not tell its folders, or one is not there.
-    MmidError
-        As of `mmid.index.library_folders.follow`.
-    """
-    store = store_at(place)
-    known = known_manifest(store)
-    if known and not known["folders"] and not replace:
-        raise LibraryIndexError(f"{store.where}: does not tell its library; --replace drops it")
-    followed = follow(store, library, kind, only=replace)
-    for folder in followed.missing:
-        raise LibraryIndexError(f"{store.where}: {_lost(folder)}")
-    return followed
 
 
 def _lost(folder: Path) -> str:

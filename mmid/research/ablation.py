@@ -26,6 +26,7 @@ from mmid.evaluation.pieces import evaluate_pieces
 from mmid.evaluation.snippets import evaluate_snippets
 from mmid.evaluation.sources import RecordedSource, held_out, rendered_sources
 from mmid.identify.identifier import Identifier
+from mmid.identify.search_options import SearchOptions
 from mmid.index.build import build_index
 from mmid.index.folder import LibraryIndex
 from mmid.model.checkpoint import Checkpoint, load_checkpoint
@@ -234,7 +235,7 @@ class Bench:
             digests = [entry.digest for entry in index.entries]
             top1 = {}
             for vote in get_args(Vote):
-                named = Identifier(model, index, vote=vote, tempo_ratios=(1.0,))
+                named = Identifier(model, index, SearchOptions(vote=vote, tempo_ratios=(1.0,)))
                 found = evaluate_pieces(self._sources, named, digests, lengths=[CLIP], clips=1)
                 top1[vote] = found[0].top1
         return top1

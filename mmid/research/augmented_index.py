@@ -1,5 +1,7 @@
 """Sounding copies of pieces for an index: augmented renderings beside the notes.
 
+``python -m mmid.research.augmented_index FOLDER --index NEW-FOLDER`` makes one.
+
 Conventions: copies keep the score's time, so the snippets of all copies that begin at one frame
 hold the same music. They share a label: the piece and the frame.
 """
@@ -10,20 +12,27 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
+import typer
 
+from mmid.index.build import build_index
 from mmid.index.embedder import embed_whole
 from mmid.index.quantization import pack
 from mmid.model.checkpoint import Checkpoint
 from mmid.model.embedding import Sound, as_query
+from mmid.model.encoders import pick_device
+from mmid.model.loading import load_model
 from mmid.music.grid import FeatureParams
-from mmid.music.library import BadFile, Piece, Recording
+from mmid.music.library import BadFile, Piece, Recording, scan_library
 from mmid.music.performance import Recipe, performed
 from mmid.music.spectrogram import spectrogram
-from mmid.music.synthesizer import Synthesizer
+from mmid.music.synthesizer import Synthesizer, pick_soundfonts
 from mmid.options import Collapse
+from mmid.research.embedding_space import claim_folder
+from mmid.system.console import progress
 from mmid.system.processes import parallel
 from mmid.training.augmentation import Augmentation, roughen
 
@@ -150,3 +159,35 @@ def _centroids(vectors: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.n
     np.add.at(sums, group, vectors)
     centroids = sums / np.linalg.norm(sums, axis=1, keepdims=True).clip(1e-6)
     return centroids, places.astype(np.uint32)
+
+
+def main(
+    library: Annotated[list[Path], typer.Argument(help="Folders of MIDI files.")],
+    index: Annotated[Path, typer.Option(help="A new folder for the index.")],
+    copies: Annotated[int, typer.Option(min=1, help="Renderings of each MIDI file.")] = 4,
+    collapse: Annotated[
+        Collapse, typer.Option(help="Keep all copies of a snippet, or their centroid.")
+    ] = "none",
+    soundfont: Annotated[
+        list[str] | None, typer.Option(help="Of the renderings; may be repeated.")
+    ] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Worker processes.")] = None,
+) -> None:
+    """Index renderings of MIDI files beside their notes, with the packaged model."""
+    model = load_model(None, pick_device("auto"))
+    grid, fonts = model.encoders.config.features, pick_soundfonts(soundfont)
+    count, items = scan_library(library, "midi", grid, jobs)
+    with progress() as report:
+        built = build_index(
+            claim_folder(index),
+            copy_library(list(items), fonts, copies, grid, jobs),
+            model,
+            lambda done: report("Indexing", done, count),
+            partial(embed_copies, collapse=collapse),
+            {"copies": copies, "collapse": collapse},
+        )
+    typer.echo(f"{built.items} pieces, {built.snippets} snippets in {index}")
+
+
+if __name__ == "__main__":
+    typer.run(main)

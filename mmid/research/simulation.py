@@ -29,7 +29,8 @@ from torch import Tensor
 from mmid.errors import MmidError
 from mmid.evaluation.sources import recorded_sources
 from mmid.identify.identifier import Identifier
-from mmid.identify.search import NEIGHBOURS, TEMPO_RATIOS
+from mmid.identify.search import NEIGHBOURS
+from mmid.identify.search_options import TEMPO_RATIOS
 from mmid.identify.voting import Hits, consistent
 from mmid.index.folder import LibraryIndex
 from mmid.index.quantization import unpack

@@ -156,7 +156,7 @@ def test_eval_pieces_asks_scores_of_recordings(tmp_path, recorded, index, model,
     for options in ([*scores, "--index", index], [*arguments, "--index", recorded]):
         refused = invoke("eval", "pieces", *options)
         assert isinstance(refused.exception, MmidError)
-        assert "asks an index built with --kind" in str(refused.exception)
+        assert "needs an index built with --kind" in str(refused.exception)
 
 
 @pytest.mark.parametrize("direction", ["recordings", "scores"])

@@ -11,7 +11,7 @@ import pytest
 from mmid.cli.demo import DEMO, prepare_demo, write_library
 from mmid.errors import MmidError
 from mmid.identify.identifier import Identifier
-from mmid.identify.search import KEYS
+from mmid.identify.search_options import KEYS, SearchOptions
 from mmid.index.build import build_index
 from mmid.index.folder import LibraryIndex
 from mmid.model.loading import load_model
@@ -106,7 +106,7 @@ def test_the_packaged_model_identifies_the_recording(tmp_path, tunes):
     assert best.tempo_ratio == pytest.approx(RECORDED_TEMPO, abs=0.07)
     start = (tunes[RECORDED_TUNE].seconds - RECORDED_SECONDS * RECORDED_TEMPO) / 2
     assert best.start == pytest.approx(start, abs=2)
-    all_keys = Identifier(model, LibraryIndex(tmp_path / "index", model), keys=KEYS)
+    all_keys = Identifier(model, LibraryIndex(tmp_path / "index", model), SearchOptions(keys=KEYS))
     tried = all_keys.identify_file(recording).matches[0]
     assert (tried.piece, tried.transpose) == (best.piece, 0)
     assert tried.confidence > best.confidence - 0.02

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
 from mmid.cli.app import app
-from mmid.cli.help import PANELS
+from mmid.cli.help import PANELS, App
 from mmid.options import FARTHEST
 
 ALL = typer.main.get_command(app)
@@ -41,6 +43,30 @@ def test_commands_come_in_the_order_of_need():
     assert [name for name in listed if name in ALL.commands] == needed
     assert set(needed) == set(ALL.commands)
     assert all(f" {panel} " in text for panel in PANELS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Two options, one of which has no default."""
+
+    loud: bool = False
+    times: Annotated[int, typer.Option("-n", "--times", min=1)]
+
+
+def test_a_command_takes_options_in_a_dataclass():
+    grouped = App()
+
+    @grouped.command()
+    def sing(first: str, *, group: Group, last: float = 0.5) -> None:
+        typer.echo(f"{first} {group} {last}")
+
+    result = runner.invoke(grouped, ["la", "--loud", "-n", "3"])
+    assert result.stdout == f"la {Group(loud=True, times=3)} 0.5\n"
+    refused = runner.invoke(grouped, ["la", "--times", "0"])
+    assert refused.exit_code == 2 and "--times" in refused.stderr
+    assert "--times" in runner.invoke(grouped, ["la"]).stderr, "it has no default"
+    listed = re.findall(r"--(\w+) ", runner.invoke(grouped, ["--help"]).stdout)
+    assert listed == ["loud", "times", "last", "help"]
 
 
 @pytest.mark.parametrize(

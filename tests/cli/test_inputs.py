@@ -1,4 +1,4 @@
-"""`mmid.cli.inputs`: files, folders, patterns and lists as files to ask about."""
+"""`mmid.cli.inputs`: files, folders, patterns and lists as files to query."""
 
 from __future__ import annotations
 

@@ -144,7 +144,7 @@ def test_wrong_usage_exits_with_2(takes, options, wrong):
 
 def test_help_has_groups_and_tells_the_exit_statuses():
     text = query("--help").stdout
-    for group in ("What to ask", "Output", "Search", "Machine"):
+    for group in ("Input", "Output", "Search", "Machine"):
         assert f" {group} " in text
     for status in ("0 all", "1 any failed", "2 wrong usage", "130 stopped"):
         assert status in " ".join(text.split())

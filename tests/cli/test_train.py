@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from mmid.cli.app import app, main
 from mmid.cli.demo import write_library
-from mmid.cli.train import _experiment, train
+from mmid.cli.train import PresetGroup
 from mmid.training.augmentation import EFFECTS
 from mmid.training.experiment import PRESETS, Experiment
 
@@ -19,19 +19,19 @@ NOT_OPTIONS = {"optimizer", "weight_decay", "schedule", "validation_pairs"}
 
 
 def test_every_choice_is_an_option_and_only_the_presets_are_not():
-    names = {field.name for field in fields(Experiment)}
-    assert names - set(train.__annotations__) == NOT_OPTIONS
+    choices = {field.name for field in fields(Experiment)}
+    assert choices - {field.name for field in fields(PresetGroup)} == {*NOT_OPTIONS, "seed"}
 
 
 def test_what_is_left_out_is_the_presets():
-    assert _experiment({"preset": "default"}) == Experiment()
-    assert _experiment({"preset": "report-2020"}) == PRESETS["report-2020"]
+    for preset in PRESETS.values():
+        assert PresetGroup().applied_to(preset, preset.seed) == preset
 
 
 def test_options_replace_parts_of_the_preset():
-    chosen = {"preset": "report-2020", "loss": "ranking-both", "onsets": True, "seed": 3}
+    parts = PresetGroup(loss="ranking-both", onsets=True)
     expected = replace(PRESETS["report-2020"], loss="ranking-both", onsets=True, seed=3)
-    assert _experiment(chosen) == expected
+    assert parts.applied_to(PRESETS["report-2020"], 3) == expected
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def test_options_replace_parts_of_the_preset():
     [("all", EFFECTS), ("none", ()), ("noise,mismatch", ("noise", "mismatch"))],
 )
 def test_effects_are_named(text, effects):
-    assert _experiment({"preset": "default", "augment": text}).augment == effects
+    assert PresetGroup(augment=text).applied_to(Experiment(), 0).augment == effects
 
 
 @pytest.mark.parametrize(

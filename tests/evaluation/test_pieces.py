@@ -21,6 +21,7 @@ from mmid.evaluation.sources import (
 )
 from mmid.evaluation.tables import kind_table
 from mmid.identify.identifier import Identifier
+from mmid.identify.search_options import SearchOptions
 from mmid.index.build import build_index
 from mmid.index.folder import LibraryIndex
 from mmid.model.confidence import Evidence, confidence
@@ -175,7 +176,7 @@ def test_each_kind_is_scored_by_its_own_clips(tmp_path, pieces, tiny_model):
         for piece, digest, kind in zip(pieces, right, ["reel", "jig", "reel", ""], strict=False)
     ]
     asked = {"lengths": [3.0, 8.0], "clips": 2, "absent": True}
-    identifier = Identifier(tiny_model, index, keys=(0,))
+    identifier = Identifier(tiny_model, index, SearchOptions(keys=(0,)))
     short, long = evaluate_pieces(sources, identifier, digests, **asked)
     for row in (short, long):
         reels, jigs, others = row.kinds

@@ -24,6 +24,7 @@ from fuzz.mutators import Rng, midi_song, mutate_bytes, mutate_text
 from mmid.errors import MmidError
 from mmid.identify.batch import Answered
 from mmid.identify.identifier import Identifier
+from mmid.identify.search_options import SearchOptions
 from mmid.index.build import update_index
 from mmid.index.folder import LibraryIndex
 from mmid.index.maintenance import verify_index
@@ -158,7 +159,8 @@ def index_case(corpus: Corpus, folder: Path, rng: Rng) -> str:
         (index / "checked.json").write_bytes(mutate_text('{"data-0": {"a": [1, 2, 3, 4]}}', rng))
     opened = LibraryIndex(index, corpus.model)
     for how in ("exact", "hnsw"):
-        answer(Identifier(corpus.model, opened, search=how), folder.parent / "asked.mid")
+        identifier = Identifier(corpus.model, opened, SearchOptions(search=how))
+        answer(identifier, folder.parent / "asked.mid")
     verify_index(index)
     return "read"
 

@@ -13,7 +13,8 @@ from mmid.errors import AudioError, LibraryIndexError, MmidError
 from mmid.identify.answer import Identification, Match, advice
 from mmid.identify.batch import answer_files
 from mmid.identify.identifier import Identifier
-from mmid.identify.search import KEYS, NEIGHBOURS, TEMPO_RATIOS
+from mmid.identify.search import NEIGHBOURS
+from mmid.identify.search_options import KEYS, TEMPO_RATIOS, SearchOptions
 from mmid.index.build import build_index
 from mmid.index.folder import LibraryIndex
 from mmid.model.confidence import UNPROVEN
@@ -34,6 +35,10 @@ def answers_of(identifier, paths, *span, **named):
 def identifier(tmp_path, pieces, tiny_model) -> Identifier:
     build_index(tmp_path / "index", pieces, tiny_model)
     return Identifier(tiny_model, LibraryIndex(tmp_path / "index", tiny_model))
+
+
+def with_options(identifier, **how) -> Identifier:
+    return Identifier(identifier.model, identifier.index, SearchOptions(**how))
 
 
 def test_an_answer_has_matches_best_first(identifier, recording, pieces):
@@ -117,18 +122,17 @@ def test_a_span_is_identified_alone(identifier, recording):
 
 @pytest.mark.parametrize("vote", ["consistent", "majority"])
 @pytest.mark.parametrize("search", ["exact", "hnsw"])
-def test_every_vote_and_search(tmp_path, identifier, tiny_model, recording, vote, search):
-    index = LibraryIndex(tmp_path / "index", tiny_model)
-    answer = Identifier(tiny_model, index, vote=vote, search=search, top=2).identify_file(recording)
+def test_every_vote_and_search(identifier, recording, vote, search):
+    named = with_options(identifier, vote=vote, search=search, top=2)
+    answer = named.identify_file(recording)
     assert 1 <= len(answer.matches) <= 2
     if vote == "majority":
         assert all(match.start is match.end is None for match in answer.matches)
 
 
-def test_min_confidence_decides(tmp_path, identifier, tiny_model, recording):
-    index = LibraryIndex(tmp_path / "index", tiny_model)
-    sure = Identifier(tiny_model, index, min_confidence=0.0).identify_file(recording)
-    never = Identifier(tiny_model, index, min_confidence=1.1).identify_file(recording)
+def test_min_confidence_decides(identifier, recording):
+    sure = with_options(identifier, min_confidence=0.0).identify_file(recording)
+    never = with_options(identifier, min_confidence=1.1).identify_file(recording)
     assert sure.matched and not never.matched and sure.matches == never.matches
 
 
@@ -168,8 +172,8 @@ def test_recordings_and_scores_are_asked_alike(identifier, recording, midi_folde
 @pytest.mark.parametrize("seconds", [0.3, 1.0, 1.9])
 def test_what_is_too_short_is_not_found_however_well_it_fits(identifier, pieces, seconds):
     """A note or two of a piece fit it, and every other that holds them."""
-    identifier.min_confidence = 0.0
-    answer = identifier.identify(played(pieces[2], 5.0, seconds))
+    least = with_options(identifier, min_confidence=0.0)
+    answer = least.identify(played(pieces[2], 5.0, seconds))
     assert not answer.matched and answer.reason in ("too_short", "no_notes")
     assert all(match.confidence <= UNPROVEN for match in answer.matches)
 
@@ -187,8 +191,8 @@ def test_what_is_found_needs_no_reason(identifier, pieces):
 
 
 def test_what_fits_but_not_surely_is_named(identifier, pieces):
-    identifier.min_confidence = 1.0
-    answer = identifier.identify(played(pieces[2], 5.0, 8.0))
+    never = with_options(identifier, min_confidence=1.0)
+    answer = never.identify(played(pieces[2], 5.0, 8.0))
     assert not answer.matched and answer.reason == "not_confident"
     assert pieces[2].name in advice(answer)
 
@@ -217,7 +221,7 @@ def opened(tmp_path, tiny_model):
     def over(items, model=tiny_model, **how) -> Identifier:
         folder = tmp_path / f"index {len(list(tmp_path.glob('index *')))}"
         build_index(folder, items, model)
-        return Identifier(model, LibraryIndex(folder, model), **how)
+        return Identifier(model, LibraryIndex(folder, model), SearchOptions(**how))
 
     return over
 
@@ -287,7 +291,7 @@ def test_of_many_snippets_some_of_every_part_are_looked_up(
     identifier, pieces, monkeypatch, keys, limit
 ):
     query = played(pieces[3], 5.0, 8.0)
-    lookup = Identifier(identifier.model, identifier._index, keys=keys).lookup
+    lookup = with_options(identifier, keys=keys).lookup
     monkeypatch.setattr(f"mmid.identify.search.{limit}", 10**6)
     whole = lookup.embed(query)
     most = sum(len(frames) for _, frames in whole.snippets) // 2
@@ -306,7 +310,7 @@ def test_a_damaged_index_is_told_from_beside_the_search(identifier, pieces, monk
     def damaged(*_):
         raise LibraryIndexError("damaged")
 
-    monkeypatch.setattr(identifier._index, "search_triples", damaged)
+    monkeypatch.setattr(identifier.index, "search_triples", damaged)
     with pytest.raises(LibraryIndexError, match="damaged"):
         identifier.identify(played(pieces[3], 5.0, 8.0))
 

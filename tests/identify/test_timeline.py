@@ -28,6 +28,7 @@ from mmid.identify.answer import Identification, Match
 from mmid.identify.identifier import Identifier
 from mmid.identify.note_stream import AROUND, Tape, _cut, hear_stretches
 from mmid.identify.score_following import Track, part, track_piece
+from mmid.identify.search_options import SearchOptions
 from mmid.identify.timeline import Played, Timeline, _chosen, follow, follow_files
 from mmid.identify.voting import Candidate
 from mmid.index.build import build_index
@@ -231,7 +232,9 @@ def tunes(folder):
 def identifier(folder, tunes):
     model = load_model()
     build_index(folder / "index", list(tunes.values()), model)
-    return Identifier(model, LibraryIndex(folder / "index", model), tempo_ratios=(0.8, 1, 1.25))
+    return Identifier(
+        model, LibraryIndex(folder / "index", model), SearchOptions(tempo_ratios=(0.8, 1, 1.25))
+    )
 
 
 def programme(tunes, *turns) -> tuple[Score, list[tuple[float, float]]]:
@@ -289,7 +292,7 @@ def test_a_section_played_again_at_once_is_of_the_same_piece(identifier, tunes):
 def test_a_piece_is_followed_in_another_key(folder, identifier, tunes):
     model = load_model()
     index = LibraryIndex(folder / "index", model)
-    keys = Identifier(model, index, tempo_ratios=(1.0,), keys=(0, 2))
+    keys = Identifier(model, index, SearchOptions(tempo_ratios=(1.0,), keys=(0, 2)))
     music, times = programme(tunes, (C, 0, 25, 0))
     timeline = follow(keys, music.transposed(2))
     check(timeline, [C], times)

@@ -8,14 +8,13 @@ import os
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from mmid.cli.app import app
 from mmid.cli.inputs import find_inputs
 from mmid.errors import LibraryIndexError, MmidError
-from mmid.index.build import library_to_copy, update_index
+from mmid.index.build import update_index
 from mmid.index.folder import LibraryIndex
 from mmid.index.maintenance import describe, left_out, merge_indexes, remove_pieces
 from mmid.index.update_plan import UpdateOptions
@@ -136,8 +135,6 @@ def test_a_folder_that_is_not_there_keeps_its_pieces(mmid, index, folders, harm,
     assert mmid("build-index", "--strict").exit_code == 1
     with pytest.raises(LibraryIndexError, match="one is not there, and its pieces would have"):
         update_index(index, [], make_model(1))
-    with pytest.raises(LibraryIndexError, match="one is not there, and its pieces would have"):
-        library_to_copy(index, [])
     with pytest.raises(MmidError, match=r"no such folder|no MIDI files"):
         update_index(index, [folders["one"]], make_model(1))
     assert names(index) == BOTH
@@ -373,22 +370,8 @@ def test_an_index_that_does_not_tell_its_library_loses_nothing(
     build_index(index, pieces, tiny_model)
     with pytest.raises(LibraryIndexError, match="2 of its pieces are not in what you named"):
         update_index(index, [folders["two"]], tiny_model)
-    with pytest.raises(LibraryIndexError, match="does not tell its library; --replace"):
-        library_to_copy(index, [folders["two"]])
     assert names(index) == ["0.mid", "1.mid"]
     assert update_index(index, [folders["one"], folders["two"]], tiny_model).items == 5
-
-
-def test_copies_know_their_library(index, folders, tiny_model, mmid, monkeypatch):
-    monkeypatch.setattr("mmid.music.synthesizer.pick_soundfonts", lambda wanted: [Path("x.sf2")])
-    monkeypatch.setattr("mmid.research.augmented_index.copy_library", lambda items, *_: items)
-    embedded = np.full((3, 16), 31, np.int8), np.arange(3, dtype=np.uint32)
-    monkeypatch.setattr("mmid.research.augmented_index.embed_copies", lambda *_, **__: embedded)
-    mmid("build-index", folders["one"])
-    result = mmid("build-index", folders["two"], "--copies", 2)
-    assert result.exit_code == 0, result.exception
-    assert names(index) == BOTH
-    assert mmid("build-index", "--copies", 2, "--dry-run").exit_code == 2
 
 
 def test_a_bad_file_gives_its_reason_without_its_name():

@@ -12,6 +12,7 @@ from mmid.errors import MmidError
 from mmid.identify.alignment import Alignment
 from mmid.identify.batch import Answered, answer_files
 from mmid.identify.identifier import Identifier
+from mmid.identify.search_options import SearchOptions
 from mmid.index.build import build_index
 from mmid.index.folder import LibraryIndex
 from mmid.model.loading import load_model
@@ -80,7 +81,7 @@ def make_identifier(tmp_path, pieces, tiny_model) -> Callable[..., Identifier]:
     def make(items=pieces, model=tiny_model, **options) -> Identifier:
         folder = tmp_path / "index"
         build_index(folder, items, model)
-        return Identifier(model, LibraryIndex(folder, model), **options)
+        return Identifier(model, LibraryIndex(folder, model), SearchOptions(**options))
 
     return make
 

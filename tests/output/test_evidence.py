@@ -15,7 +15,8 @@ from mmid.cli.app import app
 from mmid.errors import MmidError
 from mmid.identify.batch import Answered, answer_files
 from mmid.identify.identifier import Identifier
-from mmid.identify.search import NEIGHBOURS, TEMPO_RATIOS
+from mmid.identify.search import NEIGHBOURS
+from mmid.identify.search_options import TEMPO_RATIOS, SearchOptions
 from mmid.index.build import build_index
 from mmid.index.folder import LibraryIndex
 from mmid.model.checkpoint import save_checkpoint
@@ -36,7 +37,7 @@ def make_identifier(tmp_path, pieces, tiny_model):
 
     def make(model=tiny_model, **options) -> Identifier:
         build_index(tmp_path / "index", pieces, model)
-        return Identifier(model, LibraryIndex(tmp_path / "index", model), **options)
+        return Identifier(model, LibraryIndex(tmp_path / "index", model), SearchOptions(**options))
 
     return make
 

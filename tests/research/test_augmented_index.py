@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import typer
 from synth import SOUNDFONT, needs_fluidsynth
+from typer.testing import CliRunner
 
+from mmid.errors import MmidError
 from mmid.index.build import build_index
 from mmid.index.embedder import embed_item, embed_whole
 from mmid.index.folder import LibraryIndex
@@ -14,7 +17,13 @@ from mmid.model.embedding import as_query
 from mmid.music.grid import DEFAULT
 from mmid.music.library import BadFile
 from mmid.research import augmented_index as module
-from mmid.research.augmented_index import CopiedPiece, copy_library, copy_piece, embed_copies
+from mmid.research.augmented_index import (
+    CopiedPiece,
+    copy_library,
+    copy_piece,
+    embed_copies,
+    main,
+)
 
 
 @pytest.fixture
@@ -86,3 +95,18 @@ def test_an_index_of_copies_is_larger_and_one_of_centroids_is_not(pieces, tiny_m
     assert collapsed.snippets == plain.snippets
     index = LibraryIndex(tmp_path / "b", tiny_model)
     assert [entry.name for entry in index.entries] == [piece.name for piece in pieces]
+
+
+@needs_fluidsynth
+def test_the_command_makes_an_index_in_a_new_folder(midi_folder, tiny_model, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "load_model", lambda *_: tiny_model)
+    arguments = [midi_folder, "--index", tmp_path / "new", "--copies", 1, "--collapse", "kmeans"]
+    arguments += ["--soundfont", SOUNDFONT, "--jobs", 1]
+    app = typer.Typer()
+    app.command()(main)
+    result = CliRunner().invoke(app, [str(one) for one in arguments])
+    assert result.exit_code == 0 and result.stdout.startswith("6 pieces, "), result.output
+    index = LibraryIndex(tmp_path / "new", tiny_model)
+    assert len(index) == 6 and index.manifest["recipe"] == {"copies": 1, "collapse": "kmeans"}
+    again = CliRunner().invoke(app, [str(one) for one in arguments])
+    assert isinstance(again.exception, MmidError), "what is there is not replaced"

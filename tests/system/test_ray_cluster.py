@@ -158,7 +158,7 @@ def test_the_command_takes_an_engine(cluster, midi_folder, tmp_path):
     result = CliRunner().invoke(app, [*build, "--engine", "ray"])
     assert result.exit_code == 0, result.output
     assert len(LibraryIndex(tmp_path / "index", None)) == 6
-    assert CliRunner().invoke(app, [*build, "--engine", "ray", "--copies", "1"]).exit_code == 2
+    assert CliRunner().invoke(app, [*build, "--engine", "ray", "--device", "cuda"]).exit_code == 2
 
 
 def test_engines_have_names():

@@ -289,8 +289,8 @@ class MilvusStore:
         for number, (entry, item) in new.items():
             if len(np.unique(item.places)) < len(item.places):
                 raise LibraryIndexError(
-                    f"{self.where}: holds one vector a place, {entry.name} has several; leave"
-                    " --copies out, or build an index folder"
+                    f"{self.where}: holds one vector a place, {entry.name} has several:"
+                    " build an index folder"
                 )
             keys.append((number << PLACE_BITS) + item.places.astype(np.int64))
         vectors = unpack(np.concatenate([item.vectors for _, item in new.values()]))

@@ -213,7 +213,7 @@ def test_copies_need_a_folder(place, pieces, tiny_model):
     def twice(item, model):
         return tuple(np.repeat(part, 2, 0) for part in embed_item(item, model))
 
-    with pytest.raises(LibraryIndexError, match="leave --copies out"):
+    with pytest.raises(LibraryIndexError, match="build an index folder"):
         build_index(place, pieces, tiny_model, embed=twice)
 
 
