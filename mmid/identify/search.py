@@ -106,7 +106,7 @@ class Lookup:
     def __init__(
         self, model: Checkpoint, index: Library, options: SearchOptions = SearchOptions()
     ) -> None:
-        self._encoders, self._index, self.options = model.encoders, index, options
+        self._encoders, self._index, self._options = model.encoders, index, options
         self._params = model.encoders.config.features
 
     @stage("embed a query")
@@ -114,7 +114,7 @@ class Lookup:
         """Embed music at every tempo, and in these keys, by default in all that are tried."""
         heard = query.listened(self._encoders)
         shortest = min(1.0, self._params.snippet_seconds / heard.seconds)
-        ratios = tuple(ratio for ratio in self.options.tempo_ratios if ratio >= shortest)
+        ratios = tuple(ratio for ratio in self._options.tempo_ratios if ratio >= shortest)
         keys = self._keys_of(heard) if keys is None else keys
         many = len(keys) > FEW_KEYS
         effort, most = (MANY_KEYS, IN_EACH_KEY) if many else (ONE_KEY, LOOKED_UP)
@@ -132,7 +132,7 @@ class Lookup:
         spare : int
             How many more neighbours to find of each snippet, for `decide` to leave some out.
         """
-        notes_count = self._index.kind == "midi" and self.options.vote == "consistent"
+        notes_count = self._index.kind == "midi" and self._options.vote == "consistent"
         log_odds = embedded.query.log_odds if notes_count else None
         with ThreadPoolExecutor(1) as beside:
             found = beside.submit(self._agreed, log_odds, embedded.keys)
@@ -143,7 +143,7 @@ class Lookup:
     def _hits(self, embedded: Embeddings, count: int) -> tuple[Hits, ...]:
         """Look snippets up at every tempo and in each key, in one search."""
         together = np.concatenate([v.reshape(-1, v.shape[2]) for v, _ in embedded.snippets])
-        rows, similarity = self._index.search(together, count, self.options.search)
+        rows, similarity = self._index.search(together, count, self._options.search)
         piece, place = self._index.locate(rows)
         hits, first = [], 0
         for ratio, (_, frames) in zip(embedded.tempo_ratios, embedded.snippets, strict=True):
@@ -171,9 +171,9 @@ class Lookup:
 
     def _keys_of(self, query: Query) -> Sequence[int]:
         """Return the keys to try: far off concert pitch, those on both sides."""
-        if len(self.options.keys) > 1 or abs(query.tuning) < FAR_OFF:
-            return self.options.keys
-        [key] = self.options.keys
+        if len(self._options.keys) > 1 or abs(query.tuning) < FAR_OFF:
+            return self._options.keys
+        [key] = self._options.keys
         return (key, key - (1 if query.tuning > 0 else -1))
 
     def candidates(self, asked: Asked, without: frozenset[int] = frozenset()) -> list[Candidate]:
@@ -189,7 +189,7 @@ class Lookup:
         elected = [
             candidate
             for part in electing
-            for candidate in elect(part, self.options.vote, asked.places, EACH, parts)
+            for candidate in elect(part, self._options.vote, asked.places, EACH, parts)
         ]
         frames = int(asked.query.seconds * self._params.frame_rate)
         return [c for c in joined(elected, asked.found, frames, hits) if c.piece not in without]
