@@ -7,6 +7,7 @@ go, so that memory does not grow with their number.
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,7 +15,6 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 import torch
 
@@ -51,22 +51,21 @@ class Answered:
     at: tuple[float, float] | None = None
 
 
-class Sink(Protocol):
+class Sink(ABC):
     """Something made of answers: lines, a picture each, a playlist of all."""
 
+    def prepare(self, answered: Answered) -> None:  # noqa: B027
+        """Do slow work for an answer before it is taken, where it may be stopped.
+
+        What raises `MmidError` here is done again, and reported, when the answer is taken.
+        """
+
+    @abstractmethod
     def take(self, answered: Answered) -> None:
         """Have an answer; raise `MmidError` if nothing can be made of it."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027
         """Finish, after the last answer or when interrupted."""
-
-
-@runtime_checkable
-class SlowSink(Sink, Protocol):
-    """A sink whose work is mostly done beforehand, where it may be stopped."""
-
-    def prepare(self, answered: Answered) -> None:
-        """Get ready to take an answer; what raises `MmidError` is done again, and told, then."""
 
 
 def answer_files(
@@ -171,9 +170,8 @@ def hand_out(
             closing.callback(sink.close)
         for answered in answers:
             for sink in sinks:
-                if isinstance(sink, SlowSink):
-                    with suppress(MmidError):
-                        sink.prepare(answered)
+                with suppress(MmidError):
+                    sink.prepare(answered)
             with stops_put_off():  # so that all sinks have an answer or none
                 failures = _take(answered, sinks)
             failed += bool(failures)

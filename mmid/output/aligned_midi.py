@@ -14,7 +14,7 @@ import numpy as np
 
 from mmid.errors import MmidError, label
 from mmid.identify.alignment import Alignment, align_closely
-from mmid.identify.batch import Answered
+from mmid.identify.batch import Answered, Sink
 from mmid.identify.identifier import Identifier, Trace
 from mmid.model.embedding import Score
 from mmid.music.grid import FeatureParams
@@ -64,7 +64,7 @@ def _stretches(path: Alignment) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         yield np.append(query[first], end[0]), np.append(reached, end[1])
 
 
-class AlignedMidi:
+class AlignedMidi(Sink):
     """A sink that writes the MIDI file found, in the recording's time, for every match.
 
     Parameters
@@ -113,9 +113,6 @@ class AlignedMidi:
             notes[side] += self._start
         with written_target(target) as part:
             write_midi(notes, part)
-
-    def close(self) -> None:
-        """Do nothing: every file is whole."""
 
 
 def _path(found: Trace, answered: Answered, params: FeatureParams) -> Alignment | None:

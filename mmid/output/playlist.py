@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mmid.errors import MmidError, label
 from mmid.identify.answer import Identification
-from mmid.identify.batch import Answered
+from mmid.identify.batch import Answered, Sink
 from mmid.system.outputs import check_file, relative_path, written_target
 
 SUFFIXES = (".m3u8",)
@@ -19,7 +19,7 @@ UNKNOWN = -1
 """How long a recording lasts of which only a span was asked about."""
 
 
-class Playlist:
+class Playlist(Sink):
     """A sink that lists the files whose piece was found.
 
     Parameters

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
 from rich.console import RenderableType
 
@@ -26,17 +27,18 @@ from mmid.output.page.page import Page
 from mmid.output.sinks import csv_row
 
 
-class TimelineSink(Protocol):
+class TimelineSink(ABC):
     """Something made of timelines."""
 
+    @abstractmethod
     def take(self, timeline: Timeline) -> None:
         """Have a timeline; raise `MmidError` if nothing can be made of it."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027
         """Finish, after the last one or when interrupted."""
 
 
-class TimelineText:
+class TimelineText(TimelineSink):
     """A sink that prints timelines.
 
     Parameters
@@ -56,9 +58,6 @@ class TimelineText:
         """Print a timeline."""
         for line in self._lines(timeline):
             self._write(line)
-
-    def close(self) -> None:
-        """Do nothing."""
 
 
 def json_timelines(write: Callable[[str], None]) -> TimelineText:
@@ -82,7 +81,7 @@ def table_timelines(show: Callable[[RenderableType], None]) -> TimelineText:
     return TimelineText(lambda one: [timeline_table(one)] if one.error is None else [], show)
 
 
-class TimelinePage:
+class TimelinePage(TimelineSink):
     """A sink that adds each piece played to a page, as if it had been asked about alone.
 
     Parameters
