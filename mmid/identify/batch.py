@@ -21,7 +21,7 @@ import torch
 from mmid.errors import MmidError, label
 from mmid.identify.answer import Identification
 from mmid.identify.identifier import Identifier
-from mmid.identify.search import Asked
+from mmid.identify.search import SearchResult
 from mmid.model.embedding import Query
 from mmid.music.library import BadFile
 from mmid.system.processes import stops_put_off
@@ -39,15 +39,15 @@ class Answered:
     answer : Identification
     query : Query or None
         As it was read; None of a file that failed.
-    asked : Asked or None
+    result : SearchResult or None
         What the library has near it; None of a file that failed.
     at : tuple of (float, float) or None
-        Where in its file it lies, seconds; None where that is the span all files are asked about.
+        Where in its file it lies, seconds; None where that is the span all files are result about.
     """
 
     answer: Identification
     query: Query | None = None
-    asked: Asked | None = None
+    result: SearchResult | None = None
     at: tuple[float, float] | None = None
 
 
@@ -86,7 +86,7 @@ def answer_files(
         The span of each, seconds; to the end by default.
     jobs : int
         Files to identify at once, in threads, which share the index. Even one has a thread of its
-        own, so that Ctrl-C is heard whatever it is at. Close the generator to begin no more files.
+        own, so that Ctrl-C works whatever it is at. Close the generator to begin no more files.
 
     Yields
     ------
@@ -111,8 +111,9 @@ def _answer(
     if error is None:
         try:
             query = identifier.open(path, start, duration)
-            asked = identifier.ask(query)
-            return Answered(identifier.decide(asked, os.fspath(path)), query, asked)
+            result = identifier.ask(query)
+            answer = identifier.decide(result, os.fspath(path))
+            return Answered(answer, query, result)
         except MmidError as failure:
             error = str(failure)
         except (MemoryError, torch.OutOfMemoryError):
@@ -152,7 +153,7 @@ def hand_out(
     sinks : sequence of Sink
         Closed as well when the answers break off.
     report : callable
-        Told, in a line, why a file could not be processed or nothing be made of its answer.
+        Called with a line that says why a file, or its answer, could not be processed.
 
     Returns
     -------

@@ -12,7 +12,7 @@ from mmid.identify.alignment import Alignment
 from mmid.identify.answer import Identification, Match
 from mmid.identify.matches import MatchBuilder
 from mmid.identify.ranking import Ranked, rank
-from mmid.identify.search import FEW_KEYS, Asked, Lookup
+from mmid.identify.search import FEW_KEYS, Lookup, SearchResult
 from mmid.identify.search_options import SearchOptions
 from mmid.identify.voting import Candidate, straightened
 from mmid.index.protocol import Library
@@ -121,7 +121,9 @@ class Identifier:
         """
         return self.decide(self.ask(query), name)
 
-    def ask(self, query: Query, spare: int = 0, without: frozenset[int] = frozenset()) -> Asked:
+    def ask(
+        self, query: Query, extra: int = 0, excluded: frozenset[int] = frozenset()
+    ) -> SearchResult:
         """Look music up, as `Lookup.find` does; of many keys, those in which something fits.
 
         So an answer rests on as much evidence as if its key had been known.
@@ -129,44 +131,44 @@ class Identifier:
         Parameters
         ----------
         query : Query
-        spare : int
+        extra : int
             How many more neighbours to find of each snippet, for `decide` to leave some out.
-        without : frozenset of int
+        excluded : frozenset of int
             Positions of items that do not count where keys are chosen.
         """
         embedded = self.lookup.embed(query)
-        asked = self.lookup.find(embedded, spare)
+        result = self.lookup.find(embedded, extra)
         if len(embedded.keys) <= FEW_KEYS:
-            return asked
-        keys = self._likely_keys(asked, without)
-        return self.lookup.find(self.lookup.embed(asked.query, keys), spare)
+            return result
+        keys = self._likely_keys(result, excluded)
+        return self.lookup.find(self.lookup.embed(result.query, keys), extra)
 
-    def _likely_keys(self, asked: Asked, without: frozenset[int]) -> tuple[int, ...]:
+    def _likely_keys(self, result: SearchResult, excluded: frozenset[int]) -> tuple[int, ...]:
         """Return the first key, and of the others that of the best candidate."""
-        ranked = self._rank(self.lookup.candidates(asked, without), asked)
+        ranked = self._rank(self.lookup.candidates(result, excluded), result)
         keys = (self.options.keys[0], *(one.candidate.transpose for one in ranked))
         return tuple(dict.fromkeys(keys))[:FEW_KEYS]
 
-    def _rank(self, candidates: Sequence[Candidate], asked: Asked) -> list[Ranked]:
-        return rank(candidates, asked, self.index, self.params)
+    def _rank(self, candidates: Sequence[Candidate], result: SearchResult) -> list[Ranked]:
+        return rank(candidates, result, self.index, self.params)
 
     @stage("compare and align")
     def decide(
-        self, asked: Asked, name: str = "", without: frozenset[int] = frozenset()
+        self, result: SearchResult, name: str = "", excluded: frozenset[int] = frozenset()
     ) -> Identification:
         """Choose among what `ask` found.
 
         Parameters
         ----------
-        asked : Asked
+        result : SearchResult
         name : str
             What to call the query in the answer.
-        without : frozenset of int
+        excluded : frozenset of int
             Positions of items to act as if they were not in the index.
         """
-        ranked = self._rank(self.lookup.candidates(asked, without), asked)
-        query, sounding = asked.query, sounding_seconds(asked.query, self.params.frame_rate)
-        matches = self._builder.build(ranked, asked, sounding)
+        ranked = self._rank(self.lookup.candidates(result, excluded), result)
+        query, sounding = result.query, sounding_seconds(result.query, self.params.frame_rate)
+        matches = self._builder.build(ranked, result, sounding)
         reason = self._builder.reason(matches, sounding, query.seconds)
         return Identification(
             query=name,
@@ -178,22 +180,22 @@ class Identifier:
             keys=tuple(self.options.keys),
         )
 
-    def trace(self, asked: Asked, match: Match) -> Trace:
+    def trace(self, result: SearchResult, match: Match) -> Trace:
         """Say how `decide`, with nothing left out, came to a match.
 
         Parameters
         ----------
-        asked : Asked
+        result : SearchResult
             What the decision was made from.
         match : Match
             One of its matches.
         """
         entries = self.index.entries
-        own = [c for c in self.lookup.candidates(asked) if entries[c.piece].name == match.piece]
-        candidate = self._rank(own, asked)[0].candidate
-        path = self._builder.align(candidate, asked)
+        own = [c for c in self.lookup.candidates(result) if entries[c.piece].name == match.piece]
+        candidate = self._rank(own, result)[0].candidate
+        path = self._builder.align(candidate, result)
         return Trace(
-            candidate=candidate if path else straightened(asked.hits, candidate),
+            candidate=candidate if path else straightened(result.hits, candidate),
             path=path,
             notes=self.index.notes(candidate.piece),
             seconds=entries[candidate.piece].seconds,

@@ -8,7 +8,7 @@ from dataclasses import replace
 from mmid.identify.alignment import Alignment, align, note_gains
 from mmid.identify.answer import Match
 from mmid.identify.ranking import Ranked, group_same_music, rivals
-from mmid.identify.search import Asked
+from mmid.identify.search import SearchResult
 from mmid.identify.search_options import SearchOptions
 from mmid.identify.voting import Candidate, straightened
 from mmid.index.protocol import Library
@@ -49,14 +49,16 @@ class MatchBuilder:
         self._params, self._facts = model.encoders.config.features, model.facts
         self._index, self._options = index, options
 
-    def build(self, ranked: Sequence[Ranked], asked: Asked, sounding: float) -> tuple[Match, ...]:
+    def build(
+        self, ranked: Sequence[Ranked], result: SearchResult, sounding: float
+    ) -> tuple[Match, ...]:
         """Make matches of the best candidates, files of the same music together.
 
         Parameters
         ----------
         ranked : sequence of Ranked
             Best first.
-        asked : Asked
+        result : SearchResult
             What they were elected from.
         sounding : float
             For how long notes sound in the query, seconds: what confidence may rest on.
@@ -64,18 +66,23 @@ class MatchBuilder:
         top = self._options.top
         groups = group_same_music(ranked, self._index, max(SAME_AMONG, 2 * top))
         matches = (
-            self._match(group, rivals(group, groups, ranked), asked, exactly=number == 0)
+            self._match(group, rivals(group, groups, ranked), result, exactly=number == 0)
             for number, group in enumerate(groups[:top])
         )
         return tuple(_capped(match, sounding) for match in matches)
 
     def _match(
-        self, group: Sequence[Ranked], others: tuple[float, float], asked: Asked, *, exactly: bool
+        self,
+        group: Sequence[Ranked],
+        others: tuple[float, float],
+        result: SearchResult,
+        *,
+        exactly: bool,
     ) -> Match:
-        best, query = group[0], asked.query
+        best, query = group[0], result.query
         candidate, entries = best.candidate, self._index.entries
         entry = entries[candidate.piece]
-        start, end, tempo_ratio = self._passage(candidate, asked, exactly)
+        start, end, tempo_ratio = self._passage(candidate, result, exactly)
         score_among_recordings = query.kind == "midi" and self._index.kind == "recordings"
         lead, above = (best.support - other for other in others)
         evidence = Evidence(
@@ -102,23 +109,23 @@ class MatchBuilder:
         )
 
     def _passage(
-        self, candidate: Candidate, asked: Asked, exactly: bool
+        self, candidate: Candidate, result: SearchResult, exactly: bool
     ) -> tuple[float | None, float | None, float]:
         """Return start and end in the piece, seconds, where they are known, and the tempo."""
-        path = self.align(candidate, asked) if exactly else None
+        path = self.align(candidate, result) if exactly else None
         if path:
             return path.start, path.end, path.tempo_ratio
         if exactly:
-            candidate = straightened(asked.hits, candidate)
+            candidate = straightened(result.hits, candidate)
         if candidate.start is None:
             return None, None, candidate.tempo_ratio
         start = candidate.start / self._params.frame_rate
-        return start, start + asked.query.seconds * candidate.tempo_ratio, candidate.tempo_ratio
+        return start, start + result.query.seconds * candidate.tempo_ratio, candidate.tempo_ratio
 
-    def align(self, candidate: Candidate, asked: Asked) -> Alignment | None:
+    def align(self, candidate: Candidate, result: SearchResult) -> Alignment | None:
         """Align a query with a candidate's whole score, where its notes can be compared."""
-        log_odds = asked.query.log_odds
-        if not asked.gains or log_odds is None:
+        log_odds = result.query.log_odds
+        if not result.gains or log_odds is None:
             return None
         return align(note_gains(log_odds), candidate, self._index.notes, self._params)
 

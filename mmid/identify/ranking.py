@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mmid.identify.alignment import Gains, explained, note_gains
-from mmid.identify.search import Asked
+from mmid.identify.search import SearchResult
 from mmid.identify.voting import Candidate
 from mmid.index.protocol import Library
 from mmid.music.duplicates import group_duplicates
@@ -48,7 +48,7 @@ class Ranked:
 
 
 def rank(
-    candidates: Sequence[Candidate], asked: Asked, index: Library, params: FeatureParams
+    candidates: Sequence[Candidate], result: SearchResult, index: Library, params: FeatureParams
 ) -> list[Ranked]:
     """Compare candidates with the transcribed notes; keep the best of each piece in each key.
 
@@ -57,7 +57,7 @@ def rank(
     Parameters
     ----------
     candidates : sequence of Candidate
-    asked : Asked
+    result : SearchResult
         What they were elected from.
     index : Library
         Gives the pieces' notes.
@@ -68,7 +68,7 @@ def rank(
     list of Ranked
         Best first.
     """
-    gains, log_odds = asked.gains, asked.query.log_odds
+    gains, log_odds = result.gains, result.query.log_odds
     shares: Sequence[float | None] = [None] * len(candidates)
     if gains:
         parts = [explained(part, candidates, index.notes, params) for part in gains]

@@ -16,7 +16,7 @@ from mmid.system.outputs import check_file, relative_path, written_target
 
 SUFFIXES = (".m3u8",)
 UNKNOWN = -1
-"""How long a recording lasts of which only a span was asked about."""
+"""How long a recording lasts of which only a span was the query."""
 
 
 class Playlist(Sink):
@@ -27,7 +27,7 @@ class Playlist(Sink):
     path : Path
         The .m3u8 file, replaced if there is one.
     whole : bool
-        Whether files are asked about from beginning to end: their length is known then.
+        Whether queries are whole files: their length is known then.
 
     Raises
     ------

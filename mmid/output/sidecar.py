@@ -21,7 +21,7 @@ from mmid.version import __version__
 
 SUFFIX = ".mmid.json"
 KEYS = {"mmid", "model", "index", "answer"}
-"""What tells a sidecar from other JSON."""
+"""What sets a sidecar apart from other JSON."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Origin:
     index : str
         The index folder, absolute.
     start : float
-        Where in the recording the span asked about begins, seconds.
+        Where in the recording the span begins, seconds.
     duration : float or None
         Its length, seconds; None for all there is.
     """

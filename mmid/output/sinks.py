@@ -121,7 +121,7 @@ class Pictures(Sink):
     place : Path
         A .png or .svg file for one file, or a folder, as for `mmid.output.evidence.picture_paths`.
     files : sequence of Path
-        What will be asked about, in order.
+        The queries, in order.
 
     Raises
     ------
@@ -147,7 +147,7 @@ class Pictures(Sink):
 
 
 class Count(Sink):
-    """A sink that counts the answers, and tells of them.
+    """A sink that counts the answers, and reports the count.
 
     Parameters
     ----------

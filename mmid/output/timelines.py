@@ -82,7 +82,7 @@ def table_timelines(show: Callable[[RenderableType], None]) -> TimelineText:
 
 
 class TimelinePage(TimelineSink):
-    """A sink that adds each piece played to a page, as if it had been asked about alone.
+    """A sink that adds each piece played to a page, as if it had been a query of its own.
 
     Parameters
     ----------
@@ -106,19 +106,19 @@ class TimelinePage(TimelineSink):
 
     def _section(self, name: str, one: Played) -> Answered:
         """Return a piece with what its first minute shows of it, if that shows it."""
-        asks, seconds = self._identifier, one.end - one.start
+        identifier, seconds = self._identifier, one.end - one.start
         at = self._start + one.start, self._start + one.end
         plain = Identification(name, seconds, True, (one.match,))
         try:
-            query = asks.open(name, at[0], min(seconds, CLIP_SECONDS))
-            asked = asks.ask(query)
-            found = asks.decide(asked, name)
+            query = identifier.open(name, at[0], min(seconds, CLIP_SECONDS))
+            result = identifier.ask(query)
+            found = identifier.decide(result, name)
         except MmidError:
             return Answered(plain, at=at)
         if one.match.piece not in {match.piece for match in found.matches}:
             return Answered(plain, at=at)
-        told = replace(found, matched=True, matches=(one.match,), reason=None)
-        return Answered(told, query, asked, at)
+        shown = replace(found, matched=True, matches=(one.match,), reason=None)
+        return Answered(answer=shown, query=query, result=result, at=at)
 
     def close(self) -> None:
         """Write the page."""
@@ -136,7 +136,7 @@ def hand_out_timelines(
     sinks : sequence of TimelineSink
         Closed as well when the timelines break off.
     report : callable
-        Told, in a line, why a recording could not be followed or nothing be made of its timeline.
+        Called with a line that says why a recording, or its timeline, could not be processed.
 
     Returns
     -------

@@ -26,7 +26,7 @@ from mmid.evaluation.medley import (
 from mmid.evaluation.timelines import score_timeline
 from mmid.identify.answer import Identification, Match
 from mmid.identify.identifier import Identifier
-from mmid.identify.note_stream import AROUND, Tape, _cut, hear_stretches
+from mmid.identify.note_stream import AROUND, Tape, _cut, transcribe_stretches
 from mmid.identify.score_following import Track, part, track_piece
 from mmid.identify.search_options import SearchOptions
 from mmid.identify.timeline import Played, Timeline, _chosen, follow, follow_files
@@ -101,9 +101,9 @@ def test_music_is_heard_stretch_by_stretch(tmp_path, listening_model, pieces, pl
     for turn, side in [(t, s) for t in range(4) for s in ("onset", "offset")]:
         notes[side][turn * 40 : turn * 40 + 40] += turn * 18.0
     path = write_wav(tmp_path / "long.wav", play(notes, 70.0))
-    heard = list(hear_stretches(identifier.model.encoders, path))
+    heard = list(transcribe_stretches(identifier.model.encoders, path))
     assert len(heard) == 3 and sum(part.shape[-1] for part in heard) == int(70 * RATE) + 1
-    short = list(hear_stretches(identifier.model.encoders, path, 10.0, 5.0))
+    short = list(transcribe_stretches(identifier.model.encoders, path, 10.0, 5.0))
     assert [part.shape[-1] for part in short] == [int(5 * RATE) + 1]
 
 
@@ -123,7 +123,7 @@ def test_what_two_tracks_claim_is_cut_where_both_gain_most():
     first, second = part(earlier, later)
     assert (first.first, first.end) == (0, 100) and first.gained[-1] == 100
     assert (second.first, second.end) == (110, 210), "and where they do not lose any more"
-    assert second.gained[-1] == 100 and second.places[0] == later.places[30]
+    assert second.gained[-1] == 100 and second.positions[0] == later.positions[30]
 
 
 def test_tracks_apart_stay_as_they_are():
@@ -177,9 +177,9 @@ def test_a_track_tells_its_share_and_its_tempo():
 def test_a_track_tells_where_it_is_sure():
     gains = [0.2] * 20 + [0.9] * 50 + [0.1] * 30
     one = Track(100, 140, np.cumsum(gains), np.arange(1.0, 101.0), np.zeros(100))
-    assert one.sure(0.0) == (100, 200) and one.sure(0.5) == (120, 170)
-    assert one.moved(7).sure(0.5) == (127, 177)
-    assert one.cut(130, 160).sure(0.5) == (130, 160)
+    assert one.likely_span(0.0) == (100, 200) and one.likely_span(0.5) == (120, 170)
+    assert one.moved(7).likely_span(0.5) == (127, 177)
+    assert one.cut(130, 160).likely_span(0.5) == (130, 160)
 
 
 @pytest.mark.parametrize("tempo", [1.0, 1.1])
@@ -199,8 +199,8 @@ def test_a_piece_is_followed_to_both_its_ends(draw_notes, tempo):
     first, last = float(played["onset"].min()), float(played["offset"].max())
     assert found.first / RATE == pytest.approx(first, abs=0.3)
     assert found.end / RATE == pytest.approx(last, abs=0.5)
-    assert found.places[0] == pytest.approx(float(written["onset"].min()), abs=0.3)
-    assert found.places[-1] == pytest.approx(float(written["offset"].max()), abs=0.5)
+    assert found.positions[0] == pytest.approx(float(written["onset"].min()), abs=0.3)
+    assert found.positions[-1] == pytest.approx(float(written["offset"].max()), abs=0.5)
     assert found.tempo_ratio(RATE) == pytest.approx(tempo, rel=0.05)
     assert found.share > 0.8 and reached == sorted(reached)
 
@@ -324,7 +324,7 @@ def test_what_cannot_be_followed_says_so(identifier, tunes, tmp_path, tiny_model
     build_index(tmp_path / "index", pieces, tiny_model)
     deaf = Identifier(tiny_model, LibraryIndex(tmp_path / "index", tiny_model))
     wave = write_wav_of(tmp_path)
-    with pytest.raises(MmidError, match="hears no notes to follow"):
+    with pytest.raises(MmidError, match="transcribes no notes to follow"):
         follow(deaf, wave)
 
 

@@ -259,7 +259,7 @@ def test_without_matplotlib_the_picture_is_missed(tmp_path, identifier, answers,
 def test_a_midi_file_has_no_sound(tmp_path, identifier, folder):
     asked = answer_files(identifier, [folder / "library" / "piece 3.mid"])
     page = Parsed(write_page(tmp_path / "page.html", identifier, list(asked)))
-    assert "No sound: a MIDI file was asked about." in page.text
+    assert "No sound: the query is a MIDI file." in page.text
     assert page.all("svg", **{"class": "music"}) and not page.all("audio")
 
 
