@@ -84,7 +84,7 @@ def transcribe_stretches(
         return
     frames = round(STRETCH_SECONDS * params.frame_rate)
     blocks = stream_audio(source, params.sample_rate, start, duration)
-    for samples, before in _cut(blocks, frames, params):
+    for samples, before in cut_stretches(blocks, frames, params):
         sound = Sound(spectrogram(torch.from_numpy(samples), params), params)
         yield _notes(encoders, sound)[..., before : before + frames]
 
@@ -96,7 +96,7 @@ def _notes(encoders: Encoders, query: Query) -> Tensor:
     return log_odds.cpu()
 
 
-def _cut(
+def cut_stretches(
     blocks: Iterator[np.ndarray], frames: int, params: FeatureParams
 ) -> Iterator[tuple[np.ndarray, int]]:
     """Cut a stream of samples into stretches with what is around them; count the frames before."""

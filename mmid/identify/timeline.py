@@ -249,7 +249,7 @@ class _Follower:
         params = identifier.params
         result = identifier.ask(Heard(tape.between(first, last), params))
         answer = identifier.decide(result)
-        match = _chosen(answer, before)
+        match = window_match(answer, before)
         if match is None:
             return None
         voted = identifier.trace(result, match).candidate
@@ -286,7 +286,7 @@ class _Follower:
             found.append(new)
 
 
-def _chosen(answer: Identification, before: Match | None) -> Match | None:
+def window_match(answer: Identification, before: Match | None) -> Match | None:
     """Return what a window is named after, if anything; rather the piece before than another."""
     best = answer.matches[0] if answer.matches else None
     if best is None or before is None:
