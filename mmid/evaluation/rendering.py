@@ -22,7 +22,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from mmid.errors import MmidError, RenderError, label
-from mmid.music.audio_writer import CODECS, write_audio
+from mmid.music.audio_writer import write_audio
 from mmid.music.folders import find_midi, library_root
 from mmid.music.library import BadFile, read_piece
 from mmid.music.synthesizer import Synthesizer
@@ -33,6 +33,9 @@ from mmid.version import __version__
 
 FORMAT = "mmid-renderings-1"
 JOURNAL, PAIRS = "renderings.jsonl", "pairs.csv"
+
+ENCODINGS = ("wav", "flac")
+"""Those without loss, as `mmid.music.audio_writer` names them."""
 
 SAMPLE_RATES = (8_000, 96_000)
 """Lowest and highest rate fluidsynth plays at, Hz."""
@@ -54,7 +57,7 @@ class Settings:
     sample_rate : int
         Hz.
     encoding : str
-        A key of `CODECS`.
+        One of `ENCODINGS`.
     """
 
     soundfont: str
@@ -195,8 +198,8 @@ def _check_settings(soundfont: Path, sample_rate: int, encoding: str) -> Setting
     low, high = SAMPLE_RATES
     if not low <= sample_rate <= high:
         raise RenderError(f"cannot render at {sample_rate} Hz, only at {low} to {high} Hz")
-    if encoding not in CODECS:
-        raise RenderError(f"cannot render to {encoding!r}, only to {' or '.join(CODECS)}")
+    if encoding not in ENCODINGS:
+        raise RenderError(f"cannot render to {encoding!r}, only to {' or '.join(ENCODINGS)}")
     try:
         digest = file_digest(soundfont)
     except OSError as error:
@@ -299,7 +302,7 @@ def _render(job: _Job) -> tuple[Rendering | BadFile, str | None]:
     rate = job.settings.sample_rate
     audio = _play(piece.midi.notes, str(job.soundfont), rate)
     with _whole(job.folder / job.audio) as part:
-        write_audio(part, audio, rate, job.settings.encoding)
+        write_audio(part, [audio], rate, job.settings.encoding, layout="stereo")
     rendering = Rendering(job.midi, job.audio, piece.digest, len(audio) / rate)
     journal = job.folder / JOURNAL
     with _writing(journal), journal.open("a", encoding="utf-8") as file:
