@@ -26,6 +26,7 @@ from mmid.index.maintenance import describe, search_recall
 from mmid.model.checkpoint import Checkpoint
 from mmid.music.folders import find_midi
 from mmid.music.midi import read_midi, write_midi
+from mmid.music.notes import stretched, transposed_within
 
 ADDED = 100
 """Files added to a built index."""
@@ -174,14 +175,11 @@ def _vary(source: Path, target: Path, rng: np.random.Generator) -> None:
     semitones = int(rng.choice([s for s in range(-6, 7) if s]))
     stretch = float(2 ** rng.uniform(-0.5, 0.5))
     try:
-        notes = read_midi(source).notes.copy()
+        notes = read_midi(source).notes
     except MmidError:
         os.symlink(source, target)
         return
-    notes["pitch"] = np.clip(notes["pitch"].astype(int) + semitones, 0, 127)
-    notes["onset"] *= stretch
-    notes["offset"] *= stretch
-    write_midi(notes, target)
+    write_midi(stretched(transposed_within(notes, semitones), stretch), target)
 
 
 def run_command(arguments: Sequence[str]) -> tuple[float, float]:

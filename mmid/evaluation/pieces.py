@@ -23,6 +23,7 @@ from mmid.identify.identifier import Identifier
 from mmid.identify.search import FEW_KEYS, NEIGHBOURS
 from mmid.model.confidence import Evidence
 from mmid.music.grid import DEFAULT
+from mmid.music.notes import last_offset
 from mmid.music.piano_roll import piano_roll
 from mmid.music.spectrogram import frame_count
 
@@ -267,7 +268,7 @@ def same_bars(notes: np.ndarray, start: float, seconds: float) -> np.ndarray:
     rate = DEFAULT.frame_rate
     begin = max(start, 0.0)  # a recording may begin before its score
     first, length = round(begin * rate), max(1, round((start + seconds - begin) * rate))
-    frames = frame_count(max(begin, float(notes["offset"].max(initial=0)))) + length
+    frames = frame_count(max(begin, last_offset(notes))) + length
     roll = piano_roll(notes, frames)[0].double()  # so that silence correlates with nothing
     span = roll[:, first : first + length]
     spectrum = torch.fft.rfft(roll) * torch.fft.rfft(span, frames).conj()

@@ -13,6 +13,7 @@ from mmid.identify.alignment import SURE, align, align_closely, note_gains
 from mmid.identify.voting import Candidate
 from mmid.model.transcriber import LOWEST, PITCHES
 from mmid.music.grid import FeatureParams
+from mmid.music.notes import last_offset
 from mmid.music.piano_roll import draw_rolls
 
 FRAMES = 5_000
@@ -40,7 +41,7 @@ class Reference:
     def __init__(
         self, played: np.ndarray, written: np.ndarray, params: FeatureParams, transpose: int = 0
     ) -> None:
-        frames = int(float(played["offset"].max(initial=0)) * params.frame_rate) + 2
+        frames = int(last_offset(played) * params.frame_rate) + 2
         begin, end = (played[side] * params.frame_rate for side in ("onset", "offset"))
         pitch = torch.from_numpy(played["pitch"].astype(np.int64))
         times = torch.from_numpy(begin), torch.from_numpy(end)

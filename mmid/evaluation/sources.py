@@ -25,6 +25,7 @@ from mmid.music.duplicates import group_duplicates, split_library
 from mmid.music.grid import FeatureParams
 from mmid.music.library import Piece, read_library
 from mmid.music.midi import Midi, read_midi
+from mmid.music.notes import clipped, last_offset, shifted, sounding, sped_up, transposed_within
 from mmid.music.pairs import PAIRS_NAME, Pair, lose_row, read_pairs
 from mmid.music.performance import Recipe, performed
 from mmid.music.spectrogram import spectrogram
@@ -154,16 +155,13 @@ class PerformedSource(SoundingSource):
 
     def size(self, params: FeatureParams) -> int:
         """Return its length, samples."""
-        return int(float(self.notes["offset"].max(initial=0)) * params.sample_rate)
+        return int(last_offset(self.notes) * params.sample_rate)
 
     def sound(self, first: int, count: int) -> np.ndarray:
         """Render a span of it, and the notes that ring on into it."""
         rate = self.synthesizer.sample_rate
         begin, end = first / rate - RINGING, (first + count) / rate
-        sounding = (self.notes["offset"] > begin) & (self.notes["onset"] < end)
-        notes = self.notes[sounding].copy()
-        for side in ("onset", "offset"):
-            notes[side] = np.clip(notes[side] - begin, 0, None)
+        notes = clipped(shifted(sounding(self.notes, begin, end), -begin), 0)
         skipped = int(RINGING * rate)
         rendered = self.synthesizer.render(notes)[skipped : skipped + count]
         return np.pad(rendered, (0, count - len(rendered)))
@@ -334,13 +332,11 @@ def performed_sources(
         for pair, right in zip(pairs, _right_scores(pairs), strict=True):
             ratio = float(np.exp(rng.uniform(*np.log(tempo))))
             try:
-                notes = read_midi(pair.audio).notes.copy()
+                notes = read_midi(pair.audio).notes
             except MidiError as error:
                 lose_row(pair.name, error, leave_out)
                 continue
-            for side in ("onset", "offset"):
-                notes[side] /= ratio
-            notes["pitch"] = np.clip(notes["pitch"].astype(int) + semitones, 0, 127)
+            notes = transposed_within(sped_up(notes, ratio), semitones)
             written = pair.score.midi.notes
             reference = partial(Reference, notes, written, params, semitones)
             made = notes, synthesizer, reference

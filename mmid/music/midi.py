@@ -37,7 +37,7 @@ from mmid.music.midi_parser import (
     read_bytes,
     walk,
 )
-from mmid.music.notes import NOTE_DTYPE
+from mmid.music.notes import NOTE_DTYPE, last_offset
 
 __all__ = [
     "MIN_SECONDS",
@@ -120,7 +120,7 @@ def read_midi(path: str | os.PathLike[str], limits: MidiLimits = MidiLimits()) -
     except MidiError as error:
         raise _error(path, str(error)) from None
     notes = _note_array(song)
-    return Midi(notes, float(notes["offset"].max()), song.title, str(song.damage) or None)
+    return Midi(notes, last_offset(notes), song.title, str(song.damage) or None)
 
 
 def _error(path: str | os.PathLike[str], reason: str) -> MidiError:

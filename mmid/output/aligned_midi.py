@@ -8,6 +8,7 @@ and programs. Where the recording leaps in the score, for a repeat, so do the no
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from mmid.identify.identifier import Identifier, Trace
 from mmid.model.embedding import Score
 from mmid.music.grid import FeatureParams
 from mmid.music.midi import write_midi
+from mmid.music.notes import retimed, shifted
 from mmid.system.outputs import target_paths, written_target
 
 SUFFIXES = (".mid", ".midi")
@@ -46,11 +48,8 @@ def warp_notes(notes: np.ndarray, path: Alignment) -> np.ndarray:
     """
     parts = [notes[:0]]
     for query, score in _stretches(path):
-        begun = (notes["onset"] >= score[0]) & (notes["onset"] < score[-1])
-        part = notes[begun].copy()
-        for side in ("onset", "offset"):
-            part[side] = np.interp(part[side], score, query)
-        parts.append(part)
+        begun = notes[(notes["onset"] >= score[0]) & (notes["onset"] < score[-1])]
+        parts.append(retimed(begun, partial(np.interp, xp=score, fp=query)))
     return np.concatenate(parts)
 
 
@@ -109,10 +108,8 @@ class AlignedMidi:
             raise MmidError(f"{label(answer.query)}: this vote tells no place to align")
         score = Score(found.notes, found.seconds, self._identifier.params)
         notes = warp_notes(score.transposed(found.candidate.transpose).notes, path)
-        for side in ("onset", "offset"):
-            notes[side] += self._start
         with written_target(target) as part:
-            write_midi(notes, part)
+            write_midi(shifted(notes, self._start), part)
 
     def close(self) -> None:
         """Do nothing: every file is whole."""

@@ -24,6 +24,7 @@ from mmid.music.duplicates import drop_duplicates, split_library
 from mmid.music.formats import AUDIO_SUFFIXES
 from mmid.music.grid import FeatureParams
 from mmid.music.library import BadFile, Piece, read_library
+from mmid.music.notes import last_offset
 from mmid.music.pairs import ALIGNED_WITHIN
 from mmid.music.performance import Recipe, draw_recipe, performed
 from mmid.music.spectrogram import recording_spectrogram, spectrogram
@@ -57,7 +58,7 @@ def _sound(job: Job) -> tuple[np.ndarray, Tensor]:
     if isinstance(job.source, Path):
         bands = recording_spectrogram(job.source, job.params)
         heard = bands.shape[1] / job.params.frame_rate
-        written_seconds = float(job.notes["offset"].max())
+        written_seconds = last_offset(job.notes)
         if abs(heard - written_seconds) > ALIGNED_WITHIN:
             raise AudioError(
                 f"{label(job.source)}: lasts {heard:.1f} s, the MIDI file beside it"
