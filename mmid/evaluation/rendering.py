@@ -130,8 +130,8 @@ def render_library(
 ) -> RenderReport:
     """Render the MIDI files below the folders that are new or changed since the last run.
 
-    Notes, instruments and velocities are the file's, at its tempo. What mmid does not read is not
-    heard: drums, pitch bends and controllers such as the pedal.
+    Notes, instruments and velocities are the file's, at its tempo. What mmid does not read is
+    left out: drums, pitch bends and controllers such as the pedal.
 
     Parameters
     ----------
@@ -147,7 +147,7 @@ def render_library(
     jobs : int, optional
         Worker processes; all cores by default.
     progress : callable
-        Told ``(what, done, total)``.
+        Called with ``(what, done, total)``.
 
     Returns
     -------
@@ -166,10 +166,7 @@ def render_library(
     library, unnamed = _find(folders, out)
     current = [r for r in _open(out, settings) if _is_current(r, library, out)]
     _write_journal(out, settings, current)
-    tasks = [
-        _Job(library[midi][0], midi, audio, out, soundfont.resolve(), settings)
-        for midi, audio in _name_audio(library, current, encoding).items()
-    ]
+    tasks = _jobs(library, current, out, soundfont.resolve(), settings)
     results: list[Rendering | BadFile] = []
     try:
         for result, damage in parallel(_render, tasks, jobs, batch=1, least=4):
@@ -181,6 +178,20 @@ def render_library(
         _write_pairs(out)
     kept = [rendering for rendering in current if rendering.midi in library]
     return _report(kept, results, unnamed)
+
+
+def _jobs(
+    library: dict[str, tuple[Path, str]],
+    current: Sequence[Rendering],
+    out: Path,
+    soundfont: Path,
+    settings: Settings,
+) -> list[_Job]:
+    names = _name_audio(library, current, settings.encoding)
+    return [
+        _Job(library[midi][0], midi, audio, out, soundfont, settings)
+        for midi, audio in names.items()
+    ]
 
 
 def _report(

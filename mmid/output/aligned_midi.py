@@ -8,7 +8,6 @@ and programs. Where the recording leaps in the score, for a repeat, so do the no
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -46,11 +45,13 @@ def warp_notes(notes: np.ndarray, path: Alignment) -> np.ndarray:
     np.ndarray [m] of mmid.music.notes.NOTE_DTYPE
         Those that begin where the path goes, once for every time it does; cut where it leaves.
     """
-    parts = [notes[:0]]
-    for query, score in _stretches(path):
-        begun = notes[(notes["onset"] >= score[0]) & (notes["onset"] < score[-1])]
-        parts.append(retimed(begun, partial(np.interp, xp=score, fp=query)))
-    return np.concatenate(parts)
+    parts = [_warp(notes, score, query) for query, score in _stretches(path)]
+    return np.concatenate([notes[:0], *parts])
+
+
+def _warp(notes: np.ndarray, score: np.ndarray, query: np.ndarray) -> np.ndarray:
+    begun = (notes["onset"] >= score[0]) & (notes["onset"] < score[-1])
+    return retimed(notes[begun], lambda times: np.asarray(np.interp(times, score, query)))
 
 
 def _stretches(path: Alignment) -> Iterator[tuple[np.ndarray, np.ndarray]]:
