@@ -2,7 +2,7 @@
 
 ``python -m mmid.evaluation.asap ASAP OUT`` copies the scores to ``OUT/scores`` and one performance
 a piece, chosen by the score's hash, to ``OUT/performances``, and lists both in ``OUT/pairs.csv``.
-Index ``OUT/scores``; ask about ``OUT`` with ``mmid eval pieces OUT --soundfont NAME``. With
+Index ``OUT/scores``; query it with ``mmid eval pieces OUT --soundfont NAME``. With
 ``--scores-at 2`` the scores are written twice as fast, and the performances are half as fast as
 they.
 

@@ -1,4 +1,4 @@
-"""What recordings suffer before they are asked about (benchmark B6), done to samples.
+"""Degradations that queries are tested with (benchmark B6): noise, a room, a telephone, mp3, tape.
 
 Conventions: samples are mono float32 at full scale 1; every draw depends on the seed alone.
 """

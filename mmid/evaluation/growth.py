@@ -55,7 +55,7 @@ class Growth:
     import_seconds, cold_seconds : float
         ``python -c "import torch"``, and ``mmid query`` of 30 s, whole processes.
     lookup_seconds, warm_seconds, keys_seconds : float
-        In a process that has asked before: the query's search and votes alone, all of it, and all
+        In a process that has answered before: a query's search and votes alone, all of it, and all
         of it in 13 keys.
     recall : float
         Of the search against comparing every snippet, ten neighbours.

@@ -274,7 +274,7 @@ def _differences(before: Settings, now: Settings) -> Iterator[str]:
 
 
 def _is_current(rendering: Rendering, library: dict[str, tuple[Path, str]], out: Path) -> bool:
-    """Tell whether a rendering's MIDI file is there and, if this run has it, unchanged."""
+    """Return whether a rendering's MIDI file is there and, if this run has it, unchanged."""
     if rendering.midi not in library:
         return (out / rendering.midi).is_file()
     try:

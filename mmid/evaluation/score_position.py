@@ -1,7 +1,7 @@
-"""Where in its score each moment of a performance lies, told by the notes of both (benchmark B3).
+"""Where in its score each moment of a performance lies, from the notes of both (benchmark B3).
 
 Conventions: times in seconds. The whole performance is aligned with the whole score, note for
-note and without any sound; places count as known where the notes played are written nearby.
+note and without any sound; positions count as known where the notes played are written nearby.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Reference:
         self._written = np.concatenate([[0], np.cumsum(near)])
 
     def _is_written(self, played: np.ndarray, written: np.ndarray, transpose: int) -> np.ndarray:
-        """Tell which notes are written where the path says."""
+        """Mark the notes that are written where the path says."""
         places, near = self._places(played["onset"]), np.zeros(len(played), bool)
         for pitch in np.unique(played["pitch"]):
             own = played["pitch"] == pitch

@@ -115,8 +115,8 @@ def read_midi(path: str | os.PathLike[str], limits: MidiLimits = MidiLimits()) -
     try:
         song = walk(read_bytes(path, limits.bytes), limits)
         if song.seconds > limits.seconds:
-            told = f"; {song.damage}" if song.damage else ""
-            raise MidiError(f"lasts {song.seconds:.0f} s, more than {limits.seconds:.0f} s{told}")
+            damage = f"; {song.damage}" if song.damage else ""
+            raise MidiError(f"lasts {song.seconds:.0f} s, more than {limits.seconds:.0f} s{damage}")
     except MidiError as error:
         raise _error(path, str(error)) from None
     notes = _note_array(song)

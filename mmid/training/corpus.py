@@ -57,11 +57,11 @@ def _synthesizer(soundfont: str, sample_rate: int) -> Synthesizer:
 def _sound(job: Job) -> tuple[np.ndarray, Tensor]:
     if isinstance(job.source, Path):
         bands = recording_spectrogram(job.source, job.params)
-        heard = bands.shape[1] / job.params.frame_rate
+        sounding = bands.shape[1] / job.params.frame_rate
         written_seconds = last_offset(job.notes)
-        if abs(heard - written_seconds) > ALIGNED_WITHIN:
+        if abs(sounding - written_seconds) > ALIGNED_WITHIN:
             raise AudioError(
-                f"{label(job.source)}: lasts {heard:.1f} s, the MIDI file beside it"
+                f"{label(job.source)}: lasts {sounding:.1f} s, the MIDI file beside it"
                 f" {written_seconds:.1f} s: not a pair"
             )
         return job.notes, bands
