@@ -27,11 +27,7 @@ MOST_FILES = 8
 MOST_LINES = 450
 MOST_FUNCTION_LINES = 60
 
-LONG_FUNCTIONS: dict[str, int] = {
-    "mmid.evaluation.growth.measure_growth": 72,
-    "mmid.evaluation.rendering.render_library": 63,
-    "mmid.training.corpus.prepare_corpus": 84,
-}
+LONG_FUNCTIONS: dict[str, int] = {}
 """Those that are longer for now, and how long: entries may go and numbers may fall."""
 
 

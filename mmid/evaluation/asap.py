@@ -2,7 +2,7 @@
 
 ``python -m mmid.evaluation.asap ASAP OUT`` copies the scores to ``OUT/scores`` and one performance
 a piece, chosen by the score's hash, to ``OUT/performances``, and lists both in ``OUT/pairs.csv``.
-Index ``OUT/scores``; ask about ``OUT`` with ``mmid eval pieces OUT --soundfont NAME``. With
+Index ``OUT/scores``; query it with ``mmid eval pieces OUT --soundfont NAME``. With
 ``--scores-at 2`` the scores are written twice as fast, and the performances are half as fast as
 they.
 
@@ -22,6 +22,7 @@ import typer
 
 from mmid.errors import MmidError
 from mmid.music.midi import read_midi, write_midi
+from mmid.music.notes import sped_up
 from mmid.music.pairs import PAIRS_NAME
 from mmid.system.files import file_digest
 
@@ -74,10 +75,7 @@ def _copy_score(score: Path, target: Path, speed: float) -> None:
     if speed == 1:
         shutil.copyfile(score, target)
         return
-    notes = read_midi(score).notes.copy()
-    for moment in ("onset", "offset"):
-        notes[moment] /= speed
-    write_midi(notes, target)
+    write_midi(sped_up(read_midi(score).notes, speed), target)
 
 
 def main(

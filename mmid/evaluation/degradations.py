@@ -1,4 +1,4 @@
-"""What recordings suffer before they are asked about (benchmark B6), done to samples.
+"""Degradations that queries are tested with (benchmark B6): noise, a room, a telephone, mp3, tape.
 
 Conventions: samples are mono float32 at full scale 1; every draw depends on the seed alone.
 """
@@ -8,17 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from mmid.music._torchaudio import functional
 from mmid.music.audio import read_audio
+from mmid.music.audio_writer import truncated, write_audio
 from mmid.options import Roughness
-
-if TYPE_CHECKING:
-    from av import AudioFrame
 
 ROOM_SECONDS, ROOM_WET = 0.8, 0.5
 """Time in which the room's sound falls by 60 dB, and its share of the power."""
@@ -64,23 +61,52 @@ def roughen_samples(
     return effects[how]().astype(np.float32)
 
 
-def _add_noise(samples: np.ndarray, decibels: float, rng: np.random.Generator) -> np.ndarray:
-    spectrum = np.fft.rfft(rng.normal(size=len(samples)))
+def pink_noise(samples: int, rng: np.random.Generator, lowest: int = 0) -> np.ndarray:
+    """Draw noise whose power falls with frequency, as that of rooms and streets does.
+
+    Parameters
+    ----------
+    samples : int
+    rng : np.random.Generator
+    lowest : int
+        The first frequency in it, in turns within the whole.
+
+    Returns
+    -------
+    np.ndarray [samples] float64
+    """
+    spectrum = np.fft.rfft(rng.normal(size=samples))
+    spectrum[:lowest] = 0
     spectrum /= np.sqrt(np.maximum(np.arange(len(spectrum)), 1))
-    noise = np.fft.irfft(spectrum, len(samples))
+    return np.asarray(np.fft.irfft(spectrum, samples))
+
+
+def decaying_noise(
+    time: np.ndarray, seconds: float, energy: float, rng: np.random.Generator
+) -> np.ndarray:
+    """Draw the reverberation of a room: noise that falls by 60 dB in so many seconds."""
+    tail = rng.normal(size=len(time)) * 10 ** (-3 * time / seconds)
+    return np.asarray(tail * np.sqrt(energy / np.sum(tail**2)))
+
+
+def convolved(samples: np.ndarray, response: np.ndarray) -> np.ndarray:
+    """Return samples as a room's impulse response makes them, no longer than they were."""
+    size = len(samples) + len(response)
+    spectrum = np.fft.rfft(samples, size) * np.fft.rfft(response, size)
+    return np.asarray(np.fft.irfft(spectrum, size)[: len(samples)])
+
+
+def _add_noise(samples: np.ndarray, decibels: float, rng: np.random.Generator) -> np.ndarray:
+    noise = pink_noise(len(samples), rng)
     level = np.sqrt(np.mean(samples**2) / max(np.mean(noise**2), 1e-20))
     return np.asarray(samples + noise * level * 10 ** (-decibels / 20))
 
 
 def _in_a_room(samples: np.ndarray, sample_rate: int, rng: np.random.Generator) -> np.ndarray:
-    """Convolve with exponentially decaying noise, after the direct sound."""
     time = np.arange(int(ROOM_SECONDS * sample_rate)) / sample_rate
-    tail = rng.normal(size=len(time)) * 10 ** (-3 * time / ROOM_SECONDS)
-    tail *= np.sqrt(ROOM_WET / np.sum(tail**2))
-    tail[0] += np.sqrt(1 - ROOM_WET)
-    size = len(samples) + len(tail)
-    heard = np.fft.irfft(np.fft.rfft(samples, size) * np.fft.rfft(tail, size), size)
-    return np.asarray(heard[: len(samples)])
+    response = decaying_noise(time, ROOM_SECONDS, ROOM_WET, rng)
+    response[0] += np.sqrt(1 - ROOM_WET)
+    return convolved(samples, response)
 
 
 def _by_phone(samples: np.ndarray, sample_rate: int) -> np.ndarray:
@@ -92,28 +118,12 @@ def _by_phone(samples: np.ndarray, sample_rate: int) -> np.ndarray:
 
 
 def _as_mp3(samples: np.ndarray, sample_rate: int) -> np.ndarray:
-    import av
-
     with TemporaryDirectory(prefix="mmid-") as folder:
         path = Path(folder) / "clip.mp3"
-        with av.open(str(path), "w") as container:
-            stream = container.add_stream("mp3", sample_rate, layout="mono")
-            stream.bit_rate = MP3_RATE
-            steps = (np.clip(samples, -1, 1) * 32_767).astype(np.int16)
-            frame = av.AudioFrame.from_ndarray(steps[None], "s16", "mono")
-            frame.sample_rate = sample_rate
-            for packet in [*stream.encode(_planar(frame)), *stream.encode(None)]:
-                container.mux(packet)
-        heard = read_audio(path, sample_rate)
-    return np.pad(heard, (0, max(0, len(samples) - len(heard))))[: len(samples)]
+        write_audio(path, [truncated(samples)], sample_rate, "mp3", MP3_RATE)
+        decoded = read_audio(path, sample_rate)
+    return np.pad(decoded, (0, max(0, len(samples) - len(decoded))))[: len(samples)]
 
 
 def _off_speed(samples: np.ndarray, rates: tuple[int, int]) -> np.ndarray:
     return np.asarray(functional.resample(torch.from_numpy(samples), *rates).numpy())
-
-
-def _planar(frame: AudioFrame) -> AudioFrame:
-    import av
-
-    [converted] = av.AudioResampler(format="fltp").resample(frame)
-    return converted

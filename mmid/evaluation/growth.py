@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 
@@ -26,6 +27,7 @@ from mmid.index.maintenance import describe, search_recall
 from mmid.model.checkpoint import Checkpoint
 from mmid.music.folders import find_midi
 from mmid.music.midi import read_midi, write_midi
+from mmid.music.notes import stretched, transposed_within
 
 ADDED = 100
 """Files added to a built index."""
@@ -53,7 +55,7 @@ class Growth:
     import_seconds, cold_seconds : float
         ``python -c "import torch"``, and ``mmid query`` of 30 s, whole processes.
     lookup_seconds, warm_seconds, keys_seconds : float
-        In a process that has asked before: the query's search and votes alone, all of it, and all
+        In a process that has answered before: a query's search and votes alone, all of it, and all
         of it in 13 keys.
     recall : float
         Of the search against comparing every snippet, ten neighbours.
@@ -89,7 +91,7 @@ def measure_growth(
     model: Checkpoint,
     progress: Callable[[str], None] = lambda what: None,
 ) -> Growth:
-    """Index a library of so many pieces and ask it about 30 s of a recording.
+    """Index a library of so many pieces and query it with 30 s of a recording.
 
     Parameters
     ----------
@@ -103,7 +105,7 @@ def measure_growth(
     model : Checkpoint
         The packaged one.
     progress : callable
-        Told what is being measured.
+        Gets a line on what is being measured.
 
     Raises
     ------
@@ -112,7 +114,23 @@ def measure_growth(
     """
     if size < 2 * ADDED:
         raise MmidError(f"{size} pieces are too few to measure; give {2 * ADDED} or more")
-    folder, more, index = work / "library", work / "more", work / "index"
+    index = work / "index"
+    builds = _measure_builds(library, size, work, index, progress)
+    progress("querying")
+    opened = LibraryIndex(index, model)
+    return Growth(
+        pieces=size,
+        **builds,
+        **_measure_queries(index, opened, recording, model),
+        recall=search_recall(opened),
+    )
+
+
+def _measure_builds(
+    library: Sequence[Path], size: int, work: Path, index: Path, progress: Callable[[str], None]
+) -> dict[str, Any]:
+    """Build an index, again without changes, and again with `ADDED` files more."""
+    folder, more = work / "library", work / "more"
     progress(f"{size} pieces: gathering")
     gather(library, folder, size + ADDED)
     more.mkdir()
@@ -128,31 +146,35 @@ def measure_growth(
         path.rename(folder / path.name)
     progress(f"adding {ADDED} files")
     adding, _ = run_command(build)
-    progress("asking")
-    ask = ["query", str(recording), "--duration", "30", "--index", str(index)]
+    return {
+        "hours": info.hours,
+        "snippets": info.snippets,
+        "build_seconds": first,
+        "music_per_second": 3600 * info.hours / first,
+        "build_megabytes": built,
+        "megabytes_per_hour": info.bytes / 1e6 / info.hours,
+        "again_seconds": again,
+        "adding_seconds": adding,
+    }
+
+
+def _measure_queries(
+    index: Path, opened: LibraryIndex, recording: Path, model: Checkpoint
+) -> dict[str, Any]:
+    """Query with 30 s of a recording, in a process of its own and in this one."""
+    command = ["query", str(recording), "--duration", "30", "--index", str(index)]
     bare = [_timed([sys.executable, "-c", "import torch"])[0] for _ in range(REPEATS)]
-    cold = [run_command(ask) for _ in range(REPEATS + 1)][1:]
-    opened = LibraryIndex(index, model)
+    cold = [run_command(command) for _ in range(REPEATS + 1)][1:]
     lookup, warm = _warm(model, opened, recording, (0,))
     keys = _warm(model, opened, recording, KEYS)[1]
-    return Growth(
-        pieces=size,
-        hours=info.hours,
-        snippets=info.snippets,
-        build_seconds=first,
-        music_per_second=3600 * info.hours / first,
-        build_megabytes=built,
-        megabytes_per_hour=info.bytes / 1e6 / info.hours,
-        again_seconds=again,
-        adding_seconds=adding,
-        import_seconds=median(bare),
-        cold_seconds=median(seconds for seconds, _ in cold),
-        query_megabytes=max(megabytes for _, megabytes in cold),
-        lookup_seconds=lookup,
-        warm_seconds=warm,
-        keys_seconds=keys,
-        recall=search_recall(opened),
-    )
+    return {
+        "import_seconds": median(bare),
+        "cold_seconds": median(seconds for seconds, _ in cold),
+        "query_megabytes": max(megabytes for _, megabytes in cold),
+        "lookup_seconds": lookup,
+        "warm_seconds": warm,
+        "keys_seconds": keys,
+    }
 
 
 def gather(library: Sequence[Path], folder: Path, count: int) -> None:
@@ -174,14 +196,11 @@ def _vary(source: Path, target: Path, rng: np.random.Generator) -> None:
     semitones = int(rng.choice([s for s in range(-6, 7) if s]))
     stretch = float(2 ** rng.uniform(-0.5, 0.5))
     try:
-        notes = read_midi(source).notes.copy()
+        notes = read_midi(source).notes
     except MmidError:
         os.symlink(source, target)
         return
-    notes["pitch"] = np.clip(notes["pitch"].astype(int) + semitones, 0, 127)
-    notes["onset"] *= stretch
-    notes["offset"] *= stretch
-    write_midi(notes, target)
+    write_midi(stretched(transposed_within(notes, semitones), stretch), target)
 
 
 def run_command(arguments: Sequence[str]) -> tuple[float, float]:

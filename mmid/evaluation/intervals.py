@@ -23,7 +23,7 @@ def mean_interval(
 ) -> tuple[float, float] | None:
     """Return the percentile interval of the mean of values, their pieces drawn anew.
 
-    For two systems asked about the same clips, the values are their differences.
+    For two systems queried with the same clips, the values are their differences.
 
     Parameters
     ----------

@@ -20,6 +20,7 @@ import numpy as np
 
 from mmid.errors import MmidError, label
 from mmid.music.audio import read_audio, sound_seconds
+from mmid.music.audio_writer import truncated, write_audio
 from mmid.music.formats import AUDIO_SUFFIXES
 from mmid.music.pairs import PAIRS_NAME, read_pairs_list
 from mmid.system.files import read_regular, written_whole
@@ -143,7 +144,8 @@ def make_medley(
     lengths = _share_out([one.seconds for one in chosen], music, rng)
     spans: list[Span] = []
     with written_whole(target) as part:
-        _encode(_played(chosen, lengths, gaps, rng, spans), part)
+        sound = map(truncated, _played(chosen, lengths, gaps, rng, spans))
+        write_audio(part, sound, SAMPLE_RATE, "flac")
     write_spans(spans, target.with_suffix(".csv"))
     return spans
 
@@ -255,20 +257,6 @@ def _clap(rng: np.random.Generator) -> np.ndarray:
     tone = np.cos(2 * np.pi * centre * time + rng.uniform(0, 2 * np.pi))
     clap: np.ndarray = decay * (tone + 0.5 * rng.standard_normal(len(time)))
     return clap
-
-
-def _encode(blocks: Iterator[np.ndarray], target: Path) -> None:
-    """Write mono sound as FLAC, 16 bits a sample."""
-    import av
-
-    with av.open(str(target), "w", format="flac", options={"fflags": "+bitexact"}) as container:
-        stream = container.add_stream("flac", rate=SAMPLE_RATE, layout="mono")
-        for block in blocks:
-            whole = (np.clip(block, -1, 1) * 32_767).astype(np.int16)
-            frame = av.AudioFrame.from_ndarray(whole[None], "s16", "mono")
-            frame.sample_rate = SAMPLE_RATE
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
 
 
 def write_spans(spans: Sequence[Span], path: Path) -> None:

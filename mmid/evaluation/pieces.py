@@ -23,6 +23,7 @@ from mmid.identify.identifier import Identifier
 from mmid.identify.search import FEW_KEYS, NEIGHBOURS
 from mmid.model.confidence import Evidence
 from mmid.music.grid import DEFAULT
+from mmid.music.notes import last_offset
 from mmid.music.piano_roll import piano_roll
 from mmid.music.spectrogram import frame_count
 
@@ -57,15 +58,15 @@ def evaluate_pieces(
     clips : int
         Clips of each length from a source, at random places.
     absent : bool
-        Ask about each clip once more with all that is right taken out of the library (benchmark
+        Query each clip once more with all that is right taken out of the library (benchmark
         B5).
     baselines : sequence of Baseline
-        Asked about the same clips.
+        Queried with the same clips.
     seed : int
     progress : callable
-        Told each source's name once it is done.
+        Called with each source's name once it is done.
     keep : callable
-        Told the scores of the sources that are done if it is stopped, by Ctrl-C for instance.
+        Called with the scores so far if it is stopped, by Ctrl-C for instance.
 
     Returns
     -------
@@ -76,13 +77,13 @@ def evaluate_pieces(
     Raises
     ------
     MmidError
-        If baselines are asked about scores.
+        If baselines are queried with scores.
     """
     trial = _Trial(identifier, digests, lengths, clips, absent, baselines, seed)
     done: list[_Answers] = []
     try:
         for source in sources:
-            done.append(trial.ask(source))
+            done.append(trial.query(source))
             progress(source.name)
     except KeyboardInterrupt:
         if done:
@@ -97,7 +98,7 @@ _Answers: TypeAlias = list[list[list[ClipResult]]]
 
 @dataclass(frozen=True, eq=False)
 class _Trial:
-    """What `evaluate_pieces` asks about every source."""
+    """What `evaluate_pieces` queries of every source."""
 
     identifier: Identifier
     digests: Sequence[str]
@@ -107,8 +108,8 @@ class _Trial:
     baselines: Sequence[Baseline]
     seed: int
 
-    def ask(self, source: Source) -> _Answers:
-        """Ask about clips of a source."""
+    def query(self, source: Source) -> _Answers:
+        """Query clips of a source."""
         params = self.identifier.params
         rng = np.random.default_rng([self.seed, crc32(source.name.encode())])
         right = frozenset(i for i, digest in enumerate(self.digests) if digest in source.right)
@@ -184,7 +185,7 @@ def _ask(
     right: frozenset[int],
     names: Sequence[str],
 ) -> ClipResult:
-    """Ask a baseline about a clip; once more with the right pieces left out if mmid was, too."""
+    """Query a baseline with a clip; once more with the right pieces left out if mmid was, too."""
     ranking = baseline.rank(samples)
     ranks = [rank for rank, (piece, _) in enumerate(ranking, 1) if piece in right]
     score = ranking[0][1] if ranking else 0.0
@@ -267,7 +268,7 @@ def same_bars(notes: np.ndarray, start: float, seconds: float) -> np.ndarray:
     rate = DEFAULT.frame_rate
     begin = max(start, 0.0)  # a recording may begin before its score
     first, length = round(begin * rate), max(1, round((start + seconds - begin) * rate))
-    frames = frame_count(max(begin, float(notes["offset"].max(initial=0)))) + length
+    frames = frame_count(max(begin, last_offset(notes))) + length
     roll = piano_roll(notes, frames)[0].double()  # so that silence correlates with nothing
     span = roll[:, first : first + length]
     spectrum = torch.fft.rfft(roll) * torch.fft.rfft(span, frames).conj()

@@ -22,7 +22,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from mmid.errors import MmidError, RenderError, label
-from mmid.music.audio_writer import CODECS, write_audio
+from mmid.music.audio_writer import write_audio
 from mmid.music.folders import find_midi, library_root
 from mmid.music.library import BadFile, read_piece
 from mmid.music.synthesizer import Synthesizer
@@ -33,6 +33,9 @@ from mmid.version import __version__
 
 FORMAT = "mmid-renderings-1"
 JOURNAL, PAIRS = "renderings.jsonl", "pairs.csv"
+
+ENCODINGS = ("wav", "flac")
+"""Those without loss, as `mmid.music.audio_writer` names them."""
 
 SAMPLE_RATES = (8_000, 96_000)
 """Lowest and highest rate fluidsynth plays at, Hz."""
@@ -54,7 +57,7 @@ class Settings:
     sample_rate : int
         Hz.
     encoding : str
-        A key of `CODECS`.
+        One of `ENCODINGS`.
     """
 
     soundfont: str
@@ -127,8 +130,8 @@ def render_library(
 ) -> RenderReport:
     """Render the MIDI files below the folders that are new or changed since the last run.
 
-    Notes, instruments and velocities are the file's, at its tempo. What mmid does not read is not
-    heard: drums, pitch bends and controllers such as the pedal.
+    Notes, instruments and velocities are the file's, at its tempo. What mmid does not read is
+    left out: drums, pitch bends and controllers such as the pedal.
 
     Parameters
     ----------
@@ -144,7 +147,7 @@ def render_library(
     jobs : int, optional
         Worker processes; all cores by default.
     progress : callable
-        Told ``(what, done, total)``.
+        Called with ``(what, done, total)``.
 
     Returns
     -------
@@ -163,10 +166,7 @@ def render_library(
     library, unnamed = _find(folders, out)
     current = [r for r in _open(out, settings) if _is_current(r, library, out)]
     _write_journal(out, settings, current)
-    tasks = [
-        _Job(library[midi][0], midi, audio, out, soundfont.resolve(), settings)
-        for midi, audio in _name_audio(library, current, encoding).items()
-    ]
+    tasks = _jobs(library, current, out, soundfont.resolve(), settings)
     results: list[Rendering | BadFile] = []
     try:
         for result, damage in parallel(_render, tasks, jobs, batch=1, least=4):
@@ -178,6 +178,20 @@ def render_library(
         _write_pairs(out)
     kept = [rendering for rendering in current if rendering.midi in library]
     return _report(kept, results, unnamed)
+
+
+def _jobs(
+    library: dict[str, tuple[Path, str]],
+    current: Sequence[Rendering],
+    out: Path,
+    soundfont: Path,
+    settings: Settings,
+) -> list[_Job]:
+    names = _name_audio(library, current, settings.encoding)
+    return [
+        _Job(library[midi][0], midi, audio, out, soundfont, settings)
+        for midi, audio in names.items()
+    ]
 
 
 def _report(
@@ -195,8 +209,8 @@ def _check_settings(soundfont: Path, sample_rate: int, encoding: str) -> Setting
     low, high = SAMPLE_RATES
     if not low <= sample_rate <= high:
         raise RenderError(f"cannot render at {sample_rate} Hz, only at {low} to {high} Hz")
-    if encoding not in CODECS:
-        raise RenderError(f"cannot render to {encoding!r}, only to {' or '.join(CODECS)}")
+    if encoding not in ENCODINGS:
+        raise RenderError(f"cannot render to {encoding!r}, only to {' or '.join(ENCODINGS)}")
     try:
         digest = file_digest(soundfont)
     except OSError as error:
@@ -260,7 +274,7 @@ def _differences(before: Settings, now: Settings) -> Iterator[str]:
 
 
 def _is_current(rendering: Rendering, library: dict[str, tuple[Path, str]], out: Path) -> bool:
-    """Tell whether a rendering's MIDI file is there and, if this run has it, unchanged."""
+    """Return whether a rendering's MIDI file is there and, if this run has it, unchanged."""
     if rendering.midi not in library:
         return (out / rendering.midi).is_file()
     try:
@@ -299,7 +313,7 @@ def _render(job: _Job) -> tuple[Rendering | BadFile, str | None]:
     rate = job.settings.sample_rate
     audio = _play(piece.midi.notes, str(job.soundfont), rate)
     with _whole(job.folder / job.audio) as part:
-        write_audio(part, audio, rate, job.settings.encoding)
+        write_audio(part, [audio], rate, job.settings.encoding, layout="stereo")
     rendering = Rendering(job.midi, job.audio, piece.digest, len(audio) / rate)
     journal = job.folder / JOURNAL
     with _writing(journal), journal.open("a", encoding="utf-8") as file:

@@ -1,7 +1,7 @@
-"""Where in its score each moment of a performance lies, told by the notes of both (benchmark B3).
+"""Where in its score each moment of a performance lies, from the notes of both (benchmark B3).
 
 Conventions: times in seconds. The whole performance is aligned with the whole score, note for
-note and without any sound; places count as known where the notes played are written nearby.
+note and without any sound; positions count as known where the notes played are written nearby.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from mmid.identify.alignment import SURE, align, align_closely, note_gains
 from mmid.identify.voting import Candidate
 from mmid.model.transcriber import LOWEST, PITCHES
 from mmid.music.grid import FeatureParams
+from mmid.music.notes import last_offset
 from mmid.music.piano_roll import draw_rolls
 
 FRAMES = 5_000
@@ -40,7 +41,7 @@ class Reference:
     def __init__(
         self, played: np.ndarray, written: np.ndarray, params: FeatureParams, transpose: int = 0
     ) -> None:
-        frames = int(float(played["offset"].max(initial=0)) * params.frame_rate) + 2
+        frames = int(last_offset(played) * params.frame_rate) + 2
         begin, end = (played[side] * params.frame_rate for side in ("onset", "offset"))
         pitch = torch.from_numpy(played["pitch"].astype(np.int64))
         times = torch.from_numpy(begin), torch.from_numpy(end)
@@ -54,7 +55,7 @@ class Reference:
         self._written = np.concatenate([[0], np.cumsum(near)])
 
     def _is_written(self, played: np.ndarray, written: np.ndarray, transpose: int) -> np.ndarray:
-        """Tell which notes are written where the path says."""
+        """Mark the notes that are written where the path says."""
         places, near = self._places(played["onset"]), np.zeros(len(played), bool)
         for pitch in np.unique(played["pitch"]):
             own = played["pitch"] == pitch

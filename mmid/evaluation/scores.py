@@ -1,4 +1,4 @@
-"""What clips that were asked about came to: the figures of an evaluation, one row a clip length.
+"""What queries with clips came to: the figures of an evaluation, one row a clip length.
 
 Conventions: shares are 0 to 1, times in seconds.
 """
@@ -16,7 +16,7 @@ from mmid.evaluation.intervals import mean_interval
 from mmid.model.confidence import Evidence, fit_confidence
 
 MMID = "mmid"
-"""Told apart from the baselines by this name."""
+"""The name that mmid has among the baselines."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class ClipResult:
     confidence, votes : float
         Of the first match.
     position_error : float or None
-        Seconds between the start told and the nearest right one, where both are known: the true
+        Seconds between the start reported and the nearest right one, where both are known: the true
         one, or where the same bars are repeated.
     evidence : Evidence
         Of the first match.
@@ -81,14 +81,14 @@ class ClipScores:
     median_position_error, position_error_95 : float or None
         Seconds, over the right answers.
     auroc : float or None
-        How well confidence tells clips whose match is there from the same clips without it.
+        How well confidence separates clips whose match is there from the same clips without it.
     falsely_matched : float or None
         Share of clips without their match that are matched all the same.
     false_accepts : float or None
         The same at the confidence that accepts 95 % of the clips whose match is there.
     results : tuple of ClipResult
     system : str
-        What was asked: mmid, or a baseline, which has scores but no confidence and matches nothing.
+        What answered: mmid, or a baseline, which has scores but no confidence and matches nothing.
     top1_interval : tuple of float or None
         95 % bootstrap interval of `top1`, over pieces.
     lead, lead_interval : float or None, tuple of float or None
@@ -155,7 +155,7 @@ def sum_up(length: float | None, results: Sequence[ClipResult], sure: float) -> 
 
 
 def compare(scores: ClipScores, mmid: ClipScores, name: str) -> ClipScores:
-    """Name a baseline's scores, and tell how far mmid is ahead on the same clips."""
+    """Name a baseline's scores, and say how far mmid is ahead on the same clips."""
     both = zip(mmid.results, scores.results, strict=True)
     leads = [(ours.rank == 1) - (theirs.rank == 1) for ours, theirs in both]
     pieces = [clip.piece for clip in scores.results]
@@ -202,7 +202,7 @@ def calibrate(scores: Sequence[dict[str, Any]]) -> list[float]:
     Raises
     ------
     MmidError
-        If the results are of another kind, or were made without asking for absent pieces.
+        If the results are of another kind, or were made without queries for absent pieces.
     """
     try:
         rows = [row for row in scores if row.get("system", MMID) == MMID]

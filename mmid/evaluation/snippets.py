@@ -70,7 +70,7 @@ def evaluate_snippets(
         None of them trained on.
     play : callable
         Gives a piece's sound at the grid's rate, at the score's tempo, such as a rendering with a
-        soundfont the model never heard.
+        soundfont the model was not trained on.
     model : Checkpoint
     pool : int
         Snippets drawn from all those that hold an onset.
@@ -119,8 +119,8 @@ def _snippet_places(
         last = frame_count(piece.midi.seconds, params) - params.snippet
         starts = np.arange(int(rng.integers(SPACING)), max(last, 0) + 1, SPACING)
         onsets = np.sort(piece.midi.notes["onset"]) * params.frame_rate
-        heard = np.searchsorted(onsets, starts + params.snippet) > np.searchsorted(onsets, starts)
-        places += [(number, int(start)) for start in starts[heard]]
+        begun = np.searchsorted(onsets, starts + params.snippet) > np.searchsorted(onsets, starts)
+        places += [(number, int(start)) for start in starts[begun]]
     return places
 
 

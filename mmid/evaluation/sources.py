@@ -1,7 +1,7 @@
-"""Music whose match is known, to ask about: recordings with their scores, renderings, scores.
+"""Music whose match is known, to query with: recordings with their scores, renderings, scores.
 
-Conventions: audio is mono float32 at the grid's rate, and places in scores too are counted in its
-samples; files are known by their SHA-256.
+Conventions: audio is mono float32 at the grid's rate, and positions in scores too are counted in
+its samples; files are known by their SHA-256.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from mmid.music.duplicates import group_duplicates, split_library
 from mmid.music.grid import FeatureParams
 from mmid.music.library import Piece, read_library
 from mmid.music.midi import Midi, read_midi
+from mmid.music.notes import clipped, last_offset, shifted, sounding, sped_up, transposed_within
 from mmid.music.pairs import PAIRS_NAME, Pair, lose_row, read_pairs
 from mmid.music.performance import Recipe, performed
 from mmid.music.spectrogram import spectrogram
@@ -65,7 +66,7 @@ class Source(ABC):
 
     @abstractmethod
     def clip(self, first: int, count: int, params: FeatureParams) -> Query:
-        """Return a span of it to ask about, given in samples."""
+        """Return a span of it as a query, given in samples."""
 
     def span(self, start: float, end: float) -> tuple[float, float] | None:
         """Return where in its match a span of it begins and ends, seconds, where that is known."""
@@ -79,18 +80,18 @@ class Source(ABC):
         MmidError
             If it is a score.
         """
-        raise MmidError(f"{self.name}: a score makes no sound; baselines hear recordings only")
+        raise MmidError(f"{self.name}: a score makes no sound; baselines take recordings only")
 
 
 class SoundingSource(Source):
-    """A source that is heard; a clip of it is levelled by itself."""
+    """A source of sound; a clip of it is levelled by itself."""
 
     @abstractmethod
     def sound(self, first: int, count: int) -> np.ndarray:
         """Return the samples of a span of it."""
 
     def clip(self, first: int, count: int, params: FeatureParams) -> Query:
-        """Return a span of it to ask about, given in samples."""
+        """Return a span of it as a query, given in samples."""
         return Sound(spectrogram(torch.from_numpy(self.sound(first, count)), params), params)
 
 
@@ -127,7 +128,7 @@ class RecordedSource(SoundingSource):
 
 @dataclass(frozen=True, eq=False)
 class PerformedSource(SoundingSource):
-    """A performance written as MIDI, of which only the clips asked about are rendered.
+    """A performance written as MIDI, of which only the clips queried are rendered.
 
     Parameters
     ----------
@@ -137,7 +138,7 @@ class PerformedSource(SoundingSource):
         Of the performance, at the speed and in the key to render.
     synthesizer : Synthesizer
     reference : callable
-        Gives the `Reference` of its places in the score, which is not needed of every one.
+        Gives the `Reference` of its positions in the score, which is not needed of every one.
     """
 
     notes: np.ndarray
@@ -149,21 +150,18 @@ class PerformedSource(SoundingSource):
         return self.reference()
 
     def span(self, start: float, end: float) -> tuple[float, float] | None:
-        """Return where in the score a span of it begins and ends, where its notes tell."""
+        """Return where in the score a span of it begins and ends, where its notes say."""
         return self._reference.span(start, end)
 
     def size(self, params: FeatureParams) -> int:
         """Return its length, samples."""
-        return int(float(self.notes["offset"].max(initial=0)) * params.sample_rate)
+        return int(last_offset(self.notes) * params.sample_rate)
 
     def sound(self, first: int, count: int) -> np.ndarray:
         """Render a span of it, and the notes that ring on into it."""
         rate = self.synthesizer.sample_rate
         begin, end = first / rate - RINGING, (first + count) / rate
-        sounding = (self.notes["offset"] > begin) & (self.notes["onset"] < end)
-        notes = self.notes[sounding].copy()
-        for side in ("onset", "offset"):
-            notes[side] = np.clip(notes[side] - begin, 0, None)
+        notes = clipped(shifted(sounding(self.notes, begin, end), -begin), 0)
         skipped = int(RINGING * rate)
         rendered = self.synthesizer.render(notes)[skipped : skipped + count]
         return np.pad(rendered, (0, count - len(rendered)))
@@ -174,8 +172,8 @@ RINGING = 3.0
 
 
 @dataclass(frozen=True, eq=False)
-class RoughSource(SoundingSource):
-    """A source whose sound suffers something before it is asked about.
+class DegradedSource(SoundingSource):
+    """A source whose sound is degraded before it is queried.
 
     Parameters
     ----------
@@ -221,7 +219,7 @@ class ScoreSource(Source):
         return int(self.midi.seconds * params.sample_rate)
 
     def clip(self, first: int, count: int, params: FeatureParams) -> Query:
-        """Return a span of it to ask about, given in samples."""
+        """Return a span of it as a query, given in samples."""
         score = Score(self.midi.notes, self.midi.seconds, params)
         return score.span(first / params.sample_rate, count / params.sample_rate)
 
@@ -276,18 +274,18 @@ def _right_scores(pairs: Sequence[Pair]) -> list[frozenset[str]]:
 
 
 LeaveOut: TypeAlias = Callable[[str], None] | None
-"""Told, in a line, of each pair that cannot be used; without one, the first such is raised."""
+"""Gets a line on each pair that cannot be used; without one, the first such is raised."""
 
 
 def recorded_sources(
     pairs: Sequence[Pair], params: FeatureParams, leave_out: LeaveOut = None
 ) -> Iterator[RecordedSource]:
-    """Read the recordings of pairs, to ask for their scores.
+    """Read the recordings of pairs, to query for their scores.
 
     Raises
     ------
     AudioError
-        If one cannot be read, and nobody is told.
+        If one cannot be read, and there is no `leave_out`.
     """
     for pair, right in zip(pairs, _right_scores(pairs), strict=True):
         try:
@@ -327,20 +325,18 @@ def performed_sources(
     Raises
     ------
     MidiError
-        If one cannot be read, and nobody is told.
+        If one cannot be read, and there is no `leave_out`.
     """
     rng = np.random.default_rng(seed)
     with Synthesizer(soundfont, params.sample_rate) as synthesizer:
         for pair, right in zip(pairs, _right_scores(pairs), strict=True):
             ratio = float(np.exp(rng.uniform(*np.log(tempo))))
             try:
-                notes = read_midi(pair.audio).notes.copy()
+                notes = read_midi(pair.audio).notes
             except MidiError as error:
                 lose_row(pair.name, error, leave_out)
                 continue
-            for side in ("onset", "offset"):
-                notes[side] /= ratio
-            notes["pitch"] = np.clip(notes["pitch"].astype(int) + semitones, 0, 127)
+            notes = transposed_within(sped_up(notes, ratio), semitones)
             written = pair.score.midi.notes
             reference = partial(Reference, notes, written, params, semitones)
             made = notes, synthesizer, reference
@@ -348,12 +344,12 @@ def performed_sources(
 
 
 def score_sources(pairs: Sequence[Pair], leave_out: LeaveOut = None) -> list[ScoreSource]:
-    """Return the scores of pairs, each once, to ask for their recordings.
+    """Return the scores of pairs, each once, to query for their recordings.
 
     Raises
     ------
     MmidError
-        If a recording is missing, and nobody is told.
+        If a recording is missing, and there is no `leave_out`.
     """
     recordings = []
     for pair in pairs:
@@ -388,12 +384,12 @@ def open_sources(
     rough: Roughness | None = None,
     leave_out: LeaveOut = None,
 ) -> tuple[int, Iterator[Source]]:
-    """Return what a folder has to ask about.
+    """Return the queries that a folder holds.
 
     These are the recordings that its ``pairs.csv`` lists or, with a soundfont, renderings of the
     performances in MIDI that it lists; of a folder without the list, renderings of its MIDI files.
     In the other direction they are the scores that the list pairs with recordings. What of the list
-    cannot be read is left out if somebody is told (`LeaveOut`).
+    cannot be read is left out if there is a `leave_out` to report it to.
 
     Returns
     -------
@@ -413,9 +409,9 @@ def open_sources(
             leave_out=leave_out,
         )
         rate = params.sample_rate
-        return count, (RoughSource(s.name, s.right, s, rough, rate, kind=s.kind) for s in smooth)
+        return count, (DegradedSource(s.name, s.right, s, rough, rate, kind=s.kind) for s in smooth)
     if soundfont is not None and direction == "scores":
-        raise MmidError("scores are asked about as they are written: leave out the soundfont")
+        raise MmidError("scores are queried as they are written: leave out the soundfont")
     if soundfont is not None and not (folder / PAIRS_NAME).is_file():
         everything = held_out(folder, "all", seed, jobs)
         pieces = everything if side == "all" else split_library(everything, seed)[side]

@@ -48,7 +48,7 @@ def length_name(seconds: float | None) -> str:
 
 
 def told_table(scores: TimelineScores) -> Table:
-    """Return how well each piece of a recording was told."""
+    """Return how well each piece of a recording's timeline was found."""
     from mmid.evaluation.timelines import NEAR_SECONDS
 
     figures = scores.to_dict()

@@ -1,6 +1,6 @@
-"""How well a timeline is told: pieces right in order, and how far off their starts and ends are.
+"""How good a timeline is: pieces right in order, and how far off their starts and ends are.
 
-Conventions: times in seconds. A piece is right if it is named after one of its scores and told
+Conventions: times in seconds. A piece is right if it is named after one of its scores and listed
 where it is among the others: pieces right are the longest such run in both orders.
 """
 
@@ -23,12 +23,12 @@ from mmid.system.console import Tell, quiet
 from mmid.system.files import file_digest
 
 NEAR_SECONDS = 5.0
-"""A start or an end that is told this close is well told."""
+"""A start or an end that is found this close is good."""
 
 
 @dataclass(frozen=True)
-class Told:
-    """A piece that was played, and what was told of it.
+class PlayedPiece:
+    """A piece that was played, and what was found of it.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ class Told:
     piece : str or None
         What it was named; None where it was not named right.
     start_error, end_error : float or None
-        How much too late its start and its end were told.
+        How much too late its start and its end were found.
     """
 
     id: str
@@ -51,7 +51,7 @@ class Told:
 
 @dataclass(frozen=True)
 class TimelineScores:
-    """How well a recording's timeline was told.
+    """How good a recording's timeline is.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ class TimelineScores:
         Seconds that the timeline took.
     told : int
         Pieces in the timeline.
-    results : tuple of Told
+    results : tuple of PlayedPiece
         One a piece that was played, in order.
     """
 
@@ -71,7 +71,7 @@ class TimelineScores:
     seconds: float
     took: float
     told: int
-    results: tuple[Told, ...]
+    results: tuple[PlayedPiece, ...]
 
     @property
     def right(self) -> int:
@@ -114,7 +114,7 @@ def evaluate_timeline(
     every: float = EVERY,
     progress: Tell = quiet,
 ) -> TimelineScores:
-    """Tell the timeline of a recording that is known, and how well it was told.
+    """Make the timeline of a recording that is known, and score it.
 
     Parameters
     ----------
@@ -175,11 +175,11 @@ def score_timeline(
     took : float
         Seconds that the timeline took.
     """
-    results = [Told(span.id, span.start, span.end) for span in spans]
+    results = [PlayedPiece(span.id, span.start, span.end) for span in spans]
     for place, one in _paired(spans, right, timeline.played):
         span = spans[place]
         errors = one.start - span.start, one.end - span.end
-        results[place] = Told(span.id, span.start, span.end, one.match.piece, *errors)
+        results[place] = PlayedPiece(span.id, span.start, span.end, one.match.piece, *errors)
     return TimelineScores(
         timeline.query, timeline.seconds, took, len(timeline.played), tuple(results)
     )
@@ -188,7 +188,7 @@ def score_timeline(
 def _paired(
     spans: Sequence[Span], right: Sequence[frozenset[str]], played: Sequence[Played]
 ) -> list[tuple[int, Played]]:
-    """Pair what was played with what was told, in order: as many as can be, then the nearest."""
+    """Pair what was played with what was found, in order: as many as can be, then the nearest."""
     best: list[list[tuple[float, list[tuple[int, Played]]]]]
     best = [[(0.0, [])] * (len(played) + 1) for _ in range(len(spans) + 1)]
     for i, span in enumerate(spans):

@@ -20,6 +20,7 @@ from mmid.index.protocol import Library
 from mmid.model.checkpoint import Checkpoint
 from mmid.model.embedding import MANY_KEYS, ONE_KEY, TUNINGS, Query, embed_query
 from mmid.model.transcriber import heard_notes
+from mmid.music.notes import transposed
 from mmid.system.console import stage
 
 FAR_OFF = max(TUNINGS)
@@ -161,11 +162,8 @@ class Lookup:
         rate, found = self._params.frame_rate, []
         notes = heard_notes(log_odds, rate)
         for key in keys:
-            pitch = notes["pitch"].astype(int) - key
-            written = (pitch >= 0) & (pitch < self._params.pitches)
-            moved = notes[written]
-            moved["pitch"] = pitch[written]
-            for at in self._index.search_triples(moved, AGREED):
+            written = transposed(notes, -key, self._params.pitches)
+            for at in self._index.search_triples(written, AGREED):
                 found.append(
                     Candidate(
                         piece=at.piece,

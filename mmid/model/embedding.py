@@ -26,7 +26,7 @@ from mmid.music.formats import MIDI_SUFFIXES
 from mmid.music.grid import DEFAULT, FeatureParams
 from mmid.music.library import QUIET, Piece, Recording
 from mmid.music.midi import read_midi
-from mmid.music.notes import retimed
+from mmid.music.notes import last_offset, shifted, sounding, stretched, transposed
 from mmid.music.piano_roll import piano_roll
 from mmid.music.spectrogram import (
     frame_count,
@@ -267,8 +267,8 @@ class Score:
     def span(self, start: float, seconds: float) -> Score:
         """Return what sounds from a time on for so long, seconds; cut where the score ends."""
         end = min(self.seconds, start + seconds)
-        sounding = (self.notes["offset"] > start) & (self.notes["onset"] < end)
-        return replace(self, notes=retimed(self.notes[sounding], -start), seconds=end - start)
+        notes = shifted(sounding(self.notes, start, end), -start)
+        return replace(self, notes=notes, seconds=end - start)
 
     def pathway(self, encoders: Encoders) -> tuple[nn.Module, PathwayConfig]:
         """Return the encoder of piano rolls, and its shape."""
@@ -276,8 +276,8 @@ class Score:
 
     def at(self, tempo_ratio: float, device: torch.device | str = "cpu") -> Drawing:
         """Draw its notes with their times scaled; a frame is active if a note begins in it."""
-        notes = retimed(self.notes, 0.0, tempo_ratio)
-        rate = self.params.roll_frame_rate(float(notes["offset"].max(initial=0)))
+        notes = stretched(self.notes, tempo_ratio)
+        rate = self.params.roll_frame_rate(last_offset(notes))
         frames = max(int(self.seconds * tempo_ratio * rate) + 1, self.params.snippet)
         begins = np.floor(notes["onset"] * rate).astype(int)
         active = np.zeros(frames, bool)
@@ -294,10 +294,7 @@ class Score:
 
     def transposed(self, semitones: int) -> Score:
         """Move its notes by so many semitones; those that leave the roll are dropped."""
-        pitch = self.notes["pitch"].astype(int) + semitones
-        moved = self.notes[(pitch >= 0) & (pitch < self.params.pitches)].copy()
-        moved["pitch"] += np.int8(semitones).astype(np.uint8)
-        return replace(self, notes=moved)
+        return replace(self, notes=transposed(self.notes, semitones, self.params.pitches))
 
     @property
     def log_odds(self) -> Tensor:

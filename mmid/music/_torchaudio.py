@@ -46,7 +46,7 @@ def _import_functional() -> ModuleType:
 
 
 def _in_extension(error: BaseException) -> bool:
-    """Tell whether an import failed while torchaudio set its native extension up."""
+    """Return whether an import failed while torchaudio set its native extension up."""
     trace = error.__traceback__
     while trace is not None:
         if trace.tb_frame.f_globals.get("__name__") == _EXTENSION:
@@ -63,7 +63,7 @@ def _forget(before: set[str]) -> None:
 
 
 def _loader_without_extension() -> ModuleType:
-    """Return torchaudio's extension loader, told that no library comes with the package.
+    """Return torchaudio's extension loader, changed so that no library comes with the package.
 
     Absent libraries are a case torchaudio supports; only present ones that fail are an error.
     """

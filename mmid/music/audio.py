@@ -51,10 +51,11 @@ FORMATS = (
 )
 
 
-class _File(FileIO):
+class ForgivingFile(FileIO):
     """A file that answers a damaged container's senseless seeks as C does: PyAV prints errors."""
 
     def seek(self, offset: int, whence: int = 0, /) -> int:
+        """Go to a position; -1 where there is none."""
         try:
             return super().seek(offset, whence)
         except (OSError, OverflowError):
@@ -272,7 +273,7 @@ def _opened(path: PathLike) -> Iterator[tuple[InputContainer, AudioStream]]:
     failure = ""
     try:
         with (
-            _File(path) as file,
+            ForgivingFile(path) as file,
             av.open(file, "r", container_options=options, metadata_errors="replace") as container,
         ):
             if not container.streams.audio:

@@ -7,7 +7,7 @@ import re
 from contextlib import suppress
 
 HEAD = 512
-"""Bytes that tell a file's kind."""
+"""Bytes that show a file's kind."""
 
 _MOST_BOXES = 10_000
 
@@ -45,7 +45,7 @@ _SOUNDS = (
 
 
 def name_kind(head: bytes, wanted: str) -> str | None:
-    """Tell what a file is, if its first bytes are those of something else than was wanted.
+    """Say what a file is, if its first bytes are those of something else than was wanted.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ def read_head(path: str | os.PathLike[str]) -> bytes:
 
 
 def why_closed(path: str | os.PathLike[str]) -> str:
-    """Tell why a file of sound does not open."""
+    """Say why a file of sound does not open."""
     kind = sound_kind(read_head(path))
     if kind == "MP4" and not _has_box(path, b"moov"):
         return "the recording was not finished, or only a part was copied: its index is missing"

@@ -1,4 +1,4 @@
-"""Kinds of files, told by their suffixes: what is read, and what else lies in folders of music.
+"""Kinds of files, known by their suffixes: what is read, and what else lies in folders of music.
 
 Conventions: suffixes are in small letters, with their dot. Only files found in folders are chosen
 by them; one that a user names is opened whatever it is called.
@@ -51,7 +51,7 @@ _COUNTED = frozenset(suffix for suffixes, _ in SKIPPED.values() for suffix in su
 
 
 def suffix_of(name: str) -> str:
-    """Return what tells the kind of a file: its suffix in small letters, or `SHADOW`.
+    """Return what shows the kind of a file: its suffix in small letters, or `SHADOW`.
 
     Examples
     --------

@@ -195,7 +195,7 @@ def read_library(
     jobs : int, optional
         Worker processes; all cores by default.
     progress : callable, optional
-        Told ``(files done, files in all)``.
+        Called with ``(files done, files in all)``.
 
     Returns
     -------

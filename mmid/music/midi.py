@@ -37,7 +37,7 @@ from mmid.music.midi_parser import (
     read_bytes,
     walk,
 )
-from mmid.music.notes import NOTE_DTYPE
+from mmid.music.notes import NOTE_DTYPE, last_offset
 
 __all__ = [
     "MIN_SECONDS",
@@ -115,12 +115,12 @@ def read_midi(path: str | os.PathLike[str], limits: MidiLimits = MidiLimits()) -
     try:
         song = walk(read_bytes(path, limits.bytes), limits)
         if song.seconds > limits.seconds:
-            told = f"; {song.damage}" if song.damage else ""
-            raise MidiError(f"lasts {song.seconds:.0f} s, more than {limits.seconds:.0f} s{told}")
+            damage = f"; {song.damage}" if song.damage else ""
+            raise MidiError(f"lasts {song.seconds:.0f} s, more than {limits.seconds:.0f} s{damage}")
     except MidiError as error:
         raise _error(path, str(error)) from None
     notes = _note_array(song)
-    return Midi(notes, float(notes["offset"].max()), song.title, str(song.damage) or None)
+    return Midi(notes, last_offset(notes), song.title, str(song.damage) or None)
 
 
 def _error(path: str | os.PathLike[str], reason: str) -> MidiError:

@@ -65,8 +65,8 @@ class Damage:
 
     def __str__(self) -> str:
         counted = [f"{n} {noun}{'s'[: n != 1]} {what}" for (noun, what), n in self.counts.items()]
-        told = [*self.remarks, *counted]
-        return f"damaged: {', '.join(told)}" if told else ""
+        said = [*self.remarks, *counted]
+        return f"damaged: {', '.join(said)}" if said else ""
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def _find_header(data: bytes, damage: Damage) -> tuple[int, int]:
 
 
 def _chunk_at(data: bytes, pos: int, stop: int) -> bool:
-    """Tell whether a chunk begins here: a track, or another that fits into the file."""
+    """Return whether a chunk begins here: a track, or another that fits into the file."""
     name, size = data[pos : pos + 4], data[pos + 4 : pos + 8]
     if pos + 8 > stop or name == b"MTrk":
         return name == b"MTrk" and pos + 8 <= stop
@@ -206,7 +206,7 @@ class Track:
         return status if known else 0, _SYSTEM_LENGTHS.get(status, 0), pos
 
     def _mends(self, after: int) -> bool:
-        """Tell whether messages follow a broken one, which is then the only one that is."""
+        """Return whether messages follow a broken one, which is then the only one that is."""
         mends = _READS_ON.match(self._data, after, self._stop) is not None
         if mends:
             self._mended()
@@ -217,7 +217,7 @@ class Track:
         self._damage.add("message", "mended")
 
     def _goes_on(self, after: int) -> bool:
-        """Tell whether an end of track came too early: another is just where it should be."""
+        """Return whether an end of track came too early: another is just where it should be."""
         last = self._stop - len(_TRACK_END)
         early = after < last - 1 and self._data.startswith(_TRACK_END, last)
         if early:

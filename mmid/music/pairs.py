@@ -49,12 +49,12 @@ def read_pairs(folder: Path, leave_out: Callable[[str], None] | None = None) -> 
     ----------
     folder : Path
     leave_out : callable, optional
-        Told of each row whose score cannot be read, in a line, and the others are returned.
+        Gets a line on each row whose score cannot be read; the others are returned.
 
     Raises
     ------
     MmidError
-        If the list is missing or unreadable, or one of its scores and nobody is told.
+        If the list is missing or unreadable, or one of its scores and there is no `leave_out`.
     """
     pairs = []
     for row in read_pairs_list(folder):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mmid.music.notes import NOTE_DTYPE
+from mmid.music.notes import NOTE_DTYPE, shifted, sped_up
 
 MELODIC_PROGRAMS = 88
 """General MIDI programs below this hold a pitch; those above are pads and effects."""
@@ -102,9 +102,7 @@ def performed(notes: np.ndarray, recipe: Recipe) -> tuple[np.ndarray, np.ndarray
         them.
     """
     inside = (notes["onset"] >= recipe.start) & (notes["onset"] < recipe.start + recipe.seconds)
-    written = notes[inside].astype(NOTE_DTYPE)
-    for side in ("onset", "offset"):
-        written[side] = (written[side] - recipe.start) / recipe.tempo
+    written = sped_up(shifted(notes[inside].astype(NOTE_DTYPE), -recipe.start), recipe.tempo)
     pitch = written["pitch"].astype(int) + recipe.transpose
     written["pitch"] = np.where((pitch >= 21) & (pitch <= 108), pitch, written["pitch"])
     if recipe.programs is not None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from mmid.music.grid import DEFAULT, FAMILIES, FeatureParams
+from mmid.music.notes import last_offset
 
 
 def roll_frame_count(seconds: float, params: FeatureParams = DEFAULT) -> int:
@@ -106,7 +107,7 @@ def piano_roll(
     -------
     Tensor [channels, pitches, frames] float32
     """
-    rate = params.roll_frame_rate(float(notes["offset"].max(initial=0)))
+    rate = params.roll_frame_rate(last_offset(notes))
     onset = torch.from_numpy(notes["onset"] * rate - first).float()
     offset = torch.from_numpy(notes["offset"] * rate - first).float()
     near = (offset > -2) & (onset < frames + 2)

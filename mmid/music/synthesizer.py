@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from mmid.errors import RenderError
+from mmid.music.notes import last_offset
 
 SOUNDFONT_FOLDERS = ("/usr/share/sounds/sf2", "/usr/share/sounds/sf3", "/usr/share/soundfonts")
 """Where distributions install soundfonts; SF2_PATH adds more."""
@@ -143,7 +144,7 @@ class Synthesizer:
         """
         self._synth.setting("synth.reverb.active", int(reverb))
         channels = self._assign_channels(notes)
-        end = float(notes["offset"].max(initial=0)) + RELEASE_SECONDS
+        end = last_offset(notes) + RELEASE_SECONDS
         samples = int(end * self.sample_rate)
         audio = np.zeros((samples, 2) if stereo else samples, np.float32)
         done = 0

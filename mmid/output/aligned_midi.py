@@ -19,6 +19,7 @@ from mmid.identify.identifier import Identifier, Trace
 from mmid.model.embedding import Score
 from mmid.music.grid import FeatureParams
 from mmid.music.midi import write_midi
+from mmid.music.notes import retimed, shifted
 from mmid.system.outputs import target_paths, written_target
 
 SUFFIXES = (".mid", ".midi")
@@ -44,14 +45,13 @@ def warp_notes(notes: np.ndarray, path: Alignment) -> np.ndarray:
     np.ndarray [m] of mmid.music.notes.NOTE_DTYPE
         Those that begin where the path goes, once for every time it does; cut where it leaves.
     """
-    parts = [notes[:0]]
-    for query, score in _stretches(path):
-        begun = (notes["onset"] >= score[0]) & (notes["onset"] < score[-1])
-        part = notes[begun].copy()
-        for side in ("onset", "offset"):
-            part[side] = np.interp(part[side], score, query)
-        parts.append(part)
-    return np.concatenate(parts)
+    parts = [_warp(notes, score, query) for query, score in _stretches(path)]
+    return np.concatenate([notes[:0], *parts])
+
+
+def _warp(notes: np.ndarray, score: np.ndarray, query: np.ndarray) -> np.ndarray:
+    begun = (notes["onset"] >= score[0]) & (notes["onset"] < score[-1])
+    return retimed(notes[begun], lambda times: np.asarray(np.interp(times, score, query)))
 
 
 def _stretches(path: Alignment) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -109,10 +109,8 @@ class AlignedMidi(Sink):
             raise MmidError(f"{label(answer.query)}: this vote gives no position to align")
         score = Score(found.notes, found.seconds, self._identifier.params)
         notes = warp_notes(score.transposed(found.candidate.transpose).notes, path)
-        for side in ("onset", "offset"):
-            notes[side] += self._start
         with written_target(target) as part:
-            write_midi(notes, part)
+            write_midi(shifted(notes, self._start), part)
 
 
 def _path(found: Trace, answered: Answered, params: FeatureParams) -> Alignment | None:

@@ -98,7 +98,7 @@ def _ladder() -> list[Row]:
 
 
 def _batch() -> Experiment:
-    """Return the report's run on mmid's grid, each snippet told from the rest of its batch."""
+    """Return the report's run on mmid's grid, each snippet against the rest of its batch."""
     report = PRESETS["report-2020"]
     return replace(report, roll_rate="exact", spectrogram="log", negatives="batch")
 
@@ -192,8 +192,8 @@ class Bench:
     def _corpora(self) -> dict[Any, Corpus]:
         return {}
 
-    def corpus(self, row: Row, tell: Tell) -> Corpus:
-        """Render what a row trains on; rows that hear the same share it."""
+    def corpus(self, row: Row, report: Tell) -> Corpus:
+        """Render what a row trains on; rows with the same renderings share it."""
         x, fonts = row.experiment, self.soundfonts[: row.soundfonts]
         key = fonts, x.features.spectrogram_values, x.copies, x.performance
         if key not in self._corpora:
@@ -207,18 +207,18 @@ class Bench:
                 performance=x.performance,
                 excerpt=EXCERPT,
                 workers=self.jobs,
-                progress=tell,
+                progress=report,
             )
         return self._corpora[key]
 
-    def train(self, row: Row, tell: Tell) -> None:
+    def train(self, row: Row, report: Tell) -> None:
         """Spend the budget, half of it on an autoencoder; a run that was cut off goes on."""
         share = 1 if row.experiment.task == "retrieval" else 2
         pairs = self.pairs // share // EPOCHS
         experiment = replace(row.experiment, epochs=EPOCHS, patience=EPOCHS, epoch_pairs=pairs)
         init = [self.folder(name) / BEST_NAME for name in row.init]
-        corpus, device = self.corpus(row, tell), pick_device()
-        for epoch in start_run(self.folder(row.name), corpus, experiment, device, tell, init):
+        corpus, device = self.corpus(row, report), pick_device()
+        for epoch in start_run(self.folder(row.name), corpus, experiment, device, report, init):
             note(f"{row.name}: {describe_epoch(epoch)}")
 
     def measure(self, row: Row) -> dict[str, Any]:
@@ -245,8 +245,8 @@ class Bench:
         result = self.folder(row.name) / RESULT_NAME
         if result.exists():
             return
-        with progress() as tell:
-            self.train(row, tell)
+        with progress() as report:
+            self.train(row, report)
         figures = self.measure(row) if row.experiment.task == "retrieval" else {}
         result.write_text(json.dumps(figures))
         note(f"{row.name}: {figures}")

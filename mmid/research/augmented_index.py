@@ -71,8 +71,8 @@ def copy_piece(
     if not isinstance(piece, Piece):
         return piece
     rng = np.random.default_rng(int(piece.digest[:12], 16))
-    heard = tuple(_copy(piece, soundfonts[i % len(soundfonts)], params, rng) for i in range(copies))
-    return CopiedPiece(piece.name, piece.path, piece.digest, piece.midi, heard)
+    made = tuple(_copy(piece, soundfonts[i % len(soundfonts)], params, rng) for i in range(copies))
+    return CopiedPiece(piece.name, piece.path, piece.digest, piece.midi, made)
 
 
 def _copy(
@@ -144,9 +144,9 @@ def embed_copies(
         return pack(vectors), places
     parts = [(vectors, places)]
     for bands in piece.spectrograms:
-        heard, where = embed_whole(Sound(torch.from_numpy(bands), params), model)
+        copied, where = embed_whole(Sound(torch.from_numpy(bands), params), model)
         shared = np.isin(where, places)
-        parts.append((heard[shared], where[shared]))
+        parts.append((copied[shared], where[shared]))
     every, label = (np.concatenate(side) for side in zip(*parts, strict=True))
     if collapse == "kmeans":
         every, label = _centroids(every, label)

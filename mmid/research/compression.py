@@ -1,6 +1,6 @@
 """What fewer and smaller vectors cost: snippets left out, coordinates rounded or left out.
 
-``python -m mmid.research.compression RECORDINGS --index INDEX`` asks about clips whose pieces the
+``python -m mmid.research.compression RECORDINGS --index INDEX`` queries clips whose pieces the
 index holds, as `mmid.research.simulation` does, and prints what the votes say of vectors kept in
 fewer bytes.
 
@@ -164,7 +164,7 @@ def ways(sample: Tensor) -> Iterator[Way]:
 
 
 def measure(index: LibraryIndex, clips: Sequence[Clip], way: Way) -> Traded:
-    """Ask about clips of pieces that an index holds, its vectors kept in some way."""
+    """Query clips of pieces that an index holds, its vectors kept in some way."""
     nearest = Nearest(torch.from_numpy(np.concatenate([clip.vectors for clip in clips])))
     kept = []
     for entry in index.entries:
@@ -197,9 +197,9 @@ def main(
     model = load_model(None, pick_device("cpu"))
     opened = LibraryIndex(folder_at(index, "this needs the folder of an index"), model)
     with progress() as tell:
-        asked = read_clips(recordings, model, opened, clips, tell, seconds)
+        queries = read_clips(recordings, model, opened, clips, tell, seconds)
     for way in ways(draw_sample(opened)):
-        typer.echo(json.dumps(asdict(measure(opened, asked, way))))
+        typer.echo(json.dumps(asdict(measure(opened, queries, way))))
 
 
 if __name__ == "__main__":

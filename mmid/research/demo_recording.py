@@ -8,12 +8,15 @@ seeded, so one machine makes the same file again.
 
 from __future__ import annotations
 
+import math
 import sys
 from importlib.resources import as_file, files
 from pathlib import Path
 
 import numpy as np
 
+from mmid.evaluation.degradations import convolved, decaying_noise, pink_noise
+from mmid.music.audio_writer import write_audio
 from mmid.music.midi import read_midi
 from mmid.music.performance import Recipe, performed
 from mmid.music.synthesizer import Synthesizer
@@ -55,7 +58,8 @@ def make_recording(target: Path, soundfont: Path) -> None:
     rng = np.random.default_rng(SEED)
     music = add_room(render_dry(soundfont), rng)
     sound = music + background_noise(len(music), rng) * _rms(music) * 10 ** (NOISE_DECIBELS / 20)
-    _encode(sound * np.float32(PEAK / np.abs(sound).max()), target)
+    sound *= np.float32(PEAK / np.abs(sound).max())
+    write_audio(target, [sound], SAMPLE_RATE, "ogg", BIT_RATE)
 
 
 def render_dry(soundfont: Path) -> np.ndarray:
@@ -102,44 +106,25 @@ def add_room(sound: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         As long as the sound.
     """
     time = np.arange(int(1.2 * ROOM_SECONDS * SAMPLE_RATE)) / SAMPLE_RATE
-    room = rng.standard_normal(len(time)) * 10 ** (-3 * time / ROOM_SECONDS)
-    room *= np.sqrt(ROOM_ENERGY / (room**2).sum())
+    room = decaying_noise(time, ROOM_SECONDS, ROOM_ENERGY, rng)
     room[0] = 1.0
-    size = len(sound) + len(room)
-    heard = np.fft.irfft(np.fft.rfft(sound, size) * np.fft.rfft(room, size), size)
-    return heard[: len(sound)].astype(np.float32)
+    return convolved(sound, room).astype(np.float32)
 
 
 def background_noise(samples: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw pink noise, whose power falls with frequency as that of rooms and streets does.
+    """Draw pink noise without what lies below hearing and loudspeakers.
 
     Returns
     -------
     np.ndarray [samples] float32
         Of root mean square 1.
     """
-    spectrum = np.fft.rfft(rng.standard_normal(samples))
-    frequency = np.fft.rfftfreq(samples, 1 / SAMPLE_RATE)
-    spectrum[frequency < NOISE_FROM] = 0
-    noise = np.fft.irfft(spectrum / np.sqrt(np.maximum(frequency, NOISE_FROM)), samples)
+    noise = pink_noise(samples, rng, math.ceil(NOISE_FROM * samples / SAMPLE_RATE))
     return (noise / _rms(noise)).astype(np.float32)
 
 
 def _rms(sound: np.ndarray) -> np.float32:
     return np.float32(np.sqrt(np.mean(np.square(sound, dtype=np.float64))))
-
-
-def _encode(sound: np.ndarray, target: Path) -> None:
-    import av
-
-    # Bit-exact: no random stream number in the file.
-    with av.open(str(target), "w", format="ogg", options={"fflags": "+bitexact"}) as container:
-        stream = container.add_stream("libopus", rate=SAMPLE_RATE, layout="mono")
-        stream.bit_rate = BIT_RATE
-        frame = av.AudioFrame.from_ndarray(sound[None].astype(np.float32), "flt", "mono")
-        frame.sample_rate = SAMPLE_RATE
-        container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
 
 
 if __name__ == "__main__":

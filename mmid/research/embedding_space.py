@@ -56,10 +56,10 @@ def aligned_spectrogram(recording: Pair, params: FeatureParams) -> Tensor:
         If it does not last about as long as its score.
     """
     bands = recording_spectrogram(recording.audio, params)
-    heard, written = bands.shape[1] / params.frame_rate, recording.score.midi.seconds
-    if abs(heard - written) > ALIGNED_WITHIN:
+    seconds, written = bands.shape[1] / params.frame_rate, recording.score.midi.seconds
+    if abs(seconds - written) > ALIGNED_WITHIN:
         raise MmidError(
-            f"{label(recording.audio)}: lasts {heard:.1f} s, its score {written:.1f} s; it must"
+            f"{label(recording.audio)}: lasts {seconds:.1f} s, its score {written:.1f} s; it must"
             " keep the score's time, as recordings made by mmid render do"
         )
     return bands
@@ -106,7 +106,7 @@ def draw_snippets(
         At least 2; drawn without replacement from the places of all recordings.
     seed : int
     progress : callable
-        Told ``(what, done, total)``.
+        Called with ``(what, done, total)``.
 
     Raises
     ------
@@ -137,10 +137,10 @@ def _embed_recording(
     """Return the embeddings of both sides of a recording's snippets, and pictures of both."""
     params = model.encoders.config.features
     bands, roll = _both_sides(recording, params)
-    heard, written = (cut(whole, frames, params.snippet) for whole in (bands, roll))
+    sound, written = (cut(whole, frames, params.snippet) for whole in (bands, roll))
     return (
         *embed_places(model.encoders, bands[0], roll, frames),
-        _picture(heard[:, 0], side),
+        _picture(sound[:, 0], side),
         _picture(written[:, : params.layers, PIANO].amax(1), side),
     )
 
@@ -173,8 +173,8 @@ def _onset_places(piece: Piece, params: FeatureParams, stride: int) -> np.ndarra
     starts = np.arange(0, max(last, -1) + 1, stride)
     onsets = np.sort(piece.midi.notes["onset"]) * params.roll_frame_rate(piece.midi.seconds)
     first, after = np.searchsorted(onsets, starts), np.searchsorted(onsets, starts + params.snippet)
-    heard: np.ndarray = starts[after > first]
-    return heard
+    with_onset: np.ndarray = starts[after > first]
+    return with_onset
 
 
 def _both_sides(recording: Pair, params: FeatureParams) -> tuple[Tensor, Tensor]:

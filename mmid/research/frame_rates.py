@@ -31,8 +31,8 @@ FIXED_RATES = (21.43, 23.43)
 
 ADAPTIVE = FeatureParams(roll_rate="adaptive")
 
-HEARD_SECONDS = 10.0
-"""The end of a song that is listened to for its lag."""
+LAG_SECONDS = 10.0
+"""How much of the end of a song is searched for its lag."""
 
 LINEAR = 10.0
 """Frames up to which the figure's scale is linear."""
@@ -124,7 +124,7 @@ def compare_lengths(recordings: Sequence[Pair], progress: Tell = quiet) -> Lengt
     recordings : sequence of Pair
         At least one.
     progress : callable
-        Told ``(what, done, total)``.
+        Called with ``(what, done, total)``.
 
     Raises
     ------
@@ -204,13 +204,13 @@ def sound_lag(bands: np.ndarray, notes: np.ndarray) -> int:
         Frames, -40 to 40; positive where the sound is late, the smallest of equals.
     """
     end = float(notes["offset"].max()) * DEFAULT.frame_rate
-    first = max(0, int(end - HEARD_SECONDS * DEFAULT.frame_rate))
+    first = max(0, int(end - LAG_SECONDS * DEFAULT.frame_rate))
     length = int(end) + 1 - first
     roll = piano_roll(notes, length + 2 * MOST_LAG, DEFAULT, first=first - MOST_LAG)
     onsets = roll[DEFAULT.layers :].sum((0, 1)).numpy()
     novelty = np.zeros(length, np.float32)
-    heard = onset_novelty(bands)[first : first + length]
-    novelty[: len(heard)] = heard
+    sounding = onset_novelty(bands)[first : first + length]
+    novelty[: len(sounding)] = sounding
     scores = np.correlate(onsets, novelty)
     lags = np.arange(MOST_LAG, -MOST_LAG - 1, -1)
     best = np.flatnonzero(scores >= scores.max() * (1 - 1e-6))

@@ -29,7 +29,7 @@ SIZES = (1_000, 10_000, 100_000, 1_000_000)
 QUERIES = 1_000
 
 SINGLY = 100
-"""Queries asked one at a time, at most."""
+"""Queries made one at a time, at most."""
 
 BATCH = 64
 """Queries compared with every vector in one product; bounds memory."""
@@ -50,7 +50,7 @@ class SearchRow:
     size : int
         Vectors searched.
     jittered : int
-        How many of them are copies with noise; 0 unless asked for.
+        How many of them are copies with noise; 0 unless wanted.
     exact_single, exact_batch : float
         Comparing every vector: milliseconds a query, one query at a time and many at once.
     graph_single, graph_batch : float
@@ -97,7 +97,7 @@ class SearchReport:
     Parameters
     ----------
     queries, neighbours : int
-        Vectors held out to ask with, and neighbours asked for.
+        Vectors held out as queries, and neighbours wanted of each.
     available : int
         Vectors of the index that are left to search.
     jitter : float
@@ -143,7 +143,7 @@ def compare_search(
         If above 0, larger sizes are reached by copies of vectors with so much Gaussian noise.
     seed : int
     progress : callable
-        Told ``(what, done, total)``.
+        Called with ``(what, done, total)``.
 
     Raises
     ------
@@ -166,12 +166,12 @@ def compare_search(
         )
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(vectors))[: queries + kept[-1]]
-    asked, base = np.split(unpack(vectors[order]), [queries])
+    held_out, base = np.split(unpack(vectors[order]), [queries])
     rows = []
     for done, size in enumerate(kept):
         progress("Sizes", done, len(kept))
         searched = grow_vectors(base, size, jitter, rng)
-        rows.append(measure_size(searched, asked, neighbours, jittered=max(0, size - available)))
+        rows.append(measure_size(searched, held_out, neighbours, jittered=max(0, size - available)))
     progress("Sizes", len(kept), len(kept))
     return SearchReport(queries, neighbours, available, jitter, tuple(rows))
 
@@ -234,11 +234,11 @@ def measure_size(
     graph.set_ef(max(SEARCH_BREADTH, 2 * neighbours))
     transposed = torch.from_numpy(vectors).T.contiguous()
 
-    def by_comparing(asked: np.ndarray) -> np.ndarray:
-        return search_exact(transposed, asked, neighbours)
+    def by_comparing(batch: np.ndarray) -> np.ndarray:
+        return search_exact(transposed, batch, neighbours)
 
-    def by_graph(asked: np.ndarray) -> np.ndarray:
-        found: np.ndarray = graph.knn_query(asked, neighbours, num_threads=1)[0]
+    def by_graph(batch: np.ndarray) -> np.ndarray:
+        found: np.ndarray = graph.knn_query(batch, neighbours, num_threads=1)[0]
         return found.astype(np.int64)
 
     with one_thread():
@@ -274,8 +274,8 @@ def search_exact(transposed: torch.Tensor, queries: np.ndarray, neighbours: int)
     np.ndarray [queries, neighbours] int64
         Best first.
     """
-    asked = torch.from_numpy(queries)
-    parts = (asked[first : first + BATCH] for first in range(0, len(asked), BATCH))
+    batch = torch.from_numpy(queries)
+    parts = (batch[first : first + BATCH] for first in range(0, len(batch), BATCH))
     return torch.cat([(part @ transposed).topk(neighbours).indices for part in parts]).numpy()
 
 
@@ -332,8 +332,8 @@ def _time(
 
 
 def _time_singly(search: Callable[[np.ndarray], np.ndarray], queries: np.ndarray) -> float:
-    def one_by_one(asked: np.ndarray) -> np.ndarray:
-        return np.concatenate([search(asked[row : row + 1]) for row in range(len(asked))])
+    def one_by_one(batch: np.ndarray) -> np.ndarray:
+        return np.concatenate([search(batch[row : row + 1]) for row in range(len(batch))])
 
     return _time(one_by_one, queries[:SINGLY])[1]
 

@@ -95,10 +95,9 @@ def read_losses(run: Path) -> LossCurves:
             f"{run}: no training and validation loss in its logs; runs of older mmid versions lack"
             " the latter, so train again"
         )
-    heard = tuple(valid[epoch] for epoch in epochs)
-    return LossCurves(
-        epochs, tuple(train[epoch] for epoch in epochs), heard, min(finite, key=heard.__getitem__)
-    )
+    losses = tuple(valid[epoch] for epoch in epochs)
+    best = min(finite, key=losses.__getitem__)
+    return LossCurves(epochs, tuple(train[epoch] for epoch in epochs), losses, best)
 
 
 def _read_scalars(folder: Path, names: Sequence[str]) -> list[dict[int, float]]:

@@ -1,6 +1,6 @@
 """What a library of a million pieces would do to the votes: pieces that are made up, searched.
 
-``python -m mmid.research.simulation RECORDINGS --index INDEX`` asks about clips whose pieces the
+``python -m mmid.research.simulation RECORDINGS --index INDEX`` queries clips whose pieces the
 index holds, among ever more pieces that are made up, and prints what the votes say.
 
 Conventions: a made-up piece is a copy of a real one that is right for no clip, every vector moved
@@ -8,7 +8,7 @@ by noise and scaled to a unit vector again; neighbouring snippets share half of 
 neighbouring snippets of real pieces agree by 0.45. How far the noise moves a vector is measured:
 from a tenth of the pieces and nine copies of each, the nearest snippets to those of the clips are
 to be as near as among all real pieces, or come closest to that. Vectors are quantised to a few bits
-a coordinate and every one is compared; the best are compared again exactly. A clip is asked about
+a coordinate and every one is compared; the best are compared again exactly. A clip is queried
 at its right tempo, by some of its snippets: the alignment that follows the votes is not simulated.
 """
 
@@ -43,8 +43,8 @@ from mmid.music.pairs import read_pairs
 from mmid.system.console import Tell, progress, quiet
 
 CLIP_SECONDS = 30.0
-ASKED = 12
-"""Snippets of a clip that are asked about, spread evenly."""
+QUERIED = 12
+"""Snippets of a clip that are queried, spread evenly."""
 
 BLOCK = 20_000
 """Vectors compared at once."""
@@ -69,9 +69,9 @@ class Clip:
     Parameters
     ----------
     tempo_ratio : float
-    frames : np.ndarray [ASKED] float64
+    frames : np.ndarray [QUERIED] float64
         Where its snippets begin.
-    vectors : np.ndarray [ASKED, embedding] float32
+    vectors : np.ndarray [QUERIED, embedding] float32
     right : frozenset of int
         The pieces of the index that are it.
     """
@@ -129,15 +129,15 @@ def read_clips(
         size = source.size(identifier.params)
         length = min(size, int(seconds * identifier.params.sample_rate))
         query = source.clip((size - length) // 2, length, identifier.params)
-        heard = identifier.listen(query)
-        matches = identifier.identify(heard).matches
+        listened = identifier.listen(query)
+        matches = identifier.identify(listened).matches
         tell("Clips", done, len(pairs))
         if not matches or not any(index.entries[i].name == matches[0].piece for i in right):
             continue
         ratio = min(TEMPO_RATIOS, key=lambda r: abs(np.log(r / matches[0].tempo_ratio)))
-        [vectors], frames = embed_query(heard, model.encoders, ratio)
-        if len(frames) >= ASKED:
-            some = np.linspace(0, len(frames) - 1, ASKED).astype(int)
+        [vectors], frames = embed_query(listened, model.encoders, ratio)
+        if len(frames) >= QUERIED:
+            some = np.linspace(0, len(frames) - 1, QUERIED).astype(int)
             clips.append(Clip(ratio, frames[some], vectors[some], right))
     if not clips:
         raise MmidError(f"{folder}: no recording is named right by this index")
@@ -196,7 +196,7 @@ def judge(
     Parameters
     ----------
     clips : sequence of Clip
-    piece, place, cosine : np.ndarray [clips * ASKED, NEIGHBOURS]
+    piece, place, cosine : np.ndarray [clips * QUERIED, NEIGHBOURS]
         Of the neighbours of the clips' snippets, best first.
 
     Returns
@@ -206,7 +206,7 @@ def judge(
     """
     found, other, ranks = [], [], []
     for number, clip in enumerate(clips):
-        part = slice(number * ASKED, (number + 1) * ASKED)
+        part = slice(number * QUERIED, (number + 1) * QUERIED)
         is_right = np.isin(piece[part], list(clip.right))
         found.append(is_right.any(1))
         other.append(np.where(is_right, -1, cosine[part]).max(1))
@@ -249,7 +249,7 @@ class Simulation:
     def measure(
         self, base: int, copies: int = 0, closeness: float = 1.0, bits: int = 8, tell: Tell = quiet
     ) -> Simulated:
-        """Ask about the clips among the right pieces, others, and copies of these.
+        """Query the clips among the right pieces, others, and copies of these.
 
         Parameters
         ----------
@@ -259,7 +259,7 @@ class Simulation:
             Of a made-up vector and its original.
         bits : int
         tell : callable
-            Told ``(what, done, total)``.
+            Called with ``(what, done, total)``.
         """
         chosen = [*self._right, *np.sort(self._others[:base]).tolist()]
         entries = [self._index.entries[i] for i in chosen]
@@ -311,8 +311,8 @@ def main(
     opened = LibraryIndex(folder_at(index, "simulations need the folder of an index"), model)
     rows: list[dict[str, Any]] = []
     with progress() as tell:
-        asked = read_clips(recordings, model, opened, clips, tell)
-        simulation = Simulation(opened, asked)
+        queries = read_clips(recordings, model, opened, clips, tell)
+        simulation = Simulation(opened, queries)
         closeness, real = simulation.fit(tell), simulation.real
         measure = partial(simulation.measure, closeness=closeness, tell=tell)
         plan = [(real // 100, 0, 8), (real // 10, 0, 8), *((real, 0, bits) for bits in (16, 8, 4))]
@@ -322,7 +322,7 @@ def main(
             rows.append(asdict(measure(base, count, bits=bits)))
             typer.echo(json.dumps(rows[-1]))
     if out:
-        out.write_text(json.dumps({"clips": len(asked), "closeness": closeness, "rows": rows}))
+        out.write_text(json.dumps({"clips": len(queries), "closeness": closeness, "rows": rows}))
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from mmid.music.duplicates import drop_duplicates, split_library
 from mmid.music.formats import AUDIO_SUFFIXES
 from mmid.music.grid import FeatureParams
 from mmid.music.library import BadFile, Piece, read_library
+from mmid.music.notes import last_offset
 from mmid.music.pairs import ALIGNED_WITHIN
 from mmid.music.performance import Recipe, draw_recipe, performed
 from mmid.music.spectrogram import recording_spectrogram, spectrogram
@@ -56,11 +57,11 @@ def _synthesizer(soundfont: str, sample_rate: int) -> Synthesizer:
 def _sound(job: Job) -> tuple[np.ndarray, Tensor]:
     if isinstance(job.source, Path):
         bands = recording_spectrogram(job.source, job.params)
-        heard = bands.shape[1] / job.params.frame_rate
-        written_seconds = float(job.notes["offset"].max())
-        if abs(heard - written_seconds) > ALIGNED_WITHIN:
+        sounding = bands.shape[1] / job.params.frame_rate
+        written_seconds = last_offset(job.notes)
+        if abs(sounding - written_seconds) > ALIGNED_WITHIN:
             raise AudioError(
-                f"{label(job.source)}: lasts {heard:.1f} s, the MIDI file beside it"
+                f"{label(job.source)}: lasts {sounding:.1f} s, the MIDI file beside it"
                 f" {written_seconds:.1f} s: not a pair"
             )
         return job.notes, bands
@@ -221,54 +222,43 @@ def prepare_corpus(
     workers : int, optional
         Processes; all cores by default.
     progress : callable
-        Told ``(what, done, total)``.
+        Called with ``(what, done, total)``.
 
     Raises
     ------
     MmidError
         If a folder holds no MIDI, or nothing is left to train or validate on.
     """
-
-    def tell(what: str) -> Callable[[int, int], None]:
-        return lambda done, total: progress(what, done, total)
-
-    pieces, bad = read_library(library, jobs=workers, progress=tell("Reading MIDI"))
-    sides = split_library(pieces, seed)
+    sides, more, bad = _read_pieces(library, extra, seed, workers, progress)
+    chosen: dict[str, Any] = {"performance": performance, "excerpt": excerpt, "seed": seed}
     train = [(piece, copies) for piece in sides["train"]]
-    if extra:
-        more, worse = read_library(extra, jobs=workers, progress=tell("Reading extra MIDI"))
-        kept = drop_duplicates(more, sides["valid"] + sides["test"])
-        train += [(piece, extra_copies) for piece in kept]
-        bad += worse
+    train += [(piece, extra_copies) for piece in more]
     valid = [(piece, copies) for piece in sides["valid"]]
-
-    plan = partial(
-        plan_jobs,
-        soundfonts=soundfonts,
-        cache=cache,
-        params=params,
-        performance=performance,
-        excerpt=excerpt,
-        seed=seed,
-    )
-    jobs = {"train": plan(train), "valid": plan(valid)}
-    faults = fill_cache(jobs["train"] + jobs["valid"], workers, tell("Rendering"))
-    targets = {side: tuple(j.target for j in js if j.target.exists()) for side, js in jobs.items()}
-    if not targets["train"] or not targets["valid"]:
-        raise MmidError(f"{len(pieces)} pieces are too few: nothing to train or validate on")
-    facts = {
-        "train_pieces": len(train),
-        "valid_pieces": len(valid),
-        "test_pieces": len(sides["test"]),
-        "renderings": len(targets["train"]),
-        "soundfonts": [path.name for path in soundfonts],
-        "copies": [copies, extra_copies],
-        "performance": performance,
-        "excerpt": excerpt,
-        "seed": seed,
-    }
-    return Corpus(targets["train"], targets["valid"], facts, tuple(_describe(bad) + faults))
+    jobs = [plan_jobs(some, soundfonts, cache, params, **chosen) for some in (train, valid)]
+    faults = fill_cache(jobs[0] + jobs[1], workers, partial(progress, "Rendering"))
+    made = [tuple(job.target for job in some if job.target.exists()) for some in jobs]
+    if not all(made):
+        count = sum(map(len, sides.values()))
+        raise MmidError(f"{count} pieces are too few: nothing to train or validate on")
+    facts: dict[str, Any] = {"train_pieces": len(train), "valid_pieces": len(valid)}
+    facts |= {"test_pieces": len(sides["test"]), "renderings": len(made[0])}
+    facts |= {"soundfonts": [path.name for path in soundfonts], "copies": [copies, extra_copies]}
+    faults = [file.reason for file in bad] + faults
+    return Corpus(made[0], made[1], facts | chosen, tuple(faults))
 
 
-def _describe(bad: Sequence[BadFile]) -> list[str]:
-    return [file.reason for file in bad]
+def _read_pieces(
+    library: Sequence[Path],
+    extra: Sequence[Path],
+    seed: int,
+    workers: int | None,
+    progress: Progress,
+) -> tuple[dict[str, list[Piece]], list[Piece], list[BadFile]]:
+    """Read the library, split, the extra folders' pieces and what of both cannot be read."""
+    pieces, bad = read_library(library, jobs=workers, progress=partial(progress, "Reading MIDI"))
+    sides = split_library(pieces, seed)
+    if not extra:
+        return sides, [], bad
+    reading = partial(progress, "Reading extra MIDI")
+    more, worse = read_library(extra, jobs=workers, progress=reading)
+    return sides, drop_duplicates(more, sides["valid"] + sides["test"]), bad + worse

@@ -128,23 +128,6 @@ def test_mono_is_the_mean_of_stereo_to_the_bit(library):
     np.testing.assert_array_equal(stereo.mean(1), mono)
 
 
-@pytest.mark.parametrize("encoding", ["wav", "flac"])
-def test_what_is_too_loud_is_cut_at_full_scale(tmp_path, encoding):
-    audio = np.array([[2, -2], [1, -1], [0.5, -0.5], [0, 1 / 32_768]], np.float32)
-    path = tmp_path / "loud"
-    write_audio(path, np.repeat(audio, 5_000, 0), 44_100, encoding)
-    samples, _ = decoded(path)
-    ends = [32_767, -32_768]
-    assert samples[::5_000].tolist() == [ends, ends, [16_384, -16_384], [0, 1]]
-    assert len(samples) == 20_000
-
-
-def test_a_wav_file_begins_with_the_plain_header(tmp_path):
-    write_audio(tmp_path / "x.wav", np.zeros((100, 2), np.float32), 8_000, "wav")
-    data = (tmp_path / "x.wav").read_bytes()
-    assert len(data) == 44 + 400 and data[36:40] == b"data"
-
-
 @needs_fluidsynth
 def test_a_second_run_renders_nothing(library, out):
     render(library, out)
@@ -183,8 +166,8 @@ def test_an_interrupted_run_goes_on_where_it_stopped(library, out):
 
 @needs_fluidsynth
 def test_nothing_half_written_stays(library, out, monkeypatch):
-    def stop_half_way(path: Path, *facts: object) -> None:
-        write_audio(path, *facts)
+    def stop_half_way(path: Path, *facts: object, **more: object) -> None:
+        write_audio(path, *facts, **more)
         if path.parent.name == "more":
             raise KeyboardInterrupt
 
@@ -211,7 +194,7 @@ def test_an_older_rendering_stays_until_the_new_one_is_whole(library, out, write
     before = (out / "a.wav").read_bytes()
     write_tune(library / "a.mid", 77)
 
-    def fail(path: Path, *_: object) -> None:
+    def fail(path: Path, *_: object, **more: object) -> None:
         path.write_bytes(b"RIFF")
         raise KeyboardInterrupt
 
@@ -334,12 +317,6 @@ def test_a_file_that_cannot_be_written_says_so(library, out):
     with pytest.raises(RenderError, match=r"a\.wav: cannot be written \("):
         render(library, out)
     assert files(out, ".part") == []
-
-
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
-def test_a_full_disk_says_so():
-    with pytest.raises(RenderError, match=r"/dev/full: cannot be written \(No space left"):
-        write_audio(Path("/dev/full"), np.zeros((100_000, 2), np.float32), 44_100, "wav")
 
 
 @pytest.mark.parametrize(

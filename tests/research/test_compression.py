@@ -49,7 +49,7 @@ def asked(tmp_path, midi_folder, tiny_model) -> tuple[LibraryIndex, list[Clip]]:
     update_index(tmp_path / "index", [midi_folder], tiny_model, jobs=1)
     index = LibraryIndex(tmp_path / "index", tiny_model)
     item = index.item(2)
-    some = slice(4, 4 + 2 * simulation.ASKED, 2)
+    some = slice(4, 4 + 2 * simulation.QUERIED, 2)
     vectors = unpack(item.vectors[some])
     return index, [Clip(1.0, item.places[some] * 1.0, vectors, frozenset({2}))]
 

@@ -29,7 +29,7 @@ def simulation(tmp_path, midi_folder, tiny_model) -> Simulation:
     update_index(tmp_path / "index", [midi_folder], tiny_model, jobs=1)
     index = LibraryIndex(tmp_path / "index", tiny_model)
     item = index.item(2)
-    some = slice(5, 5 + simulate.ASKED)
+    some = slice(5, 5 + simulate.QUERIED)
     clip = Clip(1.0, item.places[some] * 1.0, unpack(item.vectors[some]), frozenset({2}))
     return Simulation(index, [clip])
 

@@ -1,4 +1,4 @@
-"""Recordings to notes by basic-pitch, the published transcriber a baseline listens with.
+"""Recordings to notes by basic-pitch, the published transcriber of a baseline.
 
 Conventions: posteriorgrams are ``[frames, 88]``, from A0 (MIDI 21) up, 0 to 1; times in seconds.
 Only the weights that the package ``basic-pitch`` brings are used: its code would import TensorFlow.
@@ -16,7 +16,7 @@ from mmid.errors import MmidError
 from mmid.music.notes import NOTE_DTYPE
 
 RATE = 22_050
-"""Samples a second that the network hears."""
+"""Samples a second that the network takes."""
 
 HOP = 256
 WINDOW = 2 * RATE - HOP
@@ -56,7 +56,7 @@ def find_weights() -> Path:
 
 
 class BasicPitch:
-    """basic-pitch's network, ready to listen; on as many threads as torch may use.
+    """basic-pitch's network, ready to transcribe; on as many threads as torch may use.
 
     Raises
     ------
@@ -83,7 +83,7 @@ class BasicPitch:
             str(find_weights()), options, providers=["CPUExecutionProvider"]
         )
 
-    def listen(self, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def activations(self, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return how likely each note sounds, and begins, in each frame.
 
         Parameters
@@ -103,12 +103,12 @@ class BasicPitch:
         padded[cut * HOP : cut * HOP + len(samples)] = samples
         inputs = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::STEP]
         names = ["StatefulPartitionedCall:1", "StatefulPartitionedCall:2"]
-        heard: list[list[np.ndarray]] = [
+        per_batch: list[list[np.ndarray]] = [
             self._session.run(names, {"serving_default_input_2:0": window[None, :, None]})
             for window in inputs
         ]
         sounding, beginning = (
-            np.concatenate([outputs[i][0, cut:-cut] for outputs in heard]) for i in (0, 1)
+            np.concatenate([outputs[i][0, cut:-cut] for outputs in per_batch]) for i in (0, 1)
         )
         frames = np.arange(len(sounding) // windows) * HOP
         times = (np.arange(windows)[:, None] * STEP + frames).ravel() / RATE
@@ -127,7 +127,7 @@ class BasicPitch:
         -------
         np.ndarray [notes] of mmid.music.notes.NOTE_DTYPE
         """
-        return decode_notes(*self.listen(samples))
+        return decode_notes(*self.activations(samples))
 
 
 def decode_notes(sounding: np.ndarray, beginning: np.ndarray, times: np.ndarray) -> np.ndarray:
@@ -176,7 +176,7 @@ def decode_notes(sounding: np.ndarray, beginning: np.ndarray, times: np.ndarray)
 
 
 def _onsets(sounding: np.ndarray, beginning: np.ndarray) -> list[tuple[int, int]]:
-    """List frame and key of the peaks of the onsets, also of those that a rise in energy tells."""
+    """List frame and key of the onsets' peaks, also of those that a rise in energy shows."""
     rises = [sounding - np.pad(sounding, ((n, 0), (0, 0)))[:-n] for n in (1, 2)]
     rise = np.maximum(np.minimum(*rises), 0)
     rise[:2] = 0

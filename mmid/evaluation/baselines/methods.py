@@ -1,6 +1,6 @@
 """The named baselines that mmid is measured beside, on the same clips and the same library.
 
-Conventions: a baseline hears samples at the grid's rate and ranks the pieces of an index, by their
+Conventions: a baseline takes samples at the grid's rate and ranks the pieces of an index, by their
 positions there. A higher score is better; scores of different baselines do not compare.
 """
 
@@ -156,7 +156,7 @@ def open_baselines(
     Raises
     ------
     MmidError
-        If the index holds recordings, the grid has a rate that the baselines do not hear, or a
+        If the index holds recordings, the grid has a rate that the baselines do not take, or a
         package that one needs is not installed.
     """
     if not names:
@@ -165,7 +165,7 @@ def open_baselines(
         raise MmidError("baselines name the pieces of recordings: they need an index of MIDI files")
     rate = model.encoders.config.features.sample_rate
     if not rate == CHROMA_RATE == TRANSCRIPTION_RATE:
-        raise MmidError(f"baselines hear {CHROMA_RATE} samples a second, the model {rate}")
+        raise MmidError(f"baselines take {CHROMA_RATE} samples a second, the model {rate}")
     notes = [index.notes(position) for position in range(len(index))]
     made: dict[BaselineName, Baseline] = {}
     for name in names:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mmid.music.notes import clipped, shifted, sounding
 from mmid.output.evidence import Passage
 from mmid.system.tables import clock
 
@@ -104,8 +105,7 @@ def draw_roll(passage: Passage, seconds: float) -> Roll | None:
     query, piece = passage.query[sounded], passage.piece[sounded]
     start = max(float(piece.min()), passage.start)
     end = max(min(float(piece.max()), passage.end), start + 1 / UNITS)
-    sounding = (passage.notes["offset"] > start) & (passage.notes["onset"] < end)
-    notes = passage.notes[sounding]
+    notes = sounding(passage.notes, start, end)
     if not len(notes):
         return None
     drawn = notes[:MOST_NOTES]
@@ -132,8 +132,8 @@ def _rows(pitches: np.ndarray) -> tuple[int, int]:
 
 
 def _lines(notes: np.ndarray, start: float, end: float, top: int) -> str:
-    begins = ((notes["onset"].clip(start, end) - start) * UNITS).round().astype(int)
-    ends = ((notes["offset"].clip(start, end) - start) * UNITS).round().astype(int)
+    inside = shifted(clipped(notes, start, end), -start)
+    begins, ends = ((inside[side] * UNITS).round().astype(int) for side in ("onset", "offset"))
     rows = top - notes["pitch"].astype(int)
     return "".join(
         f"M{begin} {row}h{max(1, length)}"

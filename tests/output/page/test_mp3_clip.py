@@ -7,6 +7,7 @@ import pytest
 
 from mmid.errors import AudioError
 from mmid.music.audio import read_audio
+from mmid.music.audio_writer import CODECS
 from mmid.output.page.mp3_clip import BIT_RATE, SAMPLE_RATE, encode_clip
 
 
@@ -47,6 +48,6 @@ def test_what_cannot_be_read_or_encoded_says_so(tmp_path, clicks, monkeypatch):
     with pytest.raises(AudioError, match=r"gone\.wav"):
         encode_clip(tmp_path / "gone.wav", 0, 3)
 
-    monkeypatch.setattr("mmid.output.page.mp3_clip.CODEC", "no such codec")
+    monkeypatch.setitem(CODECS, "mp3", ("no such codec", "fltp"))
     with pytest.raises(AudioError, match=r"clicks\.wav: cannot be made an MP3 file"):
         encode_clip(clicks, 0, 3)
