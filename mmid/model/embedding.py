@@ -198,7 +198,7 @@ def _transcribed(spectrograms: Tensor, encoders: Encoders) -> Tensor:
     return log_odds
 
 
-HEARD = 0.2
+ONSET_PROBABILITY = 0.2
 """Probability of an onset from which a frame of a recording counts as active."""
 
 
@@ -240,7 +240,7 @@ class Heard:
         frames = max(int((played.shape[-1] - 1) * tempo_ratio) + 1, self.params.snippet)
         origin = torch.zeros(len(played), device=device)
         rolls = resample_frames(played, origin, origin + 1 / tempo_ratio, frames)
-        active = (rolls[1].amax(0) > HEARD).cpu().numpy()
+        active = (rolls[1].amax(0) > ONSET_PROBABILITY).cpu().numpy()
         return Drawing(frames, self.params.frame_rate, active, lambda i, n: rolls[..., i : i + n])
 
 

@@ -13,9 +13,9 @@ from mmid.errors import AudioError, MidiError, MmidError
 from mmid.model.embedding import (
     CERTAIN,
     EXCERPT_SECONDS,
-    HEARD,
     MANY_KEYS,
     ONE_KEY,
+    ONSET_PROBABILITY,
     Heard,
     Score,
     Sound,
@@ -193,7 +193,7 @@ def test_a_drawing_of_notes_heard_is_their_roll(heard):
     silent = Heard(torch.full((2, PITCHES, 60), -CERTAIN))
     silent.log_odds[1, 40, 20] = 0.0
     silent.log_odds[0, 40, 20:40] = CERTAIN
-    assert torch.tensor(0.0).sigmoid() > HEARD > torch.tensor(-CERTAIN).sigmoid()
+    assert torch.tensor(0.0).sigmoid() > ONSET_PROBABILITY > torch.tensor(-CERTAIN).sigmoid()
     assert np.flatnonzero(silent.at(1.0).active).tolist() == [20], "onsets count, ringing does not"
 
 
