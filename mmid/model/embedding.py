@@ -408,7 +408,7 @@ def embed_query(
     drawn = torch.stack([drawing.draw(first, length) for first in firsts])
     padded = nn.functional.pad(drawn, (0, int(phases[-1])))
     phased = torch.stack([padded[..., phase : phase + length] for phase in phases])
-    keyed = torch.stack([_transposed(phased, -key) for key in keys])
+    keyed = torch.stack([moved_by_semitones(phased, -key) for key in keys])
     rows = keyed.flatten(0, 2)
     with encoders.autocast():
         parts = in_parts(lambda first, count: pathway(rows[first : first + count]).cpu(), len(rows))
@@ -423,7 +423,7 @@ def embed_query(
     return embedded[:, within][:, kept], places[kept] * scale
 
 
-def _transposed(rolls: Tensor, semitones: int) -> Tensor:
+def moved_by_semitones(rolls: Tensor, semitones: int) -> Tensor:
     """Move rolls ``[..., pitches, frames]``; what leaves the compass is dropped."""
     if not semitones:
         return rolls

@@ -19,9 +19,9 @@ from mmid.model.embedding import (
     Heard,
     Score,
     Sound,
-    _transposed,
     as_query,
     embed_query,
+    moved_by_semitones,
     open_query,
 )
 from mmid.model.encoders import Encoders
@@ -229,7 +229,7 @@ def test_scores_and_notes_heard_are_embedded_alike_in_any_key(
 @pytest.mark.parametrize("semitones", [-128, -5, -1, 0, 1, 7, 128])
 def test_rolls_are_transposed_row_by_row(semitones):
     rolls = torch.rand(2, 128, 3)
-    moved = _transposed(rolls, semitones)
+    moved = moved_by_semitones(rolls, semitones)
     for row in range(128):
         came = row - semitones
         wanted = rolls[:, came] if 0 <= came < 128 else torch.zeros(2, 3)
