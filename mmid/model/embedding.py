@@ -198,7 +198,7 @@ def _transcribed(spectrograms: Tensor, encoders: Encoders) -> Tensor:
     return log_odds
 
 
-HEARD = 0.2
+ONSET_PROBABILITY = 0.2
 """Probability of an onset from which a frame of a recording counts as active."""
 
 
@@ -240,7 +240,7 @@ class Heard:
         frames = max(int((played.shape[-1] - 1) * tempo_ratio) + 1, self.params.snippet)
         origin = torch.zeros(len(played), device=device)
         rolls = resample_frames(played, origin, origin + 1 / tempo_ratio, frames)
-        active = (rolls[1].amax(0) > HEARD).cpu().numpy()
+        active = (rolls[1].amax(0) > ONSET_PROBABILITY).cpu().numpy()
         return Drawing(frames, self.params.frame_rate, active, lambda i, n: rolls[..., i : i + n])
 
 
@@ -405,7 +405,7 @@ def embed_query(
     drawn = torch.stack([drawing.draw(first, length) for first in firsts])
     padded = nn.functional.pad(drawn, (0, int(phases[-1])))
     phased = torch.stack([padded[..., phase : phase + length] for phase in phases])
-    keyed = torch.stack([_transposed(phased, -key) for key in keys])
+    keyed = torch.stack([moved_by_semitones(phased, -key) for key in keys])
     rows = keyed.flatten(0, 2)
     with encoders.autocast():
         parts = in_parts(lambda first, count: pathway(rows[first : first + count]).cpu(), len(rows))
@@ -420,7 +420,7 @@ def embed_query(
     return embedded[:, within][:, kept], places[kept] * scale
 
 
-def _transposed(rolls: Tensor, semitones: int) -> Tensor:
+def moved_by_semitones(rolls: Tensor, semitones: int) -> Tensor:
     """Move rolls ``[..., pitches, frames]``; what leaves the compass is dropped."""
     if not semitones:
         return rolls

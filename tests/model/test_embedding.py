@@ -13,15 +13,15 @@ from mmid.errors import AudioError, MidiError, MmidError
 from mmid.model.embedding import (
     CERTAIN,
     EXCERPT_SECONDS,
-    HEARD,
     MANY_KEYS,
     ONE_KEY,
+    ONSET_PROBABILITY,
     Heard,
     Score,
     Sound,
-    _transposed,
     as_query,
     embed_query,
+    moved_by_semitones,
     open_query,
 )
 from mmid.model.encoders import Encoders
@@ -193,7 +193,7 @@ def test_a_drawing_of_notes_heard_is_their_roll(heard):
     silent = Heard(torch.full((2, PITCHES, 60), -CERTAIN))
     silent.log_odds[1, 40, 20] = 0.0
     silent.log_odds[0, 40, 20:40] = CERTAIN
-    assert torch.tensor(0.0).sigmoid() > HEARD > torch.tensor(-CERTAIN).sigmoid()
+    assert torch.tensor(0.0).sigmoid() > ONSET_PROBABILITY > torch.tensor(-CERTAIN).sigmoid()
     assert np.flatnonzero(silent.at(1.0).active).tolist() == [20], "onsets count, ringing does not"
 
 
@@ -229,7 +229,7 @@ def test_scores_and_notes_heard_are_embedded_alike_in_any_key(
 @pytest.mark.parametrize("semitones", [-128, -5, -1, 0, 1, 7, 128])
 def test_rolls_are_transposed_row_by_row(semitones):
     rolls = torch.rand(2, 128, 3)
-    moved = _transposed(rolls, semitones)
+    moved = moved_by_semitones(rolls, semitones)
     for row in range(128):
         came = row - semitones
         wanted = rolls[:, came] if 0 <= came < 128 else torch.zeros(2, 3)
