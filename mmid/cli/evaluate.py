@@ -57,9 +57,8 @@ def eval_snippets(
     jobs: Jobs = None,
 ) -> None:
     """Retrieve snippets of rendered pieces from a pool, in both directions."""
-    from mmid.evaluation.snippets import evaluate_snippets
+    from mmid.evaluation.snippets import evaluate_snippets, snippet_table
     from mmid.evaluation.sources import held_out
-    from mmid.evaluation.tables import snippet_table
     from mmid.model.encoders import pick_device
     from mmid.model.loading import load_model
     from mmid.music.synthesizer import Synthesizer, find_soundfont
@@ -138,8 +137,8 @@ def eval_pieces(
     from mmid.evaluation.baselines.methods import open_baselines
     from mmid.evaluation.ci_report import github_annotations, write_junit
     from mmid.evaluation.pieces import evaluate_pieces
+    from mmid.evaluation.scores import clip_table, kind_table, recording_table
     from mmid.evaluation.sources import ASKED_OF, open_sources
-    from mmid.evaluation.tables import clip_table, kind_table, recording_table
     from mmid.model.encoders import pick_device
     from mmid.model.loading import load_model
 
@@ -229,8 +228,7 @@ def eval_speed(
     """
     from tempfile import TemporaryDirectory
 
-    from mmid.evaluation.growth import measure_growth
-    from mmid.evaluation.tables import growth_table
+    from mmid.evaluation.growth import growth_table, measure_growth
     from mmid.model.encoders import pick_device
     from mmid.model.loading import load_model
 
@@ -259,8 +257,7 @@ def eval_timeline(
     device: Device = "auto",
 ) -> None:
     """Follow a long recording and compare its timeline with what is played in it."""
-    from mmid.evaluation.tables import told_table
-    from mmid.evaluation.timelines import evaluate_timeline
+    from mmid.evaluation.timelines import evaluate_timeline, told_table
 
     identifier, opened = open_identifier(index, model, device)
     with progress() as tell:
