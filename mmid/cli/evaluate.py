@@ -60,9 +60,8 @@ def eval_snippets(
     jobs: Jobs = None,
 ) -> None:
     """Retrieve snippets of rendered pieces from a pool, in both directions."""
-    from mmid.evaluation.snippets import evaluate_snippets
+    from mmid.evaluation.snippets import evaluate_snippets, snippet_table
     from mmid.evaluation.sources import held_out
-    from mmid.evaluation.tables import snippet_table
     from mmid.music.synthesizer import Synthesizer, find_soundfont
 
     loaded = model.load()
@@ -254,7 +253,7 @@ def _report(
 ) -> None:
     """Print and write scores, mmid's own among them; fail if these are too low."""
     from mmid.evaluation.ci_report import github_annotations, write_junit
-    from mmid.evaluation.tables import clip_table, kind_table, recording_table
+    from mmid.evaluation.scores import clip_table, kind_table, recording_table
 
     tables = [clip_table(results)] + [kind_table(results)] * any(row.kinds for row in results)
     tables += [recording_table(results)] * by_recording
@@ -285,8 +284,7 @@ def eval_speed(
     """
     from tempfile import TemporaryDirectory
 
-    from mmid.evaluation.growth import measure_growth
-    from mmid.evaluation.tables import growth_table
+    from mmid.evaluation.growth import growth_table, measure_growth
 
     wanted, loaded = parse_sizes(sizes), ModelGroup(device="cpu").load()
     rows = []
@@ -313,8 +311,7 @@ def eval_timeline(
     model: ModelGroup,
 ) -> None:
     """Follow a long recording and compare its timeline with what is played in it."""
-    from mmid.evaluation.tables import told_table
-    from mmid.evaluation.timelines import evaluate_timeline
+    from mmid.evaluation.timelines import evaluate_timeline, told_table
 
     identifier, opened = open_identifier(index, model)
     with progress() as advance:

@@ -12,7 +12,6 @@ its folder, joined by underscores.
 
 from __future__ import annotations
 
-import csv
 import shutil
 from pathlib import Path
 from typing import Annotated
@@ -23,7 +22,7 @@ import typer
 from mmid.errors import MmidError
 from mmid.music.midi import read_midi, write_midi
 from mmid.music.notes import sped_up
-from mmid.music.pairs import PAIRS_NAME
+from mmid.music.pairs import PAIRS_NAME, write_pairs_list
 from mmid.system.files import file_digest
 
 SCORE_NAME = "midi_score.mid"
@@ -60,14 +59,12 @@ def lay_out(asap: Path, out: Path, scores_at: float = 1.0) -> int:
         raise MmidError(f"{asap}: no {SCORE_NAME} with a performance beside it")
     for part in ("performances", "scores"):
         (out / part).mkdir(parents=True, exist_ok=True)
-    with (out / PAIRS_NAME).open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        table.writerow(["id", "audio", "midi"])
-        for name, played, score in rows:
-            audio, midi = f"performances/{name}.mid", f"scores/{name}.mid"
-            shutil.copyfile(played, out / audio)
-            _copy_score(score, out / midi, scores_at)
-            table.writerow([name, audio, midi])
+    pairs = []
+    for name, played, score in rows:
+        pairs.append((name, f"performances/{name}.mid", f"scores/{name}.mid"))
+        shutil.copyfile(played, out / pairs[-1][1])
+        _copy_score(score, out / pairs[-1][2], scores_at)
+    write_pairs_list(out / PAIRS_NAME, pairs)
     return len(rows)
 
 

@@ -10,15 +10,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 from xml.etree import ElementTree
 
 from mmid.errors import label
-from mmid.evaluation.tables import length_name
+from mmid.evaluation.scores import ClipResult, ClipScores, length_name
 from mmid.system.outputs import written_target
-
-if TYPE_CHECKING:
-    from mmid.evaluation.scores import ClipResult, ClipScores
 
 Level = Literal["error", "warning", "notice"]
 """What GitHub shows an annotation as."""

@@ -62,19 +62,7 @@ def roughen_samples(
 
 
 def pink_noise(samples: int, rng: np.random.Generator, lowest: int = 0) -> np.ndarray:
-    """Draw noise whose power falls with frequency, as that of rooms and streets does.
-
-    Parameters
-    ----------
-    samples : int
-    rng : np.random.Generator
-    lowest : int
-        The first frequency in it, in turns within the whole.
-
-    Returns
-    -------
-    np.ndarray [samples] float64
-    """
+    """Draw noise whose power falls with frequency, from so many turns within the whole on."""
     spectrum = np.fft.rfft(rng.normal(size=samples))
     spectrum[:lowest] = 0
     spectrum /= np.sqrt(np.maximum(np.arange(len(spectrum)), 1))

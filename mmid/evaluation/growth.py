@@ -18,6 +18,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+from rich.table import Table
 
 from mmid.errors import MmidError
 from mmid.identify.identifier import Identifier
@@ -28,12 +29,32 @@ from mmid.model.checkpoint import Checkpoint
 from mmid.music.folders import find_midi
 from mmid.music.midi import read_midi, write_midi
 from mmid.music.notes import stretched, transposed_within
+from mmid.system.tables import FittingTable
 
 ADDED = 100
 """Files added to a built index."""
 
 REPEATS = 5
 """Runs of a query, the median counts; the first, which warms up, does not."""
+
+GROWTH_UNITS = {
+    "hours": "h",
+    "snippets": "",
+    "build_seconds": "s",
+    "music_per_second": "s/s",
+    "build_megabytes": "MB",
+    "megabytes_per_hour": "MB/h",
+    "again_seconds": "s",
+    "adding_seconds": "s",
+    "import_seconds": "s",
+    "cold_seconds": "s",
+    "query_megabytes": "MB",
+    "lookup_seconds": "s",
+    "warm_seconds": "s",
+    "keys_seconds": "s",
+    "recall": "",
+}
+"""Rows of `growth_table`, and what they are measured in."""
 
 
 @dataclass(frozen=True)
@@ -247,3 +268,12 @@ def _warm(
         identifier.identify(query)
         answered.append(time.perf_counter() - started)
     return median(looked_up[1:]), median(answered[1:])
+
+
+def growth_table(rows: Sequence[Growth]) -> Table:
+    """Return what libraries of several sizes cost, a size a column."""
+    table = FittingTable("", *(f"{row.pieces} pieces" for row in rows))
+    for name, unit in GROWTH_UNITS.items():
+        values = [getattr(row, name) for row in rows]
+        table.add_row(name.replace("_", " "), *(f"{value:,.4g} {unit}" for value in values))
+    return table

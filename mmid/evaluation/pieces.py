@@ -118,15 +118,15 @@ class _Trial:
             whole = source.size(params)
             size = whole if length is None else int(length * params.sample_rate)
             for first in _places(whole - size, self.clips, rng):
-                result = self._ask_mmid(source, first, size, right)
+                result = self._by_mmid(source, first, size, right)
                 answers[0][column].append(result)
                 for baseline, of in zip(self.baselines, answers[1:], strict=True):
                     sound = source.sound(first, size)
                     names = self.identifier.names
-                    of[column].append(_ask(baseline, sound, result, right, names))
+                    of[column].append(_by_baseline(baseline, sound, result, right, names))
         return answers
 
-    def _ask_mmid(self, source: Source, first: int, size: int, right: frozenset[int]) -> ClipResult:
+    def _by_mmid(self, source: Source, first: int, size: int, right: frozenset[int]) -> ClipResult:
         identifier, params = self.identifier, self.identifier.params
         names = {identifier.names[i] for i in right}
         clip, spare = source.clip(first, size, params), NEIGHBOURS if self.absent else 0
@@ -178,7 +178,7 @@ def _kind(answers: _Answers) -> str:
     return next((clip.kind for column in answers[0] for clip in column), "")
 
 
-def _ask(
+def _by_baseline(
     baseline: Baseline,
     samples: np.ndarray,
     clip: ClipResult,

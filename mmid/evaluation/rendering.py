@@ -9,7 +9,6 @@ to the folder.
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +24,7 @@ from mmid.errors import MmidError, RenderError, label
 from mmid.music.audio_writer import write_audio
 from mmid.music.folders import find_midi, library_root
 from mmid.music.library import BadFile, read_piece
+from mmid.music.pairs import PAIRS_NAME, write_pairs_list
 from mmid.music.synthesizer import Synthesizer
 from mmid.system.console import warn
 from mmid.system.files import UNFINISHED, file_digest, written_whole
@@ -32,7 +32,7 @@ from mmid.system.processes import parallel
 from mmid.version import __version__
 
 FORMAT = "mmid-renderings-1"
-JOURNAL, PAIRS = "renderings.jsonl", "pairs.csv"
+JOURNAL = "renderings.jsonl"
 
 ENCODINGS = ("wav", "flac")
 """Those without loss, as `mmid.music.audio_writer` names them."""
@@ -381,11 +381,7 @@ def _read_journal(folder: Path) -> tuple[Settings, list[Rendering]]:
 
 def _write_pairs(folder: Path) -> None:
     _, renderings = _read_journal(folder)
-    with (
-        _whole(folder / PAIRS) as part,
-        part.open("w", encoding="utf-8", newline="") as file,
-    ):
-        table = csv.writer(file)
-        table.writerow(["id", "audio", "midi"])
-        for r in sorted(renderings, key=lambda r: r.audio):
-            table.writerow([PurePosixPath(r.audio).with_suffix(""), r.audio, r.midi])
+    renderings.sort(key=lambda r: r.audio)
+    rows = [(f"{PurePosixPath(r.audio).with_suffix('')}", r.audio, r.midi) for r in renderings]
+    with _whole(folder / PAIRS_NAME) as part:
+        write_pairs_list(part, rows)

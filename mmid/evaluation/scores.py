@@ -10,10 +10,13 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
+from rich.markup import escape
+from rich.table import Table
 
-from mmid.errors import MmidError
+from mmid.errors import MmidError, label
 from mmid.evaluation.intervals import mean_interval
 from mmid.model.confidence import Evidence, fit_confidence
+from mmid.system.tables import FittingTable
 
 MMID = "mmid"
 """The name that mmid has among the baselines."""
@@ -215,3 +218,83 @@ def calibrate(scores: Sequence[dict[str, Any]]) -> list[float]:
         raise MmidError("not the results of mmid eval pieces --absent") from error
     answers, right = zip(*present + absent, strict=True)
     return fit_confidence(answers, right)
+
+
+def length_name(seconds: float | None) -> str:
+    """Return a clip length as mmid shows it.
+
+    Examples
+    --------
+    >>> length_name(10.0), length_name(None)
+    ('10 s', 'whole')
+    """
+    return "whole" if seconds is None else f"{seconds:g} s"
+
+
+def clip_table(results: list[ClipScores]) -> Table:
+    """Return how clips were identified as a table, one row a system and clip length."""
+    return _clip_table(results, "")
+
+
+def kind_table(results: list[ClipScores]) -> Table:
+    """Return the same of each kind of music: one row a kind, system and clip length."""
+    by_kind = zip(*(row.kinds for row in results), strict=True)
+    return _clip_table([row for rows in by_kind for row in rows], "kind")
+
+
+def _clip_table(results: list[ClipScores], first: str) -> Table:
+    compared = any(row.lead is not None for row in results)
+    asked_absent = any(row.auroc is not None for row in results)
+    title = "within: 95 % bootstrap interval over pieces, in percent"
+    table = FittingTable(title=title)
+    columns = [first] * bool(first) + ["system"] * compared
+    columns += ["clip", "clips", "top-1", "within", "top-5", "MRR", "matched", "start error"]
+    columns += ["AUROC, absent", "matched, absent", "accepted at 95 %"] * asked_absent
+    columns += ["mmid ahead", "within"] * compared
+    for name in columns:
+        table.add_column(name, no_wrap=" " not in name)
+    for row in results:
+        error, false = row.median_position_error, row.falsely_matched
+        cells = (
+            [escape(label(row.kind or "-"))] * bool(first)
+            + [row.system] * compared
+            + [
+                length_name(row.seconds),
+                str(row.clips),
+                f"{row.top1:.1%}",
+                _interval(row.top1_interval),
+                f"{row.top5:.1%}",
+                f"{row.mrr:.1%}",
+                f"{row.matched:.1%}" if row.lead is None else "",
+                "" if error is None else f"{error:.2f} / {row.position_error_95:.2f} s",
+            ]
+        )
+        if asked_absent:
+            cells += [f"{row.auroc:.3f}", "" if false is None else f"{false:.1%}"]
+            cells.append(f"{row.false_accepts:.1%}")
+        if row.lead is not None:
+            cells += [f"{row.lead:+.1%}", _interval(row.lead_interval, "+")]
+        table.add_row(*cells)
+    return table
+
+
+def _interval(interval: tuple[float, float] | None, sign: str = "") -> str:
+    return "..".join(f"{100 * end:{sign}.0f}" for end in interval or ())
+
+
+def recording_table(results: list[ClipScores]) -> Table:
+    """Return the right answers of each recording or score, one column a clip length."""
+    results = [row for row in results if row.lead is None]
+    names = list(dict.fromkeys(clip.source for row in results for clip in row.results))
+    lengths = [length_name(row.seconds) for row in results]
+    table = FittingTable(title="right first answers")
+    table.add_name_column("query")
+    for length in lengths:
+        table.add_column(length, justify="right")
+    for name in names:
+        cells = []
+        for row in results:
+            clips = [clip for clip in row.results if clip.source == name]
+            cells.append(f"{sum(clip.rank == 1 for clip in clips)}/{len(clips)}")
+        table.add_row(escape(label(name)), *cells)
+    return table

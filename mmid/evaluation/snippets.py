@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from rich.table import Table
 from torch import Tensor
 
 from mmid.errors import MmidError
@@ -22,6 +23,7 @@ from mmid.music.library import Piece
 from mmid.music.piano_roll import piano_roll
 from mmid.music.spectrogram import frame_count, spectrogram
 from mmid.system.console import Tell, quiet
+from mmid.system.tables import FittingTable
 
 SPACING = 10
 """Snippets of an evaluation pool begin at least so many frames apart."""
@@ -98,7 +100,7 @@ def evaluate_snippets(
             audio.append(sides[0])
             rolls.append(sides[1])
             seen.append(cut(roll, frames, params.snippet).flatten(1).half())
-        progress("Listening", number + 1, len(pieces))
+        progress("Embedding", number + 1, len(pieces))
     scores = torch.cat(audio) @ torch.cat(rolls).T
     repeats = _repeats(torch.cat(seen))
     results = {
@@ -128,3 +130,13 @@ def _repeats(rolls: Tensor) -> Tensor:
     unit = torch.nn.functional.normalize(rolls.float(), dim=1)
     parts = (unit[first : first + 1_000] for first in range(0, len(unit), 1_000))
     return torch.cat([part @ unit.T >= SAME_ROLL for part in parts])
+
+
+def snippet_table(result: SnippetScores) -> Table:
+    """Return snippet retrieval as a table."""
+    title = f"{result.pool} snippets of {result.pieces} pieces"
+    table = FittingTable("direction", "R@1", "R@5", "R@25", "MRR", "median rank", title=title)
+    for name, scores in result.scores.items():
+        recall = [f"{share:.1%}" for share in scores.recall.values()]
+        table.add_row(name, *recall, f"{scores.mrr:.1%}", f"{scores.median_rank:g}")
+    return table

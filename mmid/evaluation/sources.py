@@ -86,10 +86,6 @@ class Source(ABC):
 class SoundingSource(Source):
     """A source of sound; a clip of it is levelled by itself."""
 
-    @abstractmethod
-    def sound(self, first: int, count: int) -> np.ndarray:
-        """Return the samples of a span of it."""
-
     def clip(self, first: int, count: int, params: FeatureParams) -> Query:
         """Return a span of it as a query, given in samples."""
         return Sound(spectrogram(torch.from_numpy(self.sound(first, count)), params), params)

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.markup import escape
+from rich.table import Table
 
 from mmid.errors import MmidError, label
 from mmid.evaluation.medley import Span, read_spans
@@ -21,6 +23,7 @@ from mmid.identify.timeline import EVERY, Played, Timeline, follow
 from mmid.index.items import Entry
 from mmid.system.console import Tell, quiet
 from mmid.system.files import file_digest
+from mmid.system.tables import FittingTable, clock
 
 NEAR_SECONDS = 5.0
 """A start or an end that is found this close is good."""
@@ -207,3 +210,32 @@ def _overlap(span: Span, one: Played) -> float:
     shared = min(span.end, one.end) - max(span.start, one.start)
     covered = max(span.end, one.end) - min(span.start, one.start)
     return max(0.0, shared) / covered if covered else 0.0
+
+
+def told_table(scores: TimelineScores) -> Table:
+    """Return how well each piece of a recording's timeline was found."""
+    figures = scores.to_dict()
+    errors = [_error(figures[f"median_{side}_error"]) for side in ("start", "end")]
+    title = (
+        f"{escape(label(scores.query))}: {scores.right} of {len(scores.results)}"
+        f" pieces right in order, {scores.told} found\n"
+        f"starts within {NEAR_SECONDS:g} s: {figures['starts_near']}, median error {errors[0]}\n"
+        f"ends within {NEAR_SECONDS:g} s: {figures['ends_near']}, median error {errors[1]}\n"
+        f"took {figures['share_of_real_time']:.1%} of the time it lasts"
+    )
+    table = FittingTable(title=title)
+    for name in ("from", "to"):
+        table.add_column(name, justify="right")
+    for name in ("played", "named"):
+        table.add_name_column(name)
+    for name in ("start", "end"):
+        table.add_column(name, justify="right")
+    for one in scores.results:
+        off = _error(one.start_error, "+"), _error(one.end_error, "+")
+        named = escape(label(one.piece or ""))
+        table.add_row(clock(one.start), clock(one.end), escape(label(one.id)), named, *off)
+    return table
+
+
+def _error(seconds: float | None, sign: str = "") -> str:
+    return "" if seconds is None else f"{seconds:{sign}.1f} s"

@@ -31,23 +31,12 @@ from mmid.errors import MidiError, label
 from mmid.music.midi_parser import (
     DEFAULT_TEMPO,
     OPEN_BEATS,
-    TITLE_CHARS,
     MidiLimits,
     Song,
     read_bytes,
     walk,
 )
 from mmid.music.notes import NOTE_DTYPE, last_offset
-
-__all__ = [
-    "MIN_SECONDS",
-    "OPEN_BEATS",
-    "TITLE_CHARS",
-    "Midi",
-    "MidiLimits",
-    "read_midi",
-    "write_midi",
-]
 
 MIN_SECONDS = 0.01
 

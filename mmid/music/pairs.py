@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -93,3 +93,9 @@ def read_pairs_list(folder: Path) -> list[dict[str, str]]:
         needed = "needs a header with the columns id, audio and midi, and rows"
         raise MmidError(f"{label(path)}: {needed}")
     return rows
+
+
+def write_pairs_list(path: Path, rows: Iterable[tuple[str, str, str]]) -> None:
+    """Write rows of id, audio and midi as `read_pairs_list` reads them."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("id", "audio", "midi"), *rows])

@@ -84,10 +84,8 @@ def _copy(
     with Synthesizer(soundfont, params.sample_rate) as synthesizer:
         bands = spectrogram(torch.from_numpy(synthesizer.render(played)), params)
     generator = torch.Generator().manual_seed(seed)
-    rough: np.ndarray = roughen(bands[None], Augmentation.only(EFFECTS), params, generator)[
-        0
-    ].numpy()
-    return rough
+    [degraded] = roughen(bands[None], Augmentation.only(EFFECTS), params, generator)
+    return np.asarray(degraded)
 
 
 def copy_library(

@@ -91,20 +91,7 @@ def render_dry(soundfont: Path) -> np.ndarray:
 
 
 def add_room(sound: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Convolve a sound with a room: the direct sound, then noise that dies away.
-
-    Parameters
-    ----------
-    sound : np.ndarray [samples] float32
-        At `SAMPLE_RATE`.
-    rng : np.random.Generator
-        Draws the room.
-
-    Returns
-    -------
-    np.ndarray [samples] float32
-        As long as the sound.
-    """
+    """Play a sound at `SAMPLE_RATE` in a room: the direct sound, then noise that dies away."""
     time = np.arange(int(1.2 * ROOM_SECONDS * SAMPLE_RATE)) / SAMPLE_RATE
     room = decaying_noise(time, ROOM_SECONDS, ROOM_ENERGY, rng)
     room[0] = 1.0
@@ -112,13 +99,7 @@ def add_room(sound: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def background_noise(samples: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw pink noise without what lies below hearing and loudspeakers.
-
-    Returns
-    -------
-    np.ndarray [samples] float32
-        Of root mean square 1.
-    """
+    """Draw pink noise from `NOISE_FROM` on: float32 ``[samples]``, of root mean square 1."""
     noise = pink_noise(samples, rng, math.ceil(NOISE_FROM * samples / SAMPLE_RATE))
     return (noise / _rms(noise)).astype(np.float32)
 

@@ -134,7 +134,7 @@ def compare_lengths(recordings: Sequence[Pair], progress: Tell = quiet) -> Lengt
     songs = []
     for done, recording in enumerate(recordings, 1):
         songs.append(measure_song(recording))
-        progress("Listening", done, len(recordings))
+        progress("Measuring", done, len(recordings))
     return LengthReport(summarize_rates(songs), tuple(songs))
 
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -233,9 +234,7 @@ def measure_size(
     built = time.perf_counter() - started
     graph.set_ef(max(SEARCH_BREADTH, 2 * neighbours))
     transposed = torch.from_numpy(vectors).T.contiguous()
-
-    def by_comparing(batch: np.ndarray) -> np.ndarray:
-        return search_exact(transposed, batch, neighbours)
+    by_comparing = partial(search_exact, transposed, neighbours=neighbours)
 
     def by_graph(batch: np.ndarray) -> np.ndarray:
         found: np.ndarray = graph.knn_query(batch, neighbours, num_threads=1)[0]

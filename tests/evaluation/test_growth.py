@@ -7,7 +7,7 @@ import pytest
 
 from mmid.errors import MmidError
 from mmid.evaluation import growth
-from mmid.evaluation.tables import growth_table
+from mmid.evaluation.growth import growth_table
 from mmid.model.loading import load_model
 from mmid.music.midi import read_midi, write_midi
 

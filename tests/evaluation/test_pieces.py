@@ -10,7 +10,7 @@ from synth import SOUNDFONT, needs_fluidsynth
 from mmid.cli.demo import write_library
 from mmid.errors import MmidError
 from mmid.evaluation.pieces import evaluate_pieces, same_bars
-from mmid.evaluation.scores import calibrate
+from mmid.evaluation.scores import calibrate, kind_table
 from mmid.evaluation.snippets import evaluate_snippets
 from mmid.evaluation.sources import (
     ScoreSource,
@@ -19,7 +19,6 @@ from mmid.evaluation.sources import (
     rendered_sources,
     score_sources,
 )
-from mmid.evaluation.tables import kind_table
 from mmid.identify.identifier import Identifier
 from mmid.identify.search_options import SearchOptions
 from mmid.index.build import build_index

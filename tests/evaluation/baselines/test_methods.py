@@ -16,9 +16,8 @@ from mmid.evaluation.baselines.methods import Majority, open_baselines
 from mmid.evaluation.baselines.note_fingerprints import FingerprintIndex
 from mmid.evaluation.intervals import mean_interval
 from mmid.evaluation.pieces import evaluate_pieces
-from mmid.evaluation.scores import calibrate
+from mmid.evaluation.scores import calibrate, clip_table, recording_table
 from mmid.evaluation.sources import RecordedSource, ScoreSource
-from mmid.evaluation.tables import clip_table, recording_table
 from mmid.identify.identifier import Identifier
 from mmid.index.build import build_index
 from mmid.index.fingerprints import find_triples
