@@ -13,9 +13,13 @@ import numpy as np
 import pytest
 import torch
 from tiny import EAR, TINY, shaken
+from tunes import KNOWN
 
+from mmid.cli.demo import write_library
+from mmid.index.build import build_index
 from mmid.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from mmid.model.encoders import Encoders, ModelConfig
+from mmid.model.loading import load_model
 from mmid.music.grid import DEFAULT
 from mmid.music.library import Piece, read_library
 from mmid.music.midi import write_midi
@@ -168,6 +172,28 @@ def play() -> Callable[..., np.ndarray]:
 def recording(tmp_path: Path, pieces: list[Piece]) -> Path:
     """Return eight seconds of the third piece, played as decaying sines."""
     return _write_wav(tmp_path / "recording.wav", _sines(pieces[2].midi.notes)[: 22_050 * 8])
+
+
+@pytest.fixture(scope="session")
+def tunes_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with the demo's tunes in ``library``."""
+    folder = tmp_path_factory.mktemp("tunes")
+    write_library(folder / "library")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def known_tunes(tunes_folder: Path) -> dict[str, Piece]:
+    """Return eight of the tunes by name, which `tunes_index` holds."""
+    read = read_library([tunes_folder / "library"], jobs=1)[0]
+    return {tune.name: tune for tune in read if tune.name in KNOWN}
+
+
+@pytest.fixture(scope="session")
+def tunes_index(tunes_folder: Path, known_tunes: dict[str, Piece]) -> Path:
+    """Return the packaged model's index of eight tunes."""
+    build_index(tunes_folder / "index", list(known_tunes.values()), load_model())
+    return tunes_folder / "index"
 
 
 @pytest.fixture

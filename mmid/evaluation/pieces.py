@@ -136,7 +136,7 @@ class _Trial:
         if self.absent:
             if len(identifier.options.keys) > FEW_KEYS:  # what is there would choose the keys
                 asked = identifier.ask(clip, spare, right)
-            other = identifier.decide(asked, without=right)
+            other = identifier.decide(asked, excluded=right)
             result = replace(
                 result,
                 absent_confidence=_first(other).confidence,

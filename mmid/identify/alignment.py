@@ -1,6 +1,6 @@
-"""How well a stretch of a score explains the notes heard: dynamic time warping against rolls.
+"""How well a stretch of a score explains the transcribed notes: dynamic time warping against rolls.
 
-Conventions: heard notes are log-odds ``[2, PITCHES, frames]`` as `mmid.model.transcriber` gives
+Conventions: notes are log-odds ``[2, PITCHES, frames]`` as `mmid.model.transcriber` gives
 them. A score's roll is drawn in the query's frames, slowed or hastened by the tempo ratio taken for
 granted, so that a right path climbs about one score frame a query frame. Gains are in nats.
 """
@@ -41,7 +41,7 @@ LEAP = 40.0
 """Cost of a leap within the score, as for a repeat left out, in mean frames' gains."""
 
 MARGIN = 22
-"""Frames of the score beside the place to look at, besides a quarter of the query's length."""
+"""Frames of the score beside the position to look at, besides a quarter of the query's length."""
 
 TOGETHER = 32
 """Candidates aligned at once; bounds memory."""
@@ -69,7 +69,7 @@ class Gains:
 
     @property
     def total(self) -> float:
-        """What a score gains that holds every note heard, and no other."""
+        """What a score gains that holds every transcribed note, and no other."""
         return max(float(self.values.clamp_min(0).sum()), 1e-6)
 
     @property
@@ -102,19 +102,19 @@ def compared_gains(log_odds: Tensor) -> list[Gains]:
     frames = log_odds.shape[-1]
     if frames <= FRAMES:
         return [note_gains(log_odds, COMPARED_FRAMES)]
-    firsts = [int(place * (frames - COMPARED_FRAMES)) for place in EXCERPTS]
+    firsts = [int(share * (frames - COMPARED_FRAMES)) for share in EXCERPTS]
     parts = [(first, log_odds[..., first : first + COMPARED_FRAMES]) for first in firsts]
     return [replace(note_gains(part), first=first) for first, part in parts]
 
 
 def explained(
-    heard: Gains, candidates: Sequence[Candidate], notes: Notes, params: FeatureParams
+    evidence: Gains, candidates: Sequence[Candidate], notes: Notes, params: FeatureParams
 ) -> np.ndarray:
     """Return the share of the evidence that each candidate explains, where it is said to lie.
 
     Parameters
     ----------
-    heard : Gains
+    evidence : Gains
     candidates : sequence of Candidate
         With a start.
     notes : callable
@@ -124,27 +124,27 @@ def explained(
     Returns
     -------
     np.ndarray [candidates] float64
-        At most 1; below 0 where the score holds more that is not heard than what is.
+        At most 1; below 0 where most of what the score holds is not in the query.
     """
     shares = []
     for first in range(0, len(candidates), TOGETHER):
         part = candidates[first : first + TOGETHER]
-        rolls = _draw_around(part, heard, notes, params)
-        shares.append(_climb(heard, heard.values.T @ rolls))
+        rolls = _draw_around(part, evidence, notes, params)
+        shares.append(_climb(evidence, evidence.values.T @ rolls))
     return np.concatenate(shares) if shares else np.zeros(0)
 
 
 def _draw_around(
-    candidates: Sequence[Candidate], heard: Gains, notes: Notes, params: FeatureParams
+    candidates: Sequence[Candidate], evidence: Gains, notes: Notes, params: FeatureParams
 ) -> Tensor:
-    """Draw the rolls around each candidate's place: ``[candidates, 2 * PITCHES, frames]``."""
-    length = heard.values.shape[1]
-    margin = MARGIN + length // 4 + int(DRIFT * heard.first)
+    """Draw the rolls around each candidate's position: ``[candidates, 2 * PITCHES, frames]``."""
+    length = evidence.values.shape[1]
+    margin = MARGIN + length // 4 + int(DRIFT * evidence.first)
     spans = []
     for candidate in candidates:
         assert candidate.start is not None
-        step = candidate.tempo_ratio * heard.step
-        start = candidate.start + heard.first * candidate.tempo_ratio
+        step = candidate.tempo_ratio * evidence.step
+        start = candidate.start + evidence.first * candidate.tempo_ratio
         spans.append((candidate, start - margin * step, step))
     return draw_spans(spans, length + 2 * margin, notes, params)
 
@@ -190,16 +190,16 @@ def draw_spans(
     return rolls[:, :, LOWEST : LOWEST + PITCHES].flatten(1, 2)
 
 
-def _climb(heard: Gains, gains: Tensor) -> np.ndarray:
-    """Return the best path's share of the evidence, for gains ``[candidates, frames, places]``."""
-    hold = HOLD * heard.mean_gain
+def _climb(evidence: Gains, gains: Tensor) -> np.ndarray:
+    """Return the best path's share, for gains ``[candidates, frames, positions]``."""
+    hold = HOLD * evidence.mean_gain
     best = gains[:, 0].clone()
     for frame in range(1, gains.shape[1]):
         reached = best - hold
         torch.maximum(reached[:, 1:], best[:, :-1], out=reached[:, 1:])
         torch.maximum(reached[:, 2:], best[:, :-2] - hold, out=reached[:, 2:])
         best = reached + gains[:, frame]
-    return np.asarray((best.amax(1) / heard.total).double())
+    return np.asarray((best.amax(1) / evidence.total).double())
 
 
 @dataclass(frozen=True, eq=False)
@@ -232,14 +232,14 @@ class Alignment:
         return float(self.score[-1])
 
 
-def align(heard: Gains, candidate: Candidate, notes: Notes, params: FeatureParams) -> Alignment:
+def align(evidence: Gains, candidate: Candidate, notes: Notes, params: FeatureParams) -> Alignment:
     """Align a query with the whole of a candidate's score.
 
     It may begin and end anywhere and leap, at a cost, as players do who leave out repeats.
 
     Parameters
     ----------
-    heard : Gains
+    evidence : Gains
     candidate : Candidate
     notes : callable
         Gives the notes of a piece.
@@ -250,18 +250,18 @@ def align(heard: Gains, candidate: Candidate, notes: Notes, params: FeatureParam
     .. [1] M. Mueller, "Fundamentals of Music Processing", Springer, 2015, section 7.2:
        subsequence DTW.
     """
-    step = candidate.tempo_ratio * heard.step
+    step = candidate.tempo_ratio * evidence.step
     seconds = float(notes(candidate.piece)["offset"].max(initial=0))
     frames = int(seconds * params.frame_rate / step) + 2
     roll = draw_spans([(candidate, 0.0, step)], frames, notes, params)[0]
-    share, path = _trace(heard, heard.values.T @ roll)
-    query = np.arange(len(path)) * heard.step / params.frame_rate
+    share, path = _trace(evidence, evidence.values.T @ roll)
+    query = np.arange(len(path)) * evidence.step / params.frame_rate
     score = path * step / params.frame_rate
     return Alignment(share, query, score, _slope(path) * candidate.tempo_ratio)
 
 
 OVERLAP = 65
-"""Frames of a long query that are followed on either side of those whose places are kept."""
+"""Frames of a long query that are followed on either side of those whose positions are used."""
 
 
 def align_closely(
@@ -285,45 +285,45 @@ def align_closely(
     Returns
     -------
     Alignment
-        With a place for every frame.
+        With a position for every frame.
     """
     length, rate = log_odds.shape[-1], params.frame_rate
     times = np.arange(length) / rate
     if len(coarse.query) == length:
         return coarse
-    rough, places = np.interp(times, coarse.query, coarse.score), np.empty(length)
+    coarsely, positions = np.interp(times, coarse.query, coarse.score), np.empty(length)
     margin = candidate.tempo_ratio * (MARGIN + 2 * length / len(coarse.query)) / rate
     for first in range(0, length, FRAMES):
-        kept = slice(first, min(length, first + FRAMES))
+        inner = slice(first, min(length, first + FRAMES))
         part = slice(max(0, first - OVERLAP), min(length, first + FRAMES + OVERLAP))
-        near = rough[part].min() - margin, rough[part].max() + margin
+        near = coarsely[part].min() - margin, coarsely[part].max() + margin
         found = _follow(note_gains(log_odds[..., part], length), candidate, near, notes, params)
-        places[kept] = found[kept.start - part.start : kept.stop - part.start]
-    return replace(coarse, query=times, score=places)
+        positions[inner] = found[inner.start - part.start : inner.stop - part.start]
+    return replace(coarse, query=times, score=positions)
 
 
 def _follow(
-    heard: Gains,
+    evidence: Gains,
     candidate: Candidate,
     near: tuple[float, float],
     notes: Notes,
     params: FeatureParams,
 ) -> np.ndarray:
-    """Return the places, seconds, of all frames within a stretch of the score."""
+    """Return the positions, seconds, of all frames within a stretch of the score."""
     step = candidate.tempo_ratio
     first, last = (side * params.frame_rate for side in near)
     frames = int((last - first) / step) + 2
     roll = draw_spans([(candidate, first, step)], frames, notes, params)[0]
-    path = _trace(heard, heard.values.T @ roll)[1]
+    path = _trace(evidence, evidence.values.T @ roll)[1]
     return (first + path * step) / params.frame_rate
 
 
-def _trace(heard: Gains, gains: Tensor) -> tuple[float, np.ndarray]:
-    """Return the best path's share and its place for every frame, for ``[frames, places]``."""
-    hold, leap = HOLD * heard.mean_gain, LEAP * heard.mean_gain
+def _trace(evidence: Gains, gains: Tensor) -> tuple[float, np.ndarray]:
+    """Return the best path's share and its positions, for gains ``[frames, positions]``."""
+    hold, leap = HOLD * evidence.mean_gain, LEAP * evidence.mean_gain
     values = gains.numpy()
     best = values[0].copy()
-    back = np.zeros(values.shape, np.int8)  # places climbed; -1 is a leap from the best place
+    back = np.zeros(values.shape, np.int8)  # positions climbed; -1 is a leap from the best position
     peaks = np.zeros(len(values), np.int64)
     for frame in range(1, len(values)):
         reached, steps = best - hold, back[frame]
@@ -341,7 +341,7 @@ def _trace(heard: Gains, gains: Tensor) -> tuple[float, np.ndarray]:
     for frame in range(len(values) - 1, 0, -1):
         climb = back[frame, path[frame]]
         path[frame - 1] = peaks[frame] if climb < 0 else path[frame] - climb
-    return float(best.max() / heard.total), path
+    return float(best.max() / evidence.total), path
 
 
 SLOPE_FRAMES = 43

@@ -1,7 +1,7 @@
-"""What mmid answers when it is asked what a piece of music is.
+"""What mmid answers to a query.
 
 Conventions: times in seconds. ``tempo_ratio`` is the recording's speed against the score, 2 being
-twice as fast, whichever of them was asked about; between two recordings or two scores it is the
+twice as fast, whichever of them was the query; between two recordings or two scores it is the
 query's speed against the library's. ``transpose`` is in semitones.
 """
 
@@ -30,15 +30,15 @@ class Match:
     votes : float
         Its share of the votes cast.
     explained : float or None
-        Share of the notes heard that its score explains; None where none were compared.
+        Share of the transcribed notes that its score explains; None where none were compared.
     lead, above : float
         How far its support exceeds that of the best other music, and of the crowd farther down.
     start, end : float or None
-        Where in it, seconds; None where the vote does not tell.
+        Where in it, seconds; None where the vote does not say.
     tempo_ratio : float
         The recording's speed against the score.
     transpose : int
-        Semitones that take the piece to the key it was asked for in.
+        Semitones that take the piece to the key of the query.
     also : tuple of str
         Other files of the library that hold the same music.
     title : str or None
@@ -60,7 +60,7 @@ class Match:
 
     @property
     def passage(self) -> float | None:
-        """Seconds of it that the query covers; None where the vote does not tell."""
+        """Seconds of it that the query covers; None where the vote does not say."""
         return None if self.start is None or self.end is None else self.end - self.start
 
     def to_dict(self) -> dict[str, Any]:
@@ -75,11 +75,11 @@ class Identification:
     Parameters
     ----------
     query : str
-        What was asked about.
+        The file or name.
     seconds : float
         Its length.
     matched : bool
-        Whether the first match is sure enough.
+        Whether the first match is confident enough.
     matches : tuple of Match
         Best first.
     tuning : int
@@ -109,7 +109,7 @@ class Identification:
         """Return a flat row a match, best first: what a data frame is made of.
 
         A row is a match with the ``query``, its ``seconds``, and the match's ``rank`` from 1 on;
-        ``matched`` is true of a first match that is sure enough.
+        ``matched`` is true of a first match that is confident enough.
         """
         return [
             {
@@ -138,14 +138,14 @@ def advice(answer: Identification) -> str:
     Examples
     --------
     >>> advice(Identification("door.wav", 1.0, False, (), reason="too_short"))
-    'Too short to tell: give at least 3 seconds of music, better 10.'
+    'Too short to identify: give at least 3 seconds of music, better 10.'
     """
     if answer.reason is None:
         return ""
     if answer.reason == "no_notes":
         return "No notes were transcribed (silence, noise or speech?): give a span with music."
     if answer.reason == "too_short":
-        return "Too short to tell: give at least 3 seconds of music, better 10."
+        return "Too short to identify: give at least 3 seconds of music, better 10."
     probably = answer.reason == "not_confident"
     said = f"Probably {label(answer.matches[0].piece)}" if probably else "Nothing here fits"
     return f"{said}: try {_listed(_next_steps(answer))}."

@@ -7,6 +7,7 @@ go, so that memory does not grow with their number.
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,14 +15,13 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 import torch
 
 from mmid.errors import MmidError, label
 from mmid.identify.answer import Identification
 from mmid.identify.identifier import Identifier
-from mmid.identify.search import Asked
+from mmid.identify.search import SearchResult
 from mmid.model.embedding import Query
 from mmid.music.library import BadFile
 from mmid.system.processes import stops_put_off
@@ -39,34 +39,33 @@ class Answered:
     answer : Identification
     query : Query or None
         As it was read; None of a file that failed.
-    asked : Asked or None
+    result : SearchResult or None
         What the library has near it; None of a file that failed.
     at : tuple of (float, float) or None
-        Where in its file it lies, seconds; None where that is the span all files are asked about.
+        Where in its file it lies, seconds; None where that is the span all files are result about.
     """
 
     answer: Identification
     query: Query | None = None
-    asked: Asked | None = None
+    result: SearchResult | None = None
     at: tuple[float, float] | None = None
 
 
-class Sink(Protocol):
+class Sink(ABC):
     """Something made of answers: lines, a picture each, a playlist of all."""
 
+    def prepare(self, answered: Answered) -> None:  # noqa: B027
+        """Do slow work for an answer before it is taken, where it may be stopped.
+
+        What raises `MmidError` here is done again, and reported, when the answer is taken.
+        """
+
+    @abstractmethod
     def take(self, answered: Answered) -> None:
         """Have an answer; raise `MmidError` if nothing can be made of it."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027
         """Finish, after the last answer or when interrupted."""
-
-
-@runtime_checkable
-class SlowSink(Sink, Protocol):
-    """A sink whose work is mostly done beforehand, where it may be stopped."""
-
-    def prepare(self, answered: Answered) -> None:
-        """Get ready to take an answer; what raises `MmidError` is done again, and told, then."""
 
 
 def answer_files(
@@ -87,7 +86,7 @@ def answer_files(
         The span of each, seconds; to the end by default.
     jobs : int
         Files to identify at once, in threads, which share the index. Even one has a thread of its
-        own, so that Ctrl-C is heard whatever it is at. Close the generator to begin no more files.
+        own, so that Ctrl-C works whatever it is at. Close the generator to begin no more files.
 
     Yields
     ------
@@ -112,8 +111,9 @@ def _answer(
     if error is None:
         try:
             query = identifier.open(path, start, duration)
-            asked = identifier.ask(query)
-            return Answered(identifier.decide(asked, os.fspath(path)), query, asked)
+            result = identifier.ask(query)
+            answer = identifier.decide(result, os.fspath(path))
+            return Answered(answer, query, result)
         except MmidError as failure:
             error = str(failure)
         except (MemoryError, torch.OutOfMemoryError):
@@ -153,7 +153,7 @@ def hand_out(
     sinks : sequence of Sink
         Closed as well when the answers break off.
     report : callable
-        Told, in a line, why a file could not be processed or nothing be made of its answer.
+        Called with a line that says why a file, or its answer, could not be processed.
 
     Returns
     -------
@@ -171,9 +171,8 @@ def hand_out(
             closing.callback(sink.close)
         for answered in answers:
             for sink in sinks:
-                if isinstance(sink, SlowSink):
-                    with suppress(MmidError):
-                        sink.prepare(answered)
+                with suppress(MmidError):
+                    sink.prepare(answered)
             with stops_put_off():  # so that all sinks have an answer or none
                 failures = _take(answered, sinks)
             failed += bool(failures)

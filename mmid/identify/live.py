@@ -1,8 +1,8 @@
-"""Music as it is heard, a guess at a time: from a microphone, or from a file in its place.
+"""Music identified while it sounds, a guess at a time: from a microphone, or from a file.
 
-Conventions: sound is mono float32 at full scale 1; times in seconds. A source gives, whenever it is
-asked, all that was heard since it was last asked: who takes long to think misses nothing, and is
-asked next about what is newest.
+Conventions: sound is mono float32 at full scale 1; times in seconds. A source gives,
+whenever it is read, all the sound since it was last read: a slow search misses nothing, and goes on
+with what is newest.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ STEP = 1.0
 """Seconds of new sound that a guess is worth making for."""
 
 LEAST = 3.0
-"""Seconds to hear before the first guess."""
+"""Seconds of sound before the first guess."""
 
 SPAN = 30.0
-"""The newest so many seconds are asked about: longer queries take longer, and tell no more."""
+"""The newest so many seconds are the query: longer ones take longer, and find no more."""
 
-SURE, AGREEING = 0.9, 2
-"""Confidence from which a guess is sure, once so many in a row name the same piece."""
+CONFIDENT, AGREEING = 0.9, 2
+"""Confidence from which a guess ends the search, once so many in a row name the same piece."""
 
 PATIENCE = 5.0
 """Seconds without a sound sample after which an input counts as gone."""
@@ -49,7 +49,7 @@ class Source:
     rate : int
         Samples a second.
     blocks : iterator of np.ndarray [n] float32
-        What was heard, one after another.
+        The sound, one after another.
     """
 
     name: str
@@ -64,11 +64,11 @@ class Guess:
     Parameters
     ----------
     heard : float
-        Seconds listened, in all.
+        Seconds of sound, in all.
     sure : bool
         Whether there is no need to go on.
     silent : bool
-        Whether nothing was heard in the span asked about.
+        Whether there was no sound in the query.
     answer : Identification
         About the newest `SPAN` at most.
     """
@@ -87,7 +87,7 @@ class Guess:
 def listen(
     identify: Callable[[Samples, int], Identification], source: Source, seconds: float
 ) -> Iterator[Guess]:
-    """Guess again and again until sure, until so much was heard, or until the source ends.
+    """Guess until one is confident, until so much has sounded, or until the source ends.
 
     Parameters
     ----------
@@ -112,15 +112,20 @@ def listen(
         heard += new
         answer = identify(newest, source.rate)
         best = answer.matches[0] if answer.matches else None
-        name = best.piece if best and best.confidence >= SURE else None
+        name = best.piece if best and best.confidence >= CONFIDENT else None
         agreeing = agreeing + 1 if name and name == leader else int(name is not None)
         leader = name
         silent = float(np.abs(newest).max()) < SILENCE
-        yield Guess(heard, agreeing >= AGREEING, silent, replace(answer, query=source.name))
+        yield Guess(
+            heard=heard,
+            sure=agreeing >= AGREEING,
+            silent=silent,
+            answer=replace(answer, query=source.name),
+        )
         if agreeing >= AGREEING or heard >= seconds:
             return
     if not heard:
-        raise MmidError(f"{label(source.name)}: nothing to hear")
+        raise MmidError(f"{label(source.name)}: gives no sound")
 
 
 def _spans(source: Source, least: float) -> Iterator[tuple[Samples, float]]:
@@ -138,12 +143,12 @@ def _spans(source: Source, least: float) -> Iterator[tuple[Samples, float]]:
 
 
 def file_source(path: Path, *, fast: bool = False) -> Source:
-    """Play a recording to whoever listens: in real time, or as fast as it is asked for.
+    """Play a recording to whoever listens: in real time, or as fast as it is read.
 
     Raises
     ------
     AudioError
-        If it is no file; if it cannot be decoded, when it is listened to.
+        If it is no file; if it cannot be decoded, when it is played.
     """
     rate = DEFAULT.sample_rate
     blocks = stream_audio(path, rate, block=round(STEP * rate))
@@ -190,7 +195,7 @@ def microphone(name: str | None = None) -> Iterator[Source]:
     Raises
     ------
     MmidError
-        If sounddevice is missing, there is no such input, or it cannot be listened to.
+        If sounddevice is missing, there is no such input, or it cannot be opened.
     """
     sounddevice = _load_sounddevice()
     device = _find_input(sounddevice, name)
@@ -244,8 +249,8 @@ def _find_input(sounddevice: Any, name: str | None) -> Any:
         return sounddevice.query_devices(name, "input")
     except (ValueError, sounddevice.PortAudioError) as error:
         known = ", ".join(map(label, input_names()))
-        asked = "chosen by the system" if name is None else f"named {name!r}"
-        raise MmidError(f"no microphone {asked}: give --device-name, one of {known}") from error
+        which = "chosen by the system" if name is None else f"named {name!r}"
+        raise MmidError(f"no microphone {which}: give --device-name, one of {known}") from error
 
 
 def _load_sounddevice() -> Any:

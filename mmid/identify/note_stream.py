@@ -1,7 +1,7 @@
-"""The notes heard in long music, a stretch at a time, in memory that does not grow with its length.
+"""Long music, transcribed a stretch at a time, in memory that does not grow with its length.
 
 Conventions: notes are log-odds ``[2, PITCHES, frames]`` as `mmid.model.transcriber` gives them, on
-the frame grid of the model, frame 0 being where the span asked for begins.
+the frame grid of the model, frame 0 being where the span begins.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from mmid.music.grid import FeatureParams
 from mmid.music.spectrogram import spectrogram
 
 STRETCH_SECONDS = 30.0
-"""Heard at once: so much has a loudness and a tuning of its own."""
+"""Transcribed at once: so much has a loudness and a tuning of its own."""
 
 AROUND = 12
-"""Frames heard on either side of a stretch, so that its own are heard as in the whole."""
+"""Frames transcribed on either side of a stretch, so that its own come out as in the whole."""
 
 
 Source: TypeAlias = str | os.PathLike[str] | Query
@@ -49,13 +49,13 @@ def _is_midi(path: str | os.PathLike[str]) -> bool:
     return Path(path).suffix.lower() in MIDI_SUFFIXES
 
 
-def hear_stretches(
+def transcribe_stretches(
     encoders: Encoders,
     source: Source,
     start: float = 0.0,
     duration: float | None = None,
 ) -> Iterator[Tensor]:
-    """Hear a recording, or read a MIDI file, stretch by stretch.
+    """Transcribe a recording, or read a MIDI file, stretch by stretch.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ def hear_stretches(
     Raises
     ------
     MmidError
-        If the file cannot be read, or the model does not hear notes.
+        If the file cannot be read, or the model does not transcribe.
     """
     params = encoders.config.features
     if not isinstance(source, (str, os.PathLike)):
@@ -84,7 +84,7 @@ def hear_stretches(
         return
     frames = round(STRETCH_SECONDS * params.frame_rate)
     blocks = stream_audio(source, params.sample_rate, start, duration)
-    for samples, before in _cut(blocks, frames, params):
+    for samples, before in cut_stretches(blocks, frames, params):
         sound = Sound(spectrogram(torch.from_numpy(samples), params), params)
         yield _notes(encoders, sound)[..., before : before + frames]
 
@@ -92,33 +92,33 @@ def hear_stretches(
 def _notes(encoders: Encoders, query: Query) -> Tensor:
     log_odds = query.listened(encoders).log_odds
     if log_odds is None:
-        raise MmidError("this model hears no notes to follow: give one that does")
+        raise MmidError("this model transcribes no notes to follow: give one that does")
     return log_odds.cpu()
 
 
-def _cut(
+def cut_stretches(
     blocks: Iterator[np.ndarray], frames: int, params: FeatureParams
 ) -> Iterator[tuple[np.ndarray, int]]:
-    """Cut a stream of samples into stretches with what is around them; tell the frames before."""
+    """Cut a stream of samples into stretches with what is around them; count the frames before."""
     stretch, around = frames * params.hop, AROUND * params.hop
-    kept, before = np.empty(0, np.float32), 0
+    samples, before = np.empty(0, np.float32), 0
     for block in blocks:
-        kept = np.concatenate([kept, block])
-        while len(kept) >= before * params.hop + stretch + around:
-            yield kept[: before * params.hop + stretch + around], before
-            kept = kept[before * params.hop + stretch - around :]
+        samples = np.concatenate([samples, block])
+        while len(samples) >= before * params.hop + stretch + around:
+            yield samples[: before * params.hop + stretch + around], before
+            samples = samples[before * params.hop + stretch - around :]
             before = AROUND
-    if len(kept) > before * params.hop:
-        yield kept, before
+    if len(samples) > before * params.hop:
+        yield samples, before
 
 
 class Tape:
-    """Music's notes, wound on as they are asked for and forgotten when they are not needed.
+    """Music's notes, wound on as they are needed and forgotten when they are not needed.
 
     Parameters
     ----------
     stretches : iterator of Tensor [2, PITCHES, frames]
-        From `hear_stretches`.
+        From `transcribe_stretches`.
     """
 
     def __init__(self, stretches: Iterator[Tensor]) -> None:

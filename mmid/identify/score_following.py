@@ -1,9 +1,9 @@
-"""How far a piece is heard around the place where it was found: its score followed both ways.
+"""How far a piece goes on around the position where it was found: its score followed both ways.
 
-Conventions: heard notes are log-odds ``[2, PITCHES, frames]``; frames are those of the recording. A
-score's roll is drawn at the tempo ratio found, so that a right path climbs about one place a frame.
-Gains are in nats, as in `mmid.identify.alignment`: they add up while the piece is played and fall
-when it is not, so that it begins and ends where their sum rises no more.
+Conventions: notes are log-odds ``[2, PITCHES, frames]``; frames are those of the recording. A
+score's roll is drawn at the tempo ratio found, so that a right path climbs about one position a
+frame. Gains are in nats, as in `mmid.identify.alignment`: they add up while the piece is played and
+fall when it is not, so that it begins and ends where their sum rises no more.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PATIENCE_SECONDS = 20.0
 """A piece that has gained nothing for so long has ended."""
 
 BAND_SECONDS = 15.0
-"""How far from the best place in the score others are kept in view."""
+"""How far from the best position in the score others are kept in view."""
 
 CHUNK = 215
 """Frames followed at once."""
@@ -39,7 +39,7 @@ SLOPE_SECONDS = 4.0
 """A tempo is read off stretches of this length."""
 
 ALIKE = 0.7
-"""What explains so much of another track, against that, takes its place."""
+"""What explains so much of another track, against that, replaces it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,8 +55,8 @@ class Track:
     gained : np.ndarray [frames] float64
         What its score has gained since, with each frame.
     possible : np.ndarray [frames] float64
-        What a score would have gained that held just the notes heard.
-    places : np.ndarray [frames] float64
+        What a score would have gained that held just the transcribed notes.
+    positions : np.ndarray [frames] float64
         Where in the piece each frame lies, seconds.
     """
 
@@ -64,7 +64,7 @@ class Track:
     seed: int
     gained: np.ndarray
     possible: np.ndarray
-    places: np.ndarray
+    positions: np.ndarray
 
     @property
     def end(self) -> int:
@@ -73,7 +73,7 @@ class Track:
 
     @property
     def share(self) -> float:
-        """Share of the notes heard along it that its score explains."""
+        """Share of the notes transcribed along it that its score explains."""
         return float(self.gained[-1] / max(self.possible[-1], 1e-6)) if len(self.gained) else 0.0
 
     @property
@@ -91,8 +91,8 @@ class Track:
         count = min(max(0, frame - self.first), len(self.gained))
         return float(self.gained[count - 1]) if count else 0.0
 
-    def sure(self, toll: float) -> tuple[int, int]:
-        """Return the span around its seed in which it gains most after a toll on all notes heard.
+    def likely_span(self, toll: float) -> tuple[int, int]:
+        """Return the span around its seed in which it gains most less a toll on all notes.
 
         Beyond it the piece may be another in the same key, some of which any score explains.
 
@@ -104,7 +104,7 @@ class Track:
         Returns
         -------
         first, end : int
-            Frames of the recording, the one after the last in the second place.
+            Frames of the recording, the second is the one after the last.
         """
         net = np.concatenate([[0.0], self.gained - toll * self.possible])
         seed = min(max(0, self.seed - self.first), len(self.gained))
@@ -112,7 +112,7 @@ class Track:
         return self.first + first, self.first + end
 
     def moved(self, frames: int) -> Track:
-        """Tell it on a tape that begins so many frames earlier."""
+        """Return it as on a tape that begins so many frames earlier."""
         return replace(self, first=self.first + frames, seed=self.seed + frames)
 
     def cut(self, first: int, end: int) -> Track:
@@ -124,15 +124,15 @@ class Track:
             first=max(first, self.first),
             gained=self.gained[low:high] - lost[0],
             possible=self.possible[low:high] - lost[1],
-            places=self.places[low:high],
+            positions=self.positions[low:high],
         )
 
     def tempo_ratio(self, frame_rate: float) -> float:
         """Return the median speed against the score."""
-        length = min(int(SLOPE_SECONDS * frame_rate), len(self.places) - 1)
+        length = min(int(SLOPE_SECONDS * frame_rate), len(self.positions) - 1)
         if length < 1:
             return 1.0
-        slopes = (self.places[length:] - self.places[:-length]) * frame_rate / length
+        slopes = (self.positions[length:] - self.positions[:-length]) * frame_rate / length
         return float(np.median(slopes)) or 1.0
 
 
@@ -167,7 +167,7 @@ def track_piece(
     params: FeatureParams,
     passed: Callable[[int], None],
 ) -> Track:
-    """Follow a piece from where it is heard best in a window, back and on.
+    """Follow a piece from where a window fits it best, back and on.
 
     Parameters
     ----------
@@ -181,26 +181,26 @@ def track_piece(
         Gives the notes of a piece.
     params : FeatureParams
     passed : callable
-        Told every frame that was reached on the way on.
+        Called with every frame that was reached on the way on.
     """
-    heard = _gains(tape.between(*window))
-    hold = HOLD * heard.mean_gain
+    gains = _gains(tape.between(*window))
+    hold = HOLD * gains.mean_gain
     rolls = [_draw_score(candidate, notes, params) for candidate in candidates]
-    ends = [_best_end(heard.values, roll, hold) for roll in rolls]
+    ends = [_best_end(gains.values, roll, hold) for roll in rolls]
     best = max(range(len(ends)), key=lambda one: ends[one][0])
-    _, frame, place = ends[best]
+    _, frame, position = ends[best]
     roll, frame = rolls[best], frame + window[0] + 1
-    places = roll.shape[1]
-    back = _pursue(_backward(tape, frame), roll.flip(1), places - 1 - place, hold, params)
-    on = _pursue(_forward(tape, frame, passed), roll, place, hold, params)
-    back.places = places - 1 - back.places
+    positions = roll.shape[1]
+    back = _pursue(_backward(tape, frame), roll.flip(1), positions - 1 - position, hold, params)
+    on = _pursue(_forward(tape, frame, passed), roll, position, hold, params)
+    back.positions = positions - 1 - back.positions
     seconds = candidates[best].tempo_ratio / params.frame_rate
     return Track(
         frame - len(back.gained),
         frame,
         np.concatenate([back.turned(back.gained), back.gained[-1:].sum() + on.gained]),
         np.concatenate([back.turned(back.possible), back.possible[-1:].sum() + on.possible]),
-        np.concatenate([back.places[::-1], on.places]) * seconds,
+        np.concatenate([back.positions[::-1], on.positions]) * seconds,
     )
 
 
@@ -209,7 +209,7 @@ def _gains(log_odds: Tensor) -> Gains:
 
 
 def _draw_score(candidate: Candidate, notes: Notes, params: FeatureParams) -> Tensor:
-    """Draw a whole score at the tempo and in the key found: ``[2 * PITCHES, places]``."""
+    """Draw a whole score at the tempo and in the key found: ``[2 * PITCHES, positions]``."""
     seconds = float(notes(candidate.piece)["offset"].max(initial=0))
     frames = int(seconds * params.frame_rate / candidate.tempo_ratio) + AFTER
     spans = [(candidate, 0.0, candidate.tempo_ratio)]
@@ -217,7 +217,7 @@ def _draw_score(candidate: Candidate, notes: Notes, params: FeatureParams) -> Te
 
 
 def _climb(best: np.ndarray, hold: float) -> np.ndarray:
-    """Go on by a frame: rest where one is, climb a place, or two."""
+    """Go on by a frame: rest where one is, climb a position, or two."""
     reached = best - hold
     np.maximum(reached[1:], best[:-1], out=reached[1:])
     np.maximum(reached[2:], best[:-2] - hold, out=reached[2:])
@@ -225,7 +225,7 @@ def _climb(best: np.ndarray, hold: float) -> np.ndarray:
 
 
 def _best_end(gains: Tensor, roll: Tensor, hold: float) -> tuple[float, int, int]:
-    """Return gain, last frame and place of the path that gains most, wherever it began [1]_.
+    """Return gain, last frame and position of the path that gains most, wherever it began [1]_.
 
     References
     ----------
@@ -235,14 +235,14 @@ def _best_end(gains: Tensor, roll: Tensor, hold: float) -> tuple[float, int, int
     best, end = np.zeros(roll.shape[1], np.float32), (-np.inf, 0, 0)
     for frame, row in enumerate(_rows(gains, roll)):
         best = np.maximum(_climb(best, hold), 0) + row
-        place = int(best.argmax())
-        if best[place] > end[0]:
-            end = float(best[place]), frame, place
+        position = int(best.argmax())
+        if best[position] > end[0]:
+            end = float(best[position]), frame, position
     return end
 
 
 def _rows(gains: Tensor, roll: Tensor) -> Iterator[np.ndarray]:
-    """Yield, frame by frame, what each place of a roll gains: ``[places]``."""
+    """Yield, frame by frame, what each position of a roll gains: ``[positions]``."""
     for some in torch.split(gains, ROWS, 1):
         yield from (some.T @ roll).numpy()
 
@@ -269,7 +269,7 @@ class _Pursuit:
 
     gained: np.ndarray
     possible: np.ndarray
-    places: np.ndarray
+    positions: np.ndarray
 
     @staticmethod
     def turned(sums: np.ndarray) -> np.ndarray:
@@ -280,36 +280,36 @@ class _Pursuit:
 def _pursue(
     chunks: Iterable[Tensor],
     roll: Tensor,
-    place: int,
+    position: int,
     hold: float,
     params: FeatureParams,
 ) -> _Pursuit:
-    """Follow a score from a place on until it gains nothing any more; end where it gained most."""
+    """Follow a score from a position on until it gains no more; end where it gained most."""
     patience, band = (
         int(seconds * params.frame_rate) for seconds in (PATIENCE_SECONDS, BAND_SECONDS)
     )
-    low, best = place, np.zeros(1, np.float32)
-    gained, places, possible = [0.0], [place], [0.0]
+    low, best = position, np.zeros(1, np.float32)
+    gained, positions, possible = [0.0], [position], [0.0]
     for chunk in chunks:
-        low, best = _shift_view(best, low, places[-1], band, chunk.shape[1], roll.shape[1])
+        low, best = _shift_view(best, low, positions[-1], band, chunk.shape[1], roll.shape[1])
         for row in _rows(chunk, roll[:, low : low + len(best)]):
             best = _climb(best, hold) + row
-            places.append(low + int(best.argmax()))
+            positions.append(low + int(best.argmax()))
             gained.append(float(best.max()))
         possible.extend(chunk.clamp_min(0).sum(0).tolist())
         if len(gained) - int(np.argmax(gained)) > patience:
             break
     count = int(np.argmax(gained)) + 1
     sums = np.cumsum(possible[:count])
-    return _Pursuit(np.array(gained[1:count]), sums[1:], np.array(places[1:count], float))
+    return _Pursuit(np.array(gained[1:count]), sums[1:], np.array(positions[1:count], float))
 
 
 def _shift_view(
-    best: np.ndarray, low: int, place: int, band: int, frames: int, places: int
+    best: np.ndarray, low: int, position: int, band: int, frames: int, positions: int
 ) -> tuple[int, np.ndarray]:
-    """Keep in view what lies around a place, and what can be reached from it in some frames."""
-    first = max(0, place - band)
-    view = np.full(min(places, place + band + 2 * frames) - first, -np.inf, np.float32)
+    """Keep in view what lies around a position, and what can be reached from it in some frames."""
+    first = max(0, position - band)
+    view = np.full(min(positions, position + band + 2 * frames) - first, -np.inf, np.float32)
     start, end = max(first, low), min(first + len(view), low + len(best))
     view[start - first : end - first] = best[start - low : end - low]
     return first, view

@@ -23,7 +23,7 @@ from mmid.model.transcriber import heard_notes
 from mmid.system.console import stage
 
 FAR_OFF = max(TUNINGS)
-"""From so many cents on, notes may as well be heard a semitone away: both keys are tried."""
+"""From so many cents on, notes may as well be transcribed a semitone away: both keys are tried."""
 
 FEW_KEYS = 2
 """Of more keys, those that are worth it are chosen first, and then looked up in full."""
@@ -32,16 +32,16 @@ NEIGHBOURS = 25
 """Nearest snippets that vote, for each snippet of the query (Dorfer et al. 2017)."""
 
 EACH = 3
-"""Places of one piece, at most, that are compared note by note."""
+"""Candidates of one piece, at most, that are compared note by note."""
 
 COMPARED = 21_500
-"""Frames to compare, over all places: as many places as that leaves to a query of its length."""
+"""Frames to compare, over all candidates: the longer the query, the fewer candidates."""
 
 LOOKED_UP, IN_EACH_KEY = 1_200, 500
 """Snippets of a query looked up at most, over all tempi: in one key or two, and in each of many."""
 
 AGREED = 40
-"""Places that note triples agree on, at most, that are compared note by note."""
+"""Positions that note triples agree on, at most, that are compared note by note."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +51,7 @@ class Embeddings:
     Parameters
     ----------
     query : Query
-        As the model hears it.
+        As the model takes it, with its notes transcribed if it works on notes.
     tempo_ratios : sequence of float
     keys : sequence of int
     snippets : tuple of (np.ndarray, np.ndarray)
@@ -65,19 +65,19 @@ class Embeddings:
 
 
 @dataclass(frozen=True, eq=False)
-class Asked:
+class SearchResult:
     """A query and all that a library has near it, before anything is decided.
 
     Parameters
     ----------
     query : Query
-        As the model hears it.
+        As the model takes it, with its notes transcribed if it works on notes.
     gains : tuple of Gains
         What a score gains by its notes, or those of excerpts, where they can be compared.
     hits : tuple of Hits
         One a tempo and key.
     found : tuple of Candidate
-        Places that note triples agree on, where notes can be compared.
+        Positions that note triples agree on, where notes can be compared.
     """
 
     query: Query
@@ -86,8 +86,8 @@ class Asked:
     found: tuple[Candidate, ...] = ()
 
     @property
-    def places(self) -> int:
-        """How many places are worth comparing with it."""
+    def most_compared(self) -> int:
+        """How many candidates are worth comparing with it."""
         frames = max((part.values.shape[1] for part in self.gains), default=COMPARED_FRAMES)
         return COMPARED // frames
 
@@ -106,44 +106,45 @@ class Lookup:
     def __init__(
         self, model: Checkpoint, index: Library, options: SearchOptions = SearchOptions()
     ) -> None:
-        self._encoders, self._index, self.options = model.encoders, index, options
+        self._encoders, self._index, self._options = model.encoders, index, options
         self._params = model.encoders.config.features
 
     @stage("embed a query")
     def embed(self, query: Query, keys: Sequence[int] | None = None) -> Embeddings:
         """Embed music at every tempo, and in these keys, by default in all that are tried."""
-        heard = query.listened(self._encoders)
-        shortest = min(1.0, self._params.snippet_seconds / heard.seconds)
-        ratios = tuple(ratio for ratio in self.options.tempo_ratios if ratio >= shortest)
-        keys = self._keys_of(heard) if keys is None else keys
+        transcribed = query.listened(self._encoders)
+        shortest = min(1.0, self._params.snippet_seconds / transcribed.seconds)
+        ratios = tuple(ratio for ratio in self._options.tempo_ratios if ratio >= shortest)
+        keys = self._keys_of(transcribed) if keys is None else keys
         many = len(keys) > FEW_KEYS
         effort, most = (MANY_KEYS, IN_EACH_KEY) if many else (ONE_KEY, LOOKED_UP)
-        each = [embed_query(heard, self._encoders, ratio, effort, keys) for ratio in ratios]
+        each = [embed_query(transcribed, self._encoders, ratio, effort, keys) for ratio in ratios]
         share = min(1.0, most / max(1, sum(len(frames) for _, frames in each)))
-        return Embeddings(heard, ratios, keys, tuple(_thinned(*made, share) for made in each))
+        snippets = tuple(_thinned(*made, share) for made in each)
+        return Embeddings(transcribed, ratios, keys, snippets)
 
     @stage("look it up")
-    def find(self, embedded: Embeddings, spare: int = 0) -> Asked:
+    def find(self, embedded: Embeddings, extra: int = 0) -> SearchResult:
         """Look up the snippets of music, and beside them its note triples.
 
         Parameters
         ----------
         embedded : Embeddings
-        spare : int
+        extra : int
             How many more neighbours to find of each snippet, for `decide` to leave some out.
         """
-        notes_count = self._index.kind == "midi" and self.options.vote == "consistent"
+        notes_count = self._index.kind == "midi" and self._options.vote == "consistent"
         log_odds = embedded.query.log_odds if notes_count else None
         with ThreadPoolExecutor(1) as beside:
             found = beside.submit(self._agreed, log_odds, embedded.keys)
-            hits = self._hits(embedded, NEIGHBOURS + spare)
+            hits = self._hits(embedded, NEIGHBOURS + extra)
             gains = () if log_odds is None else tuple(compared_gains(log_odds))
-            return Asked(embedded.query, gains, hits, found.result())
+            return SearchResult(query=embedded.query, gains=gains, hits=hits, found=found.result())
 
     def _hits(self, embedded: Embeddings, count: int) -> tuple[Hits, ...]:
         """Look snippets up at every tempo and in each key, in one search."""
         together = np.concatenate([v.reshape(-1, v.shape[2]) for v, _ in embedded.snippets])
-        rows, similarity = self._index.search(together, count, self.options.search)
+        rows, similarity = self._index.search(together, count, self._options.search)
         piece, place = self._index.locate(rows)
         hits, first = [], 0
         for ratio, (_, frames) in zip(embedded.tempo_ratios, embedded.snippets, strict=True):
@@ -154,7 +155,7 @@ class Lookup:
         return tuple(h for h in hits if len(h.query_frame))
 
     def _agreed(self, log_odds: Tensor | None, keys: Sequence[int]) -> tuple[Candidate, ...]:
-        """Look up the triples of what is heard, in each key."""
+        """Look up the note triples of the transcription, in each key."""
         if log_odds is None:
             return ()
         rate, found = self._params.frame_rate, []
@@ -165,23 +166,33 @@ class Lookup:
             moved = notes[written]
             moved["pitch"] = pitch[written]
             for at in self._index.search_triples(moved, AGREED):
-                place = at.piece, 0.0, at.tempo_ratio, at.start * rate
-                found.append(Candidate(*place, key, at.share))
+                found.append(
+                    Candidate(
+                        piece=at.piece,
+                        share=0.0,
+                        tempo_ratio=at.tempo_ratio,
+                        start=at.start * rate,
+                        transpose=key,
+                        triples=at.share,
+                    )
+                )
         return tuple(found)
 
     def _keys_of(self, query: Query) -> Sequence[int]:
         """Return the keys to try: far off concert pitch, those on both sides."""
-        if len(self.options.keys) > 1 or abs(query.tuning) < FAR_OFF:
-            return self.options.keys
-        [key] = self.options.keys
+        if len(self._options.keys) > 1 or abs(query.tuning) < FAR_OFF:
+            return self._options.keys
+        [key] = self._options.keys
         return (key, key - (1 if query.tuning > 0 else -1))
 
-    def candidates(self, asked: Asked, without: frozenset[int] = frozenset()) -> list[Candidate]:
-        """Choose the places that are compared, by the votes of snippets and of note triples.
+    def candidates(
+        self, result: SearchResult, excluded: frozenset[int] = frozenset()
+    ) -> list[Candidate]:
+        """Choose the candidates that are compared, by the votes of snippets and of note triples.
 
-        Few keys have as many places each; many share them.
+        Each of a few keys has as many candidates; many keys share them.
         """
-        hits = [nearest(hypothesis, NEIGHBOURS, without) for hypothesis in asked.hits]
+        hits = [nearest(hypothesis, NEIGHBOURS, excluded) for hypothesis in result.hits]
         keys = dict.fromkeys(hypothesis.transpose for hypothesis in hits)
         apart = [[h for h in hits if h.transpose == key] for key in keys]
         electing = apart if len(keys) <= FEW_KEYS else [hits]
@@ -189,10 +200,10 @@ class Lookup:
         elected = [
             candidate
             for part in electing
-            for candidate in elect(part, self.options.vote, asked.places, EACH, parts)
+            for candidate in elect(part, self._options.vote, result.most_compared, EACH, parts)
         ]
-        frames = int(asked.query.seconds * self._params.frame_rate)
-        return [c for c in joined(elected, asked.found, frames, hits) if c.piece not in without]
+        frames = int(result.query.seconds * self._params.frame_rate)
+        return [c for c in joined(elected, result.found, frames, hits) if c.piece not in excluded]
 
     def _length(self, piece: int) -> float:
         """Return the length of an item of the index, frames."""
@@ -203,5 +214,5 @@ def _thinned(
     vectors: np.ndarray, frames: np.ndarray, share: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Keep a share of snippets, spread evenly."""
-    kept = np.linspace(0, len(frames) - 1, math.ceil(share * len(frames))).astype(np.int64)
-    return vectors[:, kept], frames[kept]
+    chosen = np.linspace(0, len(frames) - 1, math.ceil(share * len(frames))).astype(np.int64)
+    return vectors[:, chosen], frames[chosen]

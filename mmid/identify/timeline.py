@@ -1,9 +1,9 @@
 """A long recording cut at its pieces: what was played from when to when.
 
 A window is identified; its piece is followed back and on as far as its score goes on explaining the
-notes heard; the next window begins where it ends. So most of a recording is not looked up, only
-heard, and a piece begins and ends where its own notes do. What windows leave over, each half a
-window on, are gaps: applause, speech, music that is not in the library.
+transcribed notes; the next window begins where it ends. So most of a recording is transcribed but
+not looked up, and a piece begins and ends where its own notes do. What windows leave over, each
+half a window on, are gaps: applause, speech, music that is not in the library.
 
 Conventions: times in seconds; those of the recording count from where it was cut. Inside, frames
 of the model's grid.
@@ -23,7 +23,7 @@ from torch import Tensor
 from mmid.errors import MmidError
 from mmid.identify.answer import Identification, Match
 from mmid.identify.identifier import Identifier
-from mmid.identify.note_stream import Source, Tape, hear_stretches, length_of
+from mmid.identify.note_stream import Source, Tape, length_of, transcribe_stretches
 from mmid.identify.score_following import Track, part, track_piece
 from mmid.model.embedding import Heard
 from mmid.music.library import BadFile
@@ -48,10 +48,10 @@ GOING_ON = 0.1
 """Confidence from which the piece just played is taken to go on: no other is as likely."""
 
 SLOWEST = 0.5
-"""Of the tempo voted for: a window that holds an end of a piece may tell its tempo as near 0."""
+"""Of the tempo voted for: a window that holds an end of a piece may give its tempo as near 0."""
 
 LEAST_GAP = 1.0
-"""A shorter one, seconds, is not told of."""
+"""A shorter one, seconds, is not reported."""
 
 REMEMBERED = 6.0
 """How far back from a window a piece may turn out to have begun, in windows."""
@@ -72,9 +72,9 @@ class Played:
     start, end : float
         In the recording, seconds.
     match : Match
-        The piece, with the start and the end in it, the share of the notes heard that it explains
-        and the tempo, all over the whole stretch; confidence and votes are those of its surest
-        window.
+        The piece, with the start and the end in it, the share of the transcribed notes it explains
+        and the tempo, all over the whole stretch; confidence and votes are those of its most
+        confident window.
     """
 
     start: float
@@ -89,7 +89,7 @@ class Timeline:
     Parameters
     ----------
     query : str
-        What was asked about.
+        What was result about.
     seconds : float
         Its length.
     played : tuple of Played
@@ -132,21 +132,21 @@ def follow(
     duration: float | None = None,
     progress: Tell = quiet,
 ) -> Timeline:
-    """Tell what is played in a long recording from when to when.
+    """Find what is played in a long recording from when to when.
 
     Parameters
     ----------
     identifier : Identifier
-        Over an index of MIDI files, with a model that hears notes.
+        Over an index of MIDI files, with a model that transcribes.
     source : path or Query
         A recording or a MIDI file; memory does not grow with the length of a recording.
     every : float
         Length of the windows that are looked up, seconds: shorter ones find shorter pieces, longer
-        ones are named more surely.
+        ones are named with more confidence.
     start, duration : float
         The span of a file, seconds; to the end by default.
     progress : callable
-        Told the seconds done and the seconds there are, where the file tells them.
+        Called with the seconds done and the seconds there are, where the file says so.
 
     Returns
     -------
@@ -159,7 +159,7 @@ def follow(
     """
     _check(identifier, every)
     rate, total = identifier.params.frame_rate, length_of(source, start, duration)
-    tape = Tape(hear_stretches(identifier.model.encoders, source, start, duration))
+    tape = Tape(transcribe_stretches(identifier.model.encoders, source, start, duration))
     follower = _Follower(identifier, every, lambda frame: progress("Following", frame, total))
     performances = _joined(follower.found(tape), every, rate)
     name = os.fspath(source) if isinstance(source, (str, os.PathLike)) else ""
@@ -168,7 +168,7 @@ def follow(
 
 def _check(identifier: Identifier, every: float) -> None:
     if not every >= LEAST_EVERY:
-        raise MmidError(f"windows of {every:g} s tell too little: at least {LEAST_EVERY:g} s")
+        raise MmidError(f"windows of {every:g} s say too little: at least {LEAST_EVERY:g} s")
     if identifier.kind != "midi":
         raise MmidError("an index of recordings names no pieces to follow: ask one of MIDI files")
 
@@ -208,7 +208,7 @@ class _Follower:
     every : float
         Length of a window, seconds.
     passed : callable
-        Told the second that was reached.
+        Called with the second that was reached.
     """
 
     def __init__(self, identifier: Identifier, every: float, passed: Callable[[int], None]) -> None:
@@ -233,7 +233,7 @@ class _Follower:
             if here is None:
                 since, frame = frame, frame + self._window // 2
                 continue
-            first, last = here.track.sure(TOLL * (here.match.explained or 0.0))
+            first, last = here.track.likely_span(TOLL * (here.match.explained or 0.0))
             for one in (*self._within(ahead[..., : max(0, first - since)], since), here):
                 self._add(found, one)
             since = frame = max(last, frame + self._least, tape.first)
@@ -247,12 +247,12 @@ class _Follower:
         """Identify a window, perhaps as what was played before, and follow its piece both ways."""
         identifier = self._identifier
         params = identifier.params
-        asked = identifier.ask(Heard(tape.between(first, last), params))
-        answer = identifier.decide(asked)
-        match = _chosen(answer, before)
+        result = identifier.ask(Heard(tape.between(first, last), params))
+        answer = identifier.decide(result)
+        match = window_match(answer, before)
         if match is None:
             return None
-        voted = identifier.trace(asked, match).candidate
+        voted = identifier.trace(result, match).candidate
         sloped = max(match.tempo_ratio, SLOWEST * voted.tempo_ratio)
         track = track_piece(
             tape,
@@ -286,7 +286,7 @@ class _Follower:
             found.append(new)
 
 
-def _chosen(answer: Identification, before: Match | None) -> Match | None:
+def window_match(answer: Identification, before: Match | None) -> Match | None:
     """Return what a window is named after, if anything; rather the piece before than another."""
     best = answer.matches[0] if answer.matches else None
     if best is None or before is None:
@@ -299,7 +299,7 @@ def _chosen(answer: Identification, before: Match | None) -> Match | None:
 
 
 def _alike(one: Match, other: Match) -> bool:
-    """Tell whether both are the same music in the same key."""
+    """Say whether both are the same music in the same key."""
     names = [{match.piece, *match.also} for match in (one, other)]
     return one.transpose == other.transpose and not names[0].isdisjoint(names[1])
 
@@ -320,21 +320,21 @@ def _goes_on(performance: Sequence[_Found], later: _Found, every: float, frame_r
     if not _alike(last.match, later.match):
         return False
     pause = (later.track.first - last.track.end) / frame_rate
-    anew = later.track.places[0] <= first.track.places[0] + ANEW_SECONDS
+    anew = later.track.positions[0] <= first.track.positions[0] + ANEW_SECONDS
     return pause <= (BREATH_SECONDS if anew else every)
 
 
 def _played(parts: Sequence[_Found], frame_rate: float) -> Played:
-    """Tell a performance's parts as one."""
+    """Join the parts of a performance."""
     tracks = [one.track for one in parts]
-    surest = max((one.match for one in parts), key=lambda match: match.confidence)
+    best = max((one.match for one in parts), key=lambda match: match.confidence)
     longest = max(tracks, key=lambda track: len(track.gained))
-    heard = np.array([track.possible[-1] for track in tracks])
+    weights = np.array([track.possible[-1] for track in tracks])
     match = replace(
-        surest,
-        explained=float(np.average([track.share for track in tracks], weights=heard)),
-        start=float(tracks[0].places[0]),
-        end=float(tracks[-1].places[-1]),
+        best,
+        explained=float(np.average([track.share for track in tracks], weights=weights)),
+        start=float(tracks[0].positions[0]),
+        end=float(tracks[-1].positions[-1]),
         tempo_ratio=longest.tempo_ratio(frame_rate),
     )
     return Played(tracks[0].first / frame_rate, tracks[-1].end / frame_rate, match)

@@ -58,11 +58,11 @@ class Candidate:
     tempo_ratio : float
         The hypothesis that gave the share.
     start : float or None
-        Frame of the piece at which the query begins, where the vote tells it.
+        Frame of the piece at which the query begins, where the vote says so.
     transpose : int
         Semitones that take the piece to the query's key.
     triples : float
-        Share of the query's note triples that agree on the place, 0 to 1.
+        Share of the query's note triples that agree on the position, 0 to 1.
     """
 
     piece: int
@@ -84,7 +84,12 @@ def majority(hits: Hits, top: int) -> list[Candidate]:
     pieces, votes = np.unique(hits.piece, return_counts=True)
     best = np.argsort(-votes, kind="stable")[:top]
     total = hits.piece.size
-    return [Candidate(int(pieces[i]), votes[i] / total, hits.tempo_ratio, None) for i in best]
+    return [
+        Candidate(
+            piece=int(pieces[i]), share=votes[i] / total, tempo_ratio=hits.tempo_ratio, start=None
+        )
+        for i in best
+    ]
 
 
 BIN_FRAMES = 24
@@ -125,7 +130,9 @@ def consistent(hits: Hits, top: int, length_of: Frames | None = None) -> list[Ca
             if length_of is not None:
                 share *= (len(query) + DOUBT) / (_within(query + start, length_of(piece)) + DOUBT)
             if piece not in best or share > best[piece].share:
-                best[piece] = Candidate(piece, share, hits.tempo_ratio, start)
+                best[piece] = Candidate(
+                    piece=piece, share=share, tempo_ratio=hits.tempo_ratio, start=start
+                )
     return sorted(best.values(), key=lambda c: -c.share)[:top]
 
 
@@ -134,10 +141,10 @@ def _width(query: np.ndarray) -> float:
     return float(BIN_FRAMES + DRIFT * (query.max(initial=0) - query.min(initial=0)))
 
 
-def _within(places: np.ndarray, length: float) -> int:
+def _within(starts: np.ndarray, length: float) -> int:
     """Count the snippets that begin within a piece, give or take half a bin."""
     reach = BIN_FRAMES / 2
-    return int(((places >= -reach) & (places <= length + reach)).sum())
+    return int(((starts >= -reach) & (starts <= length + reach)).sum())
 
 
 SHARPNESS = 4.0
@@ -186,9 +193,9 @@ def _median(values: np.ndarray) -> float:
     return float((ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2)
 
 
-def nearest(hits: Hits, count: int, without: frozenset[int] = frozenset()) -> Hits:
+def nearest(hits: Hits, count: int, excluded: frozenset[int] = frozenset()) -> Hits:
     """Keep the nearest so many hits of each query snippet that are in none of the pieces named."""
-    hidden = np.isin(hits.piece, list(without))
+    hidden = np.isin(hits.piece, list(excluded))
     order = np.argsort(hidden, axis=1, kind="stable")[:, :count]
     piece, place, similarity = (
         np.take_along_axis(array, order, 1) for array in (hits.piece, hits.place, hits.similarity)
@@ -237,7 +244,7 @@ SAME_TEMPO = 0.25
 def joined(
     elected: Sequence[Candidate], found: Sequence[Candidate], frames: int, hits: Sequence[Hits] = ()
 ) -> list[Candidate]:
-    """Put the candidates of two voters together, each with what the other says of its place.
+    """Put the candidates of two voters together, each with what the other says of its position.
 
     Parameters
     ----------
@@ -247,7 +254,7 @@ def joined(
         Length of the query.
     hits : sequence of Hits
         What snippets were elected from. In a piece only the fullest bins are: their votes for
-        another place of it, which triples found, are counted here.
+        another position in it, which triples found, are counted here.
     """
     share, triples = np.zeros(len(found)), np.zeros(len(elected))
     for i, one in enumerate(elected):
@@ -255,9 +262,9 @@ def joined(
             if _agree(one, other, frames):
                 triples[i] = max(triples[i], other.triples)
                 share[j] = max(share[j], one.share)
-    for number, place in enumerate(found):
+    for number, other in enumerate(found):
         if not share[number]:
-            share[number] = max((_share_at(one, place, frames) for one in hits), default=0.0)
+            share[number] = max((_share_at(one, other, frames) for one in hits), default=0.0)
     return [
         *(replace(c, triples=float(t)) for c, t in zip(elected, triples, strict=True)),
         *(replace(c, share=float(s)) for c, s in zip(found, share, strict=True)),
@@ -265,7 +272,7 @@ def joined(
 
 
 def _agree(one: Candidate, other: Candidate, frames: int) -> bool:
-    """Tell whether two candidates put the middle of a query at one place, at about one tempo."""
+    """Say whether two candidates put the middle of a query at one position, at about one tempo."""
     if (one.piece, one.transpose) != (other.piece, other.transpose):
         return False
     if one.start is None or other.start is None:
@@ -290,7 +297,7 @@ def _share_at(hits: Hits, candidate: Candidate, frames: int) -> float:
 
 
 def _near(hits: Hits, piece: int, start: float) -> np.ndarray:
-    """Tell which hits say that the query begins about there."""
+    """Return which hits say that the query begins about there."""
     query = hits.query_frame * hits.tempo_ratio
     apart = np.abs(hits.place - query[:, None] - start)
     return np.asarray((hits.piece == piece) & (apart <= _width(query) / 2))
@@ -300,11 +307,11 @@ FIRM = 4.0
 """Frames off the line from which on a hit counts less."""
 
 LEAST_SNIPPETS, LEAST_WEIGHT, ROUNDS = 8, 1e-3, 5
-"""Snippets that tell a line, and what each weighs, at least; how often all are weighed again."""
+"""Snippets that make a line, and what each weighs, at least; how often all are weighed again."""
 
 
 def straightened(hits: Sequence[Hits], candidate: Candidate) -> Candidate:
-    """Tell a candidate's tempo and start more finely than in the steps that were tried.
+    """Find a candidate's tempo and start more finely than in the steps that were tried.
 
     Parameters
     ----------
@@ -315,7 +322,7 @@ def straightened(hits: Sequence[Hits], candidate: Candidate) -> Candidate:
     Returns
     -------
     Candidate
-        Along the line through its hits; as it was where too few or too scattered hits tell one.
+        Along the line through its hits; as it was where too few or too scattered hits make one.
 
     References
     ----------

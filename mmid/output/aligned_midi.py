@@ -1,7 +1,7 @@
 """The MIDI file of an answer, moved to the recording's time: played together, they are in step.
 
 Conventions: times in seconds; those written are the recording's own, from its beginning, also where
-only a span of it was asked about. Notes are in the key they were found in, with their velocities
+only a span of it was the query. Notes are in the key they were found in, with their velocities
 and programs. Where the recording leaps in the score, for a repeat, so do the notes.
 """
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from mmid.errors import MmidError, label
 from mmid.identify.alignment import Alignment, align_closely
-from mmid.identify.batch import Answered
+from mmid.identify.batch import Answered, Sink
 from mmid.identify.identifier import Identifier, Trace
 from mmid.model.embedding import Score
 from mmid.music.grid import FeatureParams
@@ -37,7 +37,7 @@ def warp_notes(notes: np.ndarray, path: Alignment) -> np.ndarray:
     notes : np.ndarray [n] of mmid.music.notes.NOTE_DTYPE
         The score's.
     path : Alignment
-        With a place for every frame, as of `mmid.identify.alignment.align_closely`.
+        With a position for every frame, as of `mmid.identify.alignment.align_closely`.
 
     Returns
     -------
@@ -64,7 +64,7 @@ def _stretches(path: Alignment) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         yield np.append(query[first], end[0]), np.append(reached, end[1])
 
 
-class AlignedMidi:
+class AlignedMidi(Sink):
     """A sink that writes the MIDI file found, in the recording's time, for every match.
 
     Parameters
@@ -74,9 +74,9 @@ class AlignedMidi:
     place : Path
         A .mid file for one file, or a folder, as for `mmid.system.outputs.target_paths`.
     files : sequence of Path
-        What will be asked about, in order.
+        The queries, in order.
     start : float
-        Where in the recordings the spans asked about begin, seconds.
+        Where in the recordings the spans begin, seconds.
 
     Raises
     ------
@@ -98,15 +98,15 @@ class AlignedMidi:
         Raises
         ------
         MmidError
-            If the vote told no place in it, or the file cannot be written.
+            If the vote gave no position in it, or the file cannot be written.
         """
         target, answer = next(self._targets), answered.answer
-        if not answer.matched or answered.asked is None:
+        if not answer.matched or answered.result is None:
             return
-        found = self._identifier.trace(answered.asked, answer.matches[0])
+        found = self._identifier.trace(answered.result, answer.matches[0])
         path = _path(found, answered, self._identifier.params)
         if path is None:
-            raise MmidError(f"{label(answer.query)}: this vote tells no place to align")
+            raise MmidError(f"{label(answer.query)}: this vote gives no position to align")
         score = Score(found.notes, found.seconds, self._identifier.params)
         notes = warp_notes(score.transposed(found.candidate.transpose).notes, path)
         for side in ("onset", "offset"):
@@ -114,18 +114,15 @@ class AlignedMidi:
         with written_target(target) as part:
             write_midi(notes, part)
 
-    def close(self) -> None:
-        """Do nothing: every file is whole."""
-
 
 def _path(found: Trace, answered: Answered, params: FeatureParams) -> Alignment | None:
     """Return the path of a query through the piece, frame by frame; straight if only voted for."""
-    candidate, asked = found.candidate, answered.asked
-    if candidate.start is None or asked is None:
+    candidate, result = found.candidate, answered.result
+    if candidate.start is None or result is None:
         return None
-    log_odds = asked.query.log_odds
+    log_odds = result.query.log_odds
     if found.path is not None and log_odds is not None:
         return align_closely(log_odds, found.path, candidate, lambda _: found.notes, params)
-    query = np.arange(0.0, asked.query.seconds, 1 / params.frame_rate)
+    query = np.arange(0.0, result.query.seconds, 1 / params.frame_rate)
     score = candidate.start / params.frame_rate + query * candidate.tempo_ratio
     return Alignment(candidate.share, query, score, candidate.tempo_ratio)

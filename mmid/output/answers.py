@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def likely(match: Match) -> bool:
-    """Tell whether the confidence of a match is shown as more than 0 %."""
+    """Say whether the confidence of a match is shown as more than 0 %."""
     return f"{match.confidence:.0%}" != "0%"
 
 
@@ -85,7 +85,7 @@ def timeline_table(timeline: Timeline) -> Table:
     return table
 
 
-ANSWER_WIDTHS = {"asked about": None, "piece": None, "confidence": 10, "position": 17, "tempo": 6}
+ANSWER_WIDTHS = {"query": None, "piece": None, "confidence": 10, "position": 17, "tempo": 6}
 """Columns of answers that have a line each, and their letters; names share what is left."""
 
 
@@ -112,10 +112,10 @@ def answer_line(answer: Identification) -> Table:
     if not (answer.matched or any(map(likely, answer.matches[:1]))):
         return _grid("yellow", (name, "not found"))
     first = answer.matches[0]
-    confidence, place, tempo = (_cells(first)[column] for column in (1, 4, 5))
+    confidence, position, tempo = (_cells(first)[column] for column in (1, 4, 5))
     doubt = "" if answer.matched else "not found; nearest: "
     style = "" if answer.matched else "yellow"
-    return _grid(style, (name, doubt + escape(label(first.piece)), confidence, place, tempo))
+    return _grid(style, (name, doubt + escape(label(first.piece)), confidence, position, tempo))
 
 
 ANSWER_COLUMNS = (

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from mmid.errors import MmidError, label
 from mmid.identify.timeline import Timeline
+from mmid.output.timelines import TimelineSink
 from mmid.system.outputs import relative_path, target_paths, written_target
 
 SUFFIX = ".cue"
@@ -21,7 +22,7 @@ FILE_TYPES = {".mp3": "MP3", ".aif": "AIFF", ".aiff": "AIFF"}
 """What a cue sheet calls files; all others are WAVE, as players expect of any sound."""
 
 
-class CueSheets:
+class CueSheets(TimelineSink):
     """A sink that writes a cue sheet for each recording that holds a piece.
 
     Parameters
@@ -55,9 +56,6 @@ class CueSheets:
             text = "".join(f"{line}\n" for line in cue_lines(timeline, target, self._start))
             with written_target(target) as part:
                 part.write_bytes(text.encode("utf-8", "surrogateescape"))
-
-    def close(self) -> None:
-        """Do nothing: every cue sheet is whole."""
 
 
 def cue_lines(timeline: Timeline, target: Path, start: float = 0.0) -> Iterator[str]:

@@ -22,7 +22,7 @@ from mmid.errors import label
 from mmid.identify.answer import Identification, Match
 from mmid.identify.batch import Answered
 from mmid.identify.identifier import Identifier, Trace
-from mmid.identify.search import NEIGHBOURS, Asked
+from mmid.identify.search import NEIGHBOURS, SearchResult
 from mmid.identify.voting import Candidate, nearest
 from mmid.model.embedding import Heard, Query, Score, Sound
 from mmid.model.transcriber import LOWEST, PITCHES
@@ -114,7 +114,7 @@ class Picture:
     agreeing, others : Points
         Snippets of the best piece that were found at that hypothesis, and at all others.
     passage : Passage or None
-        None without a match, or where the vote tells no place.
+        None without a match, or where the vote gives no position.
     """
 
     answer: Identification
@@ -160,32 +160,32 @@ def gather_evidence(identifier: Identifier, answered: Answered) -> Picture | Non
 
 
 def _gather(identifier: Identifier, answered: Answered) -> Picture | None:
-    answer, query, asked = answered.answer, answered.query, answered.asked
-    if query is None or asked is None:
+    answer, query, result = answered.answer, answered.query, answered.result
+    if query is None or result is None:
         return None
     params, none = identifier.params, Points(np.zeros(0), np.zeros(0))
     if not answer.matches:
         return Picture(answer, query, params, 0.0, 1.0, 0, none, none, None)
-    found = identifier.trace(asked, answer.matches[0])
-    chosen = _nearest_hypothesis(asked, found.candidate)
-    agreeing, others = _matching(asked, found.candidate.piece, chosen, params.frame_rate)
+    found = identifier.trace(result, answer.matches[0])
+    chosen = _nearest_hypothesis(result, found.candidate)
+    agreeing, others = _matching(result, found.candidate.piece, chosen, params.frame_rate)
     passage = _passage(found, answer.seconds, params)
     return Picture(answer, query, params, found.seconds, *chosen, agreeing, others, passage)
 
 
-def _nearest_hypothesis(asked: Asked, candidate: Candidate) -> tuple[float, int]:
+def _nearest_hypothesis(result: SearchResult, candidate: Candidate) -> tuple[float, int]:
     """Return the tempo tried that is nearest to a candidate's, and its key."""
-    tried = {hits.tempo_ratio for hits in asked.hits} or {candidate.tempo_ratio}
+    tried = {hits.tempo_ratio for hits in result.hits} or {candidate.tempo_ratio}
     ratio = min(tried, key=lambda one: abs(np.log2(one / candidate.tempo_ratio)))
     return ratio, candidate.transpose
 
 
 def _matching(
-    asked: Asked, piece: int, chosen: tuple[float, int], frame_rate: float
+    result: SearchResult, piece: int, chosen: tuple[float, int], frame_rate: float
 ) -> tuple[Points, Points]:
     """Return the snippets of a piece that voted, at the hypothesis chosen and at the others."""
     parts: dict[bool, list[np.ndarray]] = {True: [], False: []}
-    for hypothesis in asked.hits:
+    for hypothesis in result.hits:
         hits = nearest(hypothesis, NEIGHBOURS)
         row, column = np.nonzero(hits.piece == piece)
         times = np.stack([hits.query_frame[row], hits.place[row, column]]) / frame_rate
@@ -245,9 +245,9 @@ def _drawn(picture: Picture) -> Iterator[Any]:
     with rc_context({**STYLE, "text.parse_math": False}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)
         figure = Figure(INCHES, dpi=DOTS_PER_INCH, layout="constrained")
-        (asked, votes), (found, scores) = figure.subplots(2, 2, width_ratios=(3, 2))
+        (query, votes), (found, scores) = figure.subplots(2, 2, width_ratios=(3, 2))
         figure.suptitle(_title(picture.answer), x=0.01, ha="left")
-        _draw_query(asked, picture)
+        _draw_query(query, picture)
         _draw_passage(found, picture)
         _draw_points(votes, picture)
         _draw_scores(scores, picture.answer.matches)
@@ -256,17 +256,17 @@ def _drawn(picture: Picture) -> Iterator[Any]:
 
 def _title(answer: Identification) -> str:
     """Return the verdict and the first match as two lines."""
-    asked = f"{label(Path(answer.query).name)} ({clock(answer.seconds)})"
+    query = f"{label(Path(answer.query).name)} ({clock(answer.seconds)})"
     if not answer.matches:
-        return f"{asked}: not found\nnothing in it is near the query"
+        return f"{query}: not found\nnothing in it is near the query"
     best = answer.matches[0]
     verdict = "found: " if answer.matched else "not found; nearest: "
-    place = "" if best.start is None else f"    {clock(best.start)} - {clock(best.end)}"
+    span = "" if best.start is None else f"    {clock(best.start)} - {clock(best.end)}"
     key = f"    key {best.transpose:+d}" if best.transpose else ""
     tuning = f"    tuning {answer.tuning:+d} cents" if answer.tuning else ""
     return (
-        f"{asked}: {verdict}{label(best.piece)}\n"
-        f"confidence {best.confidence:.0%}{place}    tempo x{best.tempo_ratio:.2f}{key}{tuning}"
+        f"{query}: {verdict}{label(best.piece)}\n"
+        f"confidence {best.confidence:.0%}{span}    tempo x{best.tempo_ratio:.2f}{key}{tuning}"
     )
 
 
@@ -284,9 +284,9 @@ def _draw_query(axes: Any, picture: Picture) -> None:
         axes.set(title="query: its spectrogram", ylabel="frequency (Hz)")
     elif isinstance(query, Heard):
         _draw_image(axes, query.log_odds[0].sigmoid().cpu().numpy(), rate, LOWEST - 0.5)
-        axes.set(title="query: the notes heard", ylabel="MIDI pitch")
+        axes.set(title="query: the transcribed notes", ylabel="MIDI pitch")
     axes.set(xlim=(0, max(seconds, 1 / rate)), xlabel="time in the query")
-    _tell_time(axes.xaxis)
+    _label_times(axes.xaxis)
 
 
 def _draw_image(axes: Any, values: np.ndarray, rate: float, bottom: float) -> None:
@@ -308,12 +308,12 @@ def _draw_notes(axes: Any, notes: np.ndarray, start: float, end: float) -> None:
 def _draw_passage(axes: Any, picture: Picture) -> None:
     passage = picture.passage
     if passage is None:
-        told = "this vote tells no place" if picture.answer.matches else "no passage"
-        return _say(axes, "passage found", told)
+        reason = "this vote gives no position" if picture.answer.matches else "no passage"
+        return _say(axes, "passage found", reason)
     key = f", {picture.transpose:+d} semitones" if picture.transpose else ""
     end = max(passage.end, passage.start + 1 / picture.params.frame_rate)
     _draw_notes(axes, passage.notes, passage.start, end)
-    _tell_time(axes.xaxis)
+    _label_times(axes.xaxis)
     axes.set(title=f"passage found: its notes{key}", xlabel="time in the piece")
     if not len(passage.notes):
         axes.text(0.5, 0.5, "no notes known of it", ha="center", transform=axes.transAxes)
@@ -339,8 +339,8 @@ def _draw_points(axes: Any, picture: Picture) -> None:
         low, high = max(low, passage.start - beside), min(high, passage.end + beside)
     least = 1 / picture.params.frame_rate
     axes.set(xlim=(0, max(picture.answer.seconds, least)), ylim=(low, max(high, low + least)))
-    _tell_time(axes.xaxis)
-    _tell_time(axes.yaxis)
+    _label_times(axes.xaxis)
+    _label_times(axes.yaxis)
     axes.set(title=title, xlabel="time in the query", ylabel="time in the piece")
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=3)
     return None
@@ -358,9 +358,9 @@ def _draw_scores(axes: Any, matches: Sequence[Match]) -> None:
     if all(match.explained is None for match in matches):
         del columns["notes explained"]
     rows, height = np.arange(len(matches)), BARS / len(columns)
-    for place, (name, values) in enumerate(columns.items()):
-        middle = rows + 1 - BARS + (place + 0.5) * height
-        axes.barh(middle, values, 0.9 * height, label=name, color=COLOURS[place])
+    for number, (name, values) in enumerate(columns.items()):
+        middle = rows + 1 - BARS + (number + 0.5) * height
+        axes.barh(middle, values, 0.9 * height, label=name, color=COLOURS[number])
     for row, match in enumerate(matches):
         axes.text(0.005, row + 0.96 - BARS, _shortened(label(match.piece)))
     axes.set(xlim=(0, 1), ylim=(len(matches) + 0.1, 0), yticks=[], title=title)
@@ -378,7 +378,7 @@ def _say(axes: Any, title: str, text: str) -> None:
     axes.text(0.5, 0.5, text, ha="center", transform=axes.transAxes)
 
 
-def _tell_time(axis: Any) -> None:
+def _label_times(axis: Any) -> None:
     from matplotlib.ticker import FuncFormatter
 
     axis.set_major_formatter(FuncFormatter(lambda seconds, _: clock(seconds).removesuffix(".0")))

@@ -38,7 +38,7 @@ STYLE: Any = {  # names that matplotlib knows
     "svg.hashsalt": "mmid",
 }
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#222222", "#cc79a7")
-"""Told apart by colour-blind eyes too (Okabe and Ito); a panel's series take them in turn."""
+"""Distinct to colour-blind eyes too (Okabe and Ito); a panel's series take them in turn."""
 
 MARKS = {"line": ("-", ""), "points": ("", "o"), "both": ("-", "o"), "star": ("", "*")}
 
@@ -107,7 +107,7 @@ class Panel:
 
 
 def check_target(path: Path) -> Path:
-    """Make sure, before work begins, that a figure can be drawn and has a place.
+    """Check, before work begins, that a figure can be drawn and has a place.
 
     Returns
     -------
@@ -124,7 +124,7 @@ def check_target(path: Path) -> Path:
 
 
 def check_drawing() -> None:
-    """Make sure, before work begins, that figures can be drawn.
+    """Check, before work begins, that figures can be drawn.
 
     Raises
     ------

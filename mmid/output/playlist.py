@@ -11,15 +11,15 @@ from pathlib import Path
 
 from mmid.errors import MmidError, label
 from mmid.identify.answer import Identification
-from mmid.identify.batch import Answered
+from mmid.identify.batch import Answered, Sink
 from mmid.system.outputs import check_file, relative_path, written_target
 
 SUFFIXES = (".m3u8",)
 UNKNOWN = -1
-"""How long a recording lasts of which only a span was asked about."""
+"""How long a recording lasts of which only a span was the query."""
 
 
-class Playlist:
+class Playlist(Sink):
     """A sink that lists the files whose piece was found.
 
     Parameters
@@ -27,7 +27,7 @@ class Playlist:
     path : Path
         The .m3u8 file, replaced if there is one.
     whole : bool
-        Whether files are asked about from beginning to end: their length is known then.
+        Whether queries are whole files: their length is known then.
 
     Raises
     ------

@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from mmid.errors import MmidError, label
-from mmid.identify.batch import Answered
+from mmid.identify.batch import Answered, Sink
 from mmid.system.files import read_json
 from mmid.system.outputs import written_target
 from mmid.version import __version__
 
 SUFFIX = ".mmid.json"
 KEYS = {"mmid", "model", "index", "answer"}
-"""What tells a sidecar from other JSON."""
+"""What sets a sidecar apart from other JSON."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Origin:
     index : str
         The index folder, absolute.
     start : float
-        Where in the recording the span asked about begins, seconds.
+        Where in the recording the span begins, seconds.
     duration : float or None
         Its length, seconds; None for all there is.
     """
@@ -46,7 +46,7 @@ class Origin:
     duration: float | None = None
 
 
-class Sidecars:
+class Sidecars(Sink):
     """A sink that writes a sidecar beside every file that could be read.
 
     Parameters
@@ -70,9 +70,6 @@ class Sidecars:
             recording = Path(answer.query)
             path = recording.with_name(recording.name + SUFFIX)
             _write(path, {**self._origin, "answer": answer.to_dict()})
-
-    def close(self) -> None:
-        """Do nothing: every sidecar is whole."""
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from rich.console import RenderableType
 
-from mmid.identify.batch import Answered
+from mmid.identify.batch import Answered, Sink
 from mmid.identify.identifier import Identifier
 from mmid.output.answers import ANSWER_COLUMNS, answer_heading, answer_line, flat_answer
 from mmid.output.evidence import draw_evidence, gather_evidence, picture_paths
@@ -31,7 +31,7 @@ def csv_row(cells: Iterable[object]) -> str:
     return line.getvalue()
 
 
-class JsonLines:
+class JsonLines(Sink):
     """A sink that prints an answer as one JSON object on one line, with its file's whole path.
 
     Parameters
@@ -48,11 +48,8 @@ class JsonLines:
         path = os.path.abspath(answered.answer.query)
         self._write(json.dumps({**answered.answer.to_dict(), "path": path}, allow_nan=False))
 
-    def close(self) -> None:
-        """Do nothing."""
 
-
-class CsvRows:
+class CsvRows(Sink):
     """A sink that prints a header, and a row for the first match of each file.
 
     Parameters
@@ -69,11 +66,8 @@ class CsvRows:
         """Print an answer's row, which says why there is none where it failed."""
         self._write(csv_row(flat_answer(answered.answer).values()))
 
-    def close(self) -> None:
-        """Do nothing."""
 
-
-class Tables:
+class Tables(Sink):
     """A sink that shows the verdict on each file and its matches as a table.
 
     Parameters
@@ -92,11 +86,8 @@ class Tables:
         if answered.answer.error is None:
             self._show(answer_view(answered.answer, all_rows=self._all_rows))
 
-    def close(self) -> None:
-        """Do nothing."""
 
-
-class Lines:
+class Lines(Sink):
     """A sink that shows a line for the first match of each file, under one heading, and totals.
 
     Parameters
@@ -120,7 +111,7 @@ class Lines:
         self._show("\n" + ", ".join(f"{self._verdicts[one]} {one}" for one in VERDICTS))
 
 
-class Pictures:
+class Pictures(Sink):
     """A sink that draws what each answer rests on.
 
     Parameters
@@ -130,7 +121,7 @@ class Pictures:
     place : Path
         A .png or .svg file for one file, or a folder, as for `mmid.output.evidence.picture_paths`.
     files : sequence of Path
-        What will be asked about, in order.
+        The queries, in order.
 
     Raises
     ------
@@ -154,12 +145,9 @@ class Pictures:
         if picture:
             draw_evidence(picture, target)
 
-    def close(self) -> None:
-        """Do nothing: every picture is whole."""
 
-
-class Count:
-    """A sink that counts the answers, and tells of them.
+class Count(Sink):
+    """A sink that counts the answers, and reports the count.
 
     Parameters
     ----------
@@ -180,6 +168,3 @@ class Count:
         """Count an answer."""
         self.left -= 1
         self._tell_all()
-
-    def close(self) -> None:
-        """Do nothing."""

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
 from rich.console import RenderableType
 
@@ -26,17 +27,18 @@ from mmid.output.page.page import Page
 from mmid.output.sinks import csv_row
 
 
-class TimelineSink(Protocol):
+class TimelineSink(ABC):
     """Something made of timelines."""
 
+    @abstractmethod
     def take(self, timeline: Timeline) -> None:
         """Have a timeline; raise `MmidError` if nothing can be made of it."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027
         """Finish, after the last one or when interrupted."""
 
 
-class TimelineText:
+class TimelineText(TimelineSink):
     """A sink that prints timelines.
 
     Parameters
@@ -56,9 +58,6 @@ class TimelineText:
         """Print a timeline."""
         for line in self._lines(timeline):
             self._write(line)
-
-    def close(self) -> None:
-        """Do nothing."""
 
 
 def json_timelines(write: Callable[[str], None]) -> TimelineText:
@@ -82,8 +81,8 @@ def table_timelines(show: Callable[[RenderableType], None]) -> TimelineText:
     return TimelineText(lambda one: [timeline_table(one)] if one.error is None else [], show)
 
 
-class TimelinePage:
-    """A sink that adds each piece played to a page, as if it had been asked about alone.
+class TimelinePage(TimelineSink):
+    """A sink that adds each piece played to a page, as if it had been a query of its own.
 
     Parameters
     ----------
@@ -107,19 +106,19 @@ class TimelinePage:
 
     def _section(self, name: str, one: Played) -> Answered:
         """Return a piece with what its first minute shows of it, if that shows it."""
-        asks, seconds = self._identifier, one.end - one.start
+        identifier, seconds = self._identifier, one.end - one.start
         at = self._start + one.start, self._start + one.end
         plain = Identification(name, seconds, True, (one.match,))
         try:
-            query = asks.open(name, at[0], min(seconds, CLIP_SECONDS))
-            asked = asks.ask(query)
-            found = asks.decide(asked, name)
+            query = identifier.open(name, at[0], min(seconds, CLIP_SECONDS))
+            result = identifier.ask(query)
+            found = identifier.decide(result, name)
         except MmidError:
             return Answered(plain, at=at)
         if one.match.piece not in {match.piece for match in found.matches}:
             return Answered(plain, at=at)
-        told = replace(found, matched=True, matches=(one.match,), reason=None)
-        return Answered(told, query, asked, at)
+        shown = replace(found, matched=True, matches=(one.match,), reason=None)
+        return Answered(answer=shown, query=query, result=result, at=at)
 
     def close(self) -> None:
         """Write the page."""
@@ -137,7 +136,7 @@ def hand_out_timelines(
     sinks : sequence of TimelineSink
         Closed as well when the timelines break off.
     report : callable
-        Told, in a line, why a recording could not be followed or nothing be made of its timeline.
+        Called with a line that says why a recording, or its timeline, could not be processed.
 
     Returns
     -------

@@ -36,7 +36,7 @@ def sentence(answer: Identification) -> str:
     Examples
     --------
     >>> sentence(Identification("door.wav", 1.0, False, (), reason="too_short"))
-    'Not found. Too short to tell: give at least 3 seconds of music, better 10.'
+    'Not found. Too short to identify: give at least 3 seconds of music, better 10.'
     """
     if answer.error is not None:
         return f"Failed: {label(answer.error)}"
@@ -80,8 +80,8 @@ def answer_view(answer: Identification, *, all_rows: bool = False) -> Renderable
     all_rows : bool
         Show matches with a confidence of 0 %, too.
     """
-    asked = Text(f"{label(answer.query)}  ({clock(answer.seconds)})", style="bold")
-    told = Text(sentence(answer), style="green" if answer.matched else "yellow")
+    heading = Text(f"{label(answer.query)}  ({clock(answer.seconds)})", style="bold")
+    verdict_line = Text(sentence(answer), style="green" if answer.matched else "yellow")
     if all_rows or any(map(likely, answer.matches)):
-        return Group(asked, told, answer_table(answer, all_rows=all_rows))
-    return Group(asked, told)
+        return Group(heading, verdict_line, answer_table(answer, all_rows=all_rows))
+    return Group(heading, verdict_line)

@@ -88,7 +88,7 @@ def test_a_table_of_one_file_and_a_line_of_each_of_many(takes, options):
     assert one.exit_code == 0 and one.stderr == "" and "\nNot found. " in one.stdout
     assert "confidence  votes" in query(takes / "take 1.wav", *options, "--top", 2).stdout
     heading, *lines = query(takes, *options).stdout.splitlines()
-    assert heading.split() == ["asked", "about", "piece", "confidence", "position", "tempo"]
+    assert heading.split() == ["query", "piece", "confidence", "position", "tempo"]
     text = "".join(lines)
     assert all(f"take {number}.wav" in text for number in range(COUNT))
     assert lines[-1] in (f"{n} found, {COUNT - n} not found, 0 failed" for n in range(COUNT + 1))

@@ -13,7 +13,7 @@ import torch
 
 from mmid.errors import MmidError
 from mmid.identify.answer import Identification
-from mmid.identify.batch import AHEAD, Answered, answer_files, hand_out
+from mmid.identify.batch import AHEAD, Answered, Sink, answer_files, hand_out
 from mmid.identify.identifier import Identifier
 from mmid.index.build import build_index
 from mmid.index.folder import LibraryIndex
@@ -43,7 +43,7 @@ class Stub:
         return Identification(name, 1.0, True, ())
 
 
-class Kept:
+class Kept(Sink):
     """A sink that keeps names, and fails of some."""
 
     def __init__(self, fails: str = "") -> None:

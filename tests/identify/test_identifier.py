@@ -318,7 +318,7 @@ def test_a_damaged_index_is_told_from_beside_the_search(identifier, pieces, monk
 def test_what_is_taken_out_is_not_named(identifier, opened, pieces):
     asked = identifier.ask(played(pieces[3], 5.0, 8.0), NEIGHBOURS)
     there = identifier.decide(asked, "x")
-    gone = identifier.decide(asked, "x", without=frozenset({3}))
+    gone = identifier.decide(asked, "x", excluded=frozenset({3}))
     assert there.matches[0].piece == pieces[3].name and there.matched
     assert gone.matches and pieces[3].name not in {match.piece for match in gone.matches}
     assert gone.matches[0].explained < 0.4 < there.matches[0].explained
@@ -329,7 +329,7 @@ def test_what_is_taken_out_is_not_named(identifier, opened, pieces):
         == identifier.identify(played(pieces[3], 5.0, 8.0), "x")
     )
     everything = frozenset(range(len(pieces)))
-    assert identifier.decide(asked, without=everything).matches == ()
+    assert identifier.decide(asked, excluded=everything).matches == ()
 
 
 @pytest.mark.parametrize("vote", ["consistent", "majority"])
@@ -338,7 +338,7 @@ def test_to_take_out_is_as_never_to_have_indexed(opened, pieces, vote):
     queries = [played(piece, 5.0, 4.0) for piece in pieces]
     whole, less = (opened(items, vote=vote, tempo_ratios=(1.0,)) for items in (pieces, pieces[:5]))
     for query in queries:
-        gone = whole.decide(whole.ask(query, NEIGHBOURS), without=frozenset({5}))
+        gone = whole.decide(whole.ask(query, NEIGHBOURS), excluded=frozenset({5}))
         never = less.identify(query)
         assert gone.matches[0].piece == never.matches[0].piece
         assert gone.matches[0].votes == pytest.approx(never.matches[0].votes, abs=0.05)

@@ -77,7 +77,7 @@ def test_silence_is_told():
 
 
 def test_a_source_that_gives_nothing_is_one_line():
-    with pytest.raises(mmid.MmidError, match="made up: nothing to hear"):
+    with pytest.raises(mmid.MmidError, match="made up: gives no sound"):
         list(listen(Answers(("a", 0.5)), source(0), 3))
 
 

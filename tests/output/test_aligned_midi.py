@@ -182,7 +182,7 @@ def test_no_match_no_file(make_identifier, recording, tmp_path):
 
 def test_a_vote_without_a_place_is_refused(make_identifier, recording, tmp_path):
     identifier = make_identifier(vote="majority", min_confidence=0.0)
-    with pytest.raises(MmidError, match=r"recording\.wav: this vote tells no place to align"):
+    with pytest.raises(MmidError, match=r"recording\.wav: this vote gives no position to align"):
         export(identifier, recording, tmp_path / "out.mid")
 
 

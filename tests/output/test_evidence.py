@@ -173,8 +173,8 @@ def test_the_title_says_what_was_found(make_identifier, midi_folder, tmp_path):
     assert "where.mid (0:10.0): found: piece 1.mid" in drawn and "some/where" not in drawn
     assert "tempo x1.00" in drawn and "notes explained" in drawn
     best = replace(picture.answer.matches[0], piece="$a_b$ <&> \u66f2.mid", transpose=-2)
-    unsure = replace(picture.answer, matched=False, matches=(best,), tuning=-20)
-    drawn = svg(replace(picture, answer=unsure), tmp_path / "b.svg")
+    doubtful = replace(picture.answer, matched=False, matches=(best,), tuning=-20)
+    drawn = svg(replace(picture, answer=doubtful), tmp_path / "b.svg")
     assert "not found; nearest: $a_b$" in drawn
     assert "key -2    tuning -20 cents" in drawn
 
@@ -199,7 +199,7 @@ def test_a_plain_majority_tells_no_place(make_identifier, recording, tmp_path):
     identifier = make_identifier(vote="majority")
     picture = gather(identifier, identifier.open(recording))
     assert picture.passage is None and len(picture.agreeing.query)
-    assert "tells no place" in svg(picture, tmp_path / "a.svg")
+    assert "gives no position" in svg(picture, tmp_path / "a.svg")
 
 
 def test_a_library_of_recordings_has_no_notes_to_draw(tmp_path, recording, midi_folder, tiny_model):

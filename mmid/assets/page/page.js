@@ -118,12 +118,12 @@ class Roll {
 
   /** Put the playhead where the sound is. */
   move() {
-    const heard = this.audio.currentTime;
-    const time = interpolate(heard, this.path.query, this.path.piece);
+    const played = this.audio.currentTime;
+    const time = interpolate(played, this.path.query, this.path.piece);
     const place = (time - this.start) * UNITS;
     this.playhead.setAttribute("x1", place);
     this.playhead.setAttribute("x2", place);
-    this.now.textContent = `${clock(heard)} in the recording is ${clock(time)} in the piece`;
+    this.now.textContent = `${clock(played)} in the recording is ${clock(time)} in the piece`;
     this.show();
   }
 
@@ -166,7 +166,7 @@ document.addEventListener("DOMContentLoaded", () => {
     if (heading && event.target.closest("button")) sortBy(table, recordings, heading);
     else if (row && getSelection().isCollapsed) toggle(row.parentNode);
   });
-  // One thing is heard at a time.
+  // One thing is played at a time.
   table.addEventListener(
     "play",
     ({ target }) => {

@@ -15,7 +15,7 @@ from mmid.output.page.piano_roll_svg import Roll, draw_roll
 from mmid.system.tables import clock
 
 CLIP_SECONDS = 60.0
-"""Of a recording, so much from where it was cut is heard, and its passage shown."""
+"""Of a recording, so much from where it was cut can be played, and its passage shown."""
 
 COLOURS = 128
 """Of a picture in a page: a third of the bytes, and no difference to see."""
@@ -53,7 +53,7 @@ class Exhibit:
 
 
 def prepare_exhibit(identifier: Identifier, answered: Answered, start: float) -> Exhibit:
-    """Gather what speaks for an answer; what cannot be had is told of in its place.
+    """Gather what speaks for an answer; what cannot be had is named in its stead.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ def prepare_exhibit(identifier: Identifier, answered: Answered, start: float) ->
 
 def _sound(evidence: Picture, start: float, seconds: float, remarks: list[str]) -> str | None:
     if evidence.query.kind == "midi":
-        remarks.append("No sound: a MIDI file was asked about.")
+        remarks.append("No sound: the query is a MIDI file.")
         return None
     try:
         return _address(MEDIA_TYPE, encode_clip(evidence.answer.query, start, seconds))

@@ -19,7 +19,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from mmid.errors import label
-from mmid.identify.batch import Answered
+from mmid.identify.batch import Answered, Sink
 from mmid.identify.identifier import Identifier
 from mmid.output.answers import own_title
 from mmid.output.page.media import CLIP_SECONDS, Exhibit, prepare_exhibit
@@ -46,7 +46,7 @@ COLUMNS = {
 """Of the table, and how each is sorted."""
 
 
-class Page:
+class Page(Sink):
     """A page that answers are added to one by one; memory does not grow with their number.
 
     Parameters

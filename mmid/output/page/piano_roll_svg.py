@@ -27,7 +27,7 @@ MOST_NOTES = 5_000
 """Notes drawn at most: those that begin first."""
 
 MOST_TICKS = 12
-"""Times told along the passage; of more, the names would touch."""
+"""Times given along the passage; of more, the names would touch."""
 
 EDGE = 2.0
 """Percent of the width at either end where a name would be cut off."""
@@ -100,8 +100,8 @@ def draw_roll(passage: Passage, seconds: float) -> Roll | None:
     Roll or None
         None where no notes are known, as of recordings.
     """
-    heard = passage.query <= seconds
-    query, piece = passage.query[heard], passage.piece[heard]
+    sounded = passage.query <= seconds
+    query, piece = passage.query[sounded], passage.piece[sounded]
     start = max(float(piece.min()), passage.start)
     end = max(min(float(piece.max()), passage.end), start + 1 / UNITS)
     sounding = (passage.notes["offset"] > start) & (passage.notes["onset"] < end)
@@ -127,8 +127,8 @@ def draw_roll(passage: Passage, seconds: float) -> Roll | None:
 def _rows(pitches: np.ndarray) -> tuple[int, int]:
     """Return the highest pitch to draw, and how many from there down."""
     top, bottom = int(pitches.max()) + MARGIN, int(pitches.min()) - MARGIN
-    spare = max(0, LEAST_ROWS - (top - bottom + 1))
-    return top + spare // 2, top - bottom + 1 + spare
+    extra = max(0, LEAST_ROWS - (top - bottom + 1))
+    return top + extra // 2, top - bottom + 1 + extra
 
 
 def _lines(notes: np.ndarray, start: float, end: float, top: int) -> str:

@@ -1,0 +1,162 @@
+"""Ranked candidates made into the matches of an answer: where, how fast, and how confident."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from mmid.identify.alignment import Alignment, align, note_gains
+from mmid.identify.answer import Match
+from mmid.identify.ranking import Ranked, group_same_music, rivals
+from mmid.identify.search import SearchResult
+from mmid.identify.search_options import SearchOptions
+from mmid.identify.voting import Candidate, straightened
+from mmid.index.protocol import Library
+from mmid.model.checkpoint import Checkpoint
+from mmid.model.confidence import (
+    CALIBRATION,
+    LEAST_NOTES,
+    UNPROVEN,
+    VOTES_ALONE,
+    Evidence,
+    confidence,
+    is_proven,
+)
+from mmid.options import Reason
+
+SAME_AMONG = 10
+"""Best candidates among which files of the same music are looked for."""
+
+PROBABLE = 0.2
+"""Confidence from which an answer that is not confident is worth naming."""
+
+HARDLY = 0.25
+"""Where notes sound for less of a query than this, it hardly has any."""
+
+
+class MatchBuilder:
+    """What makes matches of candidates.
+
+    Parameters
+    ----------
+    model : Checkpoint
+    index : Library
+        That the candidates are of.
+    options : SearchOptions
+    """
+
+    def __init__(self, model: Checkpoint, index: Library, options: SearchOptions) -> None:
+        self._params, self._facts = model.encoders.config.features, model.facts
+        self._index, self._options = index, options
+
+    def build(
+        self, ranked: Sequence[Ranked], result: SearchResult, sounding: float
+    ) -> tuple[Match, ...]:
+        """Make matches of the best candidates, files of the same music together.
+
+        Parameters
+        ----------
+        ranked : sequence of Ranked
+            Best first.
+        result : SearchResult
+            What they were elected from.
+        sounding : float
+            For how long notes sound in the query, seconds: what confidence may rest on.
+        """
+        top = self._options.top
+        groups = group_same_music(ranked, self._index, max(SAME_AMONG, 2 * top))
+        matches = (
+            self._match(group, rivals(group, groups, ranked), result, exactly=number == 0)
+            for number, group in enumerate(groups[:top])
+        )
+        return tuple(_capped(match, sounding) for match in matches)
+
+    def _match(
+        self,
+        group: Sequence[Ranked],
+        others: tuple[float, float],
+        result: SearchResult,
+        *,
+        exactly: bool,
+    ) -> Match:
+        best, query = group[0], result.query
+        candidate, entries = best.candidate, self._index.entries
+        entry = entries[candidate.piece]
+        start, end, tempo_ratio = self._passage(candidate, result, exactly)
+        score_among_recordings = query.kind == "midi" and self._index.kind == "recordings"
+        lead, above = (best.support - other for other in others)
+        evidence = Evidence(
+            votes=candidate.share,
+            explained=best.explained or 0.0,
+            lead=lead,
+            above=above,
+            seconds=query.seconds,
+            snippets=self._index.snippets,
+        )
+        return Match(
+            piece=entry.name,
+            confidence=self._confidence(evidence, compared=best.explained is not None),
+            votes=candidate.share,
+            explained=best.explained,
+            lead=lead,
+            above=above,
+            start=None if start is None else min(max(0.0, start), entry.seconds),
+            end=None if end is None else min(max(0.0, end), entry.seconds),
+            tempo_ratio=1 / tempo_ratio if score_among_recordings else tempo_ratio,
+            transpose=candidate.transpose,
+            also=tuple(entries[other.candidate.piece].name for other in group[1:]),
+            title=entry.title,
+        )
+
+    def _passage(
+        self, candidate: Candidate, result: SearchResult, exactly: bool
+    ) -> tuple[float | None, float | None, float]:
+        """Return start and end in the piece, seconds, where they are known, and the tempo."""
+        path = self.align(candidate, result) if exactly else None
+        if path:
+            return path.start, path.end, path.tempo_ratio
+        if exactly:
+            candidate = straightened(result.hits, candidate)
+        if candidate.start is None:
+            return None, None, candidate.tempo_ratio
+        start = candidate.start / self._params.frame_rate
+        return start, start + result.query.seconds * candidate.tempo_ratio, candidate.tempo_ratio
+
+    def align(self, candidate: Candidate, result: SearchResult) -> Alignment | None:
+        """Align a query with a candidate's whole score, where its notes can be compared."""
+        log_odds = result.query.log_odds
+        if not result.gains or log_odds is None:
+            return None
+        return align(note_gains(log_odds), candidate, self._index.notes, self._params)
+
+    def _confidence(self, evidence: Evidence, *, compared: bool) -> float:
+        if self._options.vote == "majority":
+            return evidence.votes
+        calibration = self._facts.get("confidence", CALIBRATION) if compared else VOTES_ALONE
+        return confidence(evidence, calibration)
+
+    def reason(self, matches: Sequence[Match], sounding: float, seconds: float) -> Reason | None:
+        """Return why nothing is found, if so.
+
+        Parameters
+        ----------
+        matches : sequence of Match
+            Best first.
+        sounding, seconds : float
+            For how long notes sound in the query, and its length.
+        """
+        first = matches[0] if matches else None
+        proven = first is not None and is_proven(sounding, first.votes, first.passage)
+        if first is not None and proven and first.confidence >= self._options.min_confidence:
+            return None
+        if sounding < LEAST_NOTES:
+            return "no_notes" if sounding < HARDLY * seconds else "too_short"
+        probable = first is not None and first.confidence >= PROBABLE
+        return "not_confident" if probable else "nothing_fits"
+
+
+def _capped(match: Match, sounding: float) -> Match:
+    """Return a match with as much confidence as what it rests on allows."""
+    if is_proven(sounding, match.votes, match.passage):
+        return match
+    return replace(match, confidence=min(match.confidence, UNPROVEN))
