@@ -35,7 +35,7 @@ Loss = Literal["info-nce", "ranking", "ranking-both"]
 """Symmetric InfoNCE, or pairwise ranking from MIDI to audio alone or both ways."""
 
 Negatives = Literal["batch", "sampled"]
-"""What a match is set against: the rest of its batch, or as many snippets from outside it."""
+"""What a match is compared with: the rest of its batch, or as many snippets from outside it."""
 
 Preset = Literal["default", "transcription", "report-2020"]
 """Ways to train that have a name."""

@@ -16,7 +16,7 @@ from tiny import EAR, TINY, shaken
 from tunes import KNOWN
 
 from mmid.cli.demo import write_library
-from mmid.index.build import build_index
+from mmid.index.build import build_index, update_index
 from mmid.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from mmid.model.encoders import Encoders, ModelConfig
 from mmid.model.loading import load_model
@@ -194,6 +194,20 @@ def tunes_index(tunes_folder: Path, known_tunes: dict[str, Piece]) -> Path:
     """Return the packaged model's index of eight tunes."""
     build_index(tunes_folder / "index", list(known_tunes.values()), load_model())
     return tunes_folder / "index"
+
+
+@pytest.fixture
+def built(tmp_path: Path, midi_folder: Path, tiny_model: Checkpoint) -> Path:
+    """Return the index of `midi_folder`."""
+    update_index(tmp_path / "index", [midi_folder], tiny_model, jobs=1)
+    return tmp_path / "index"
+
+
+@pytest.fixture
+def options(tmp_path: Path, tiny_model: Checkpoint) -> list[str]:
+    """Return what has a command use `built` and its model."""
+    save_checkpoint(tmp_path / "tiny.safetensors", tiny_model.encoders, {})
+    return ["--index", str(tmp_path / "index"), "--model", str(tmp_path / "tiny.safetensors")]
 
 
 @pytest.fixture

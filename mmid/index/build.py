@@ -77,7 +77,7 @@ class BuildReport:
 
 
 def recipe_of(kind: Kind, every: int | None = None) -> dict[str, Any]:
-    """Tell how `embed_item` embeds; vectors made by another recipe are not mixed with these."""
+    """Return how `embed_item` embeds; vectors made by another recipe are not mixed with these."""
     return {"every": every or EVERY[kind]}
 
 
@@ -99,11 +99,11 @@ def build_index(
         The library, of one kind; bad files are reported and skipped.
     model : Checkpoint
     progress : callable
-        Told the files done.
+        Called with the number of files done.
     embed : callable
         Gives the vectors and places of an item, as `embed_item` does.
     recipe : dict, optional
-        What tells this way of embedding from others; by default `recipe_of` its kind.
+        What distinguishes this way of embedding; by default `recipe_of` its kind.
 
     Raises
     ------
@@ -253,7 +253,7 @@ def _refuse_dropping(held: Library, gone: int) -> None:
     """Refuse to drop what may lie in folders that an index was built from but does not name."""
     if gone and not held.manifest["root"]:
         raise LibraryIndexError(
-            f"{held.where}: does not tell its library, and {gone} of its pieces are not in what"
+            f"{held.where}: does not name its library, and {gone} of its pieces are not in what"
             " you named; --replace drops them"
         )
 

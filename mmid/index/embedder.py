@@ -29,7 +29,7 @@ from mmid.system.processes import Engine, parallel
 
 EVERY: dict[Kind, int] = {"midi": 2, "recordings": 1}
 """Of a pathway's snippets, every so many is kept: queries are embedded more densely. Recordings
-keep all, as the votes alone tell the tempo there: no notes are compared."""
+keep all, as the votes alone give the tempo there: no notes are compared."""
 
 
 def embed_whole(

@@ -36,7 +36,7 @@ BLOCK = 1 << 20
 
 @dataclass(frozen=True, eq=False)
 class Tokens:
-    """Sorted tokens, marks among them, in parts that are made as they are asked for, once.
+    """Sorted tokens, marks among them, in parts that are made as they are read, once.
 
     Parameters
     ----------

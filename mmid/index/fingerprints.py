@@ -1,8 +1,8 @@
-"""Notes told apart by threes: what note triples of a query agree on a place of the library.
+"""Notes recognised by threes: what note triples of a query agree on a place of the library.
 
 Conventions: times in seconds. A triple is three notes that follow one another, each at least
 `APART` after the one before. Its fingerprint is their pitches and the ratio of the two gaps, which
-no tempo changes; its span, from the first note to the third, then tells the tempo. A token is a
+no tempo changes; its span, from the first note to the third, then gives the tempo. A token is a
 64-bit number: fingerprint, note and span, from the highest bits to the lowest. Of fingerprints too
 common in a library there is a mark alone: their number for a note, and the last span. Notes are of
 `mmid.music.notes.NOTE_DTYPE`, sorted by onset.
@@ -177,15 +177,15 @@ def tokens_near(tokens: SortedFile, triples: Triples, common: int) -> np.ndarray
     triples : Triples
         The query's.
     common : int
-        As `look_up` is told.
+        As of `look_up`.
 
     Returns
     -------
     np.ndarray [n] uint64
         Sorted; others are among them.
     """
-    asked = np.concatenate([fingerprint for _, fingerprint in _neighbours(triples)])
-    return tokens.near(asked << FINGERPRINT, (asked + np.uint64(1)) << FINGERPRINT, common)
+    queried = np.concatenate([fingerprint for _, fingerprint in _neighbours(triples)])
+    return tokens.near(queried << FINGERPRINT, (queried + np.uint64(1)) << FINGERPRINT, common)
 
 
 def _neighbours(triples: Triples) -> Iterator[tuple[np.ndarray, np.ndarray]]:

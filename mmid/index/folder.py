@@ -54,7 +54,7 @@ RETRIES = 5
 
 
 class LibraryIndex(Noted):
-    """An index opened for queries; its ``kind`` tells whether it holds MIDI files or recordings.
+    """An index opened for queries; its ``kind`` says whether it holds MIDI files or recordings.
 
     Parameters
     ----------
@@ -217,7 +217,7 @@ class LibraryIndex(Noted):
             raise LibraryIndexError(f"{self.folder}: {error}; run mmid index rebuild") from error
 
     def faults(self) -> list[str]:
-        """Hash every file again and tell what is damaged."""
+        """Hash every file again and return what is damaged."""
         found = []
         for name in (PIECES, VECTORS, PLACES, NOTES, *CACHES):
             try:

@@ -78,7 +78,7 @@ def write_index(
         Gives the item of a new row by its place in `fresh`.
     old : LibraryIndex, optional
     progress : callable
-        Told ``(what, done, total)``.
+        Called with ``(what, done, total)``.
     anew : bool
         Make cells and triples anew even where the old ones could be extended.
     """
@@ -134,7 +134,7 @@ def _digests(files: Sequence[Path]) -> dict[str, str]:
 
 
 def _save_cells(cells: Cells, data: Path) -> None:
-    """Write cells; hnswlib does not tell where the disk is full."""
+    """Write inverted lists; hnswlib does not say that the disk is full."""
     np.save(data / CENTROIDS, cells.centroids)
     np.save(data / CELLS, cells.rows)
     np.save(data / BOUNDS, cells.bounds)

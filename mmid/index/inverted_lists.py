@@ -39,7 +39,7 @@ ROUNDS, SAMPLED = 4, 24
 """Of k-means, and vectors a cell that it learns from."""
 
 PROBED, SURE = 80, 3
-"""Cells a query looks into, and how many of them tell what the others must surpass."""
+"""Lists a query is compared with, and how many of them set what the others must surpass."""
 
 ROWS_AT_ONCE = 8_192
 """Queries searched at once, or vectors a thread finds the cells of; bounds memory."""
@@ -70,7 +70,7 @@ def learn_centroids(vectors: np.ndarray, progress: Tell = quiet) -> np.ndarray:
     vectors : np.ndarray [n, embedding] int8
         Packed.
     progress : callable
-        Told ``("Learning cells", rounds done, in all)``.
+        Called with ``("Learning cells", rounds done, in all)``.
 
     Returns
     -------
@@ -110,7 +110,7 @@ def nearest_centroids(
         Packed.
     centroids : np.ndarray [cells, embedding] float32
     progress : callable
-        Told ``("Sorting", vectors done, in all)``.
+        Called with ``("Sorting", vectors done, in all)``.
 
     Returns
     -------
@@ -251,14 +251,14 @@ class Cells:
         order = np.argsort(near, axis=None, kind="stable")
         cell, whose = near.ravel()[order], order // max(1, near.shape[1])
         firsts = np.flatnonzero(np.diff(cell, prepend=-1))
-        asked = np.split(whose, firsts[1:])
+        queried = np.split(whose, firsts[1:])
         none = np.zeros(0, np.int64)
         found = [_Hits(none, none, np.zeros(0, np.float32))]
-        for number, asking in zip(cell[firsts].tolist(), asked, strict=False):
+        for number, some in zip(cell[firsts].tolist(), queried, strict=False):
             begin, stop = self.bounds[number : number + 2].tolist()
             for start in range(begin, stop, PART):
                 end = min(stop, start + PART)
-                found.append(self._compare(queries, asking, start, end, k, floor))
+                found.append(self._compare(queries, some, start, end, k, floor))
         return _Hits.concatenate(found)
 
     def _compare(

@@ -62,7 +62,7 @@ def data_folders(folder: Path) -> list[Path]:
 
 
 def _named(folder: Path) -> bool:
-    """Tell whether a manifest, maybe damaged, is mmid's: many programs have a file so called."""
+    """Return whether a manifest, maybe damaged, is mmid's: many programs have a file so called."""
     return b"mmid-index-" in manifest_bytes(folder)
 
 

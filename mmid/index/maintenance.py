@@ -58,7 +58,7 @@ class IndexInfo:
 
 
 def describe(index: Library) -> IndexInfo:
-    """Tell what an index is."""
+    """Return what an index is."""
     manifest = index.manifest
     return IndexInfo(
         folder=index.where,
@@ -104,7 +104,7 @@ class Verification:
 
 
 def verify_index(place: Place, seed: int = 0) -> Verification:
-    """Hash every file of an index, tell how well it searches, and look at its library.
+    """Hash every file of an index, measure how well it searches, and look at its library.
 
     On Milvus, what the server holds is counted instead; it looks after its own graph.
 

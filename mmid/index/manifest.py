@@ -40,7 +40,7 @@ SHAPES: dict[type, tuple[str, ...]] = {
 class Manifest(TypedDict):
     """What ``manifest.json`` holds.
 
-    ``rows`` counts vectors; ``recipe`` tells how items are embedded; ``folders`` are the library's,
+    ``rows`` counts vectors; ``recipe`` says how items are embedded; ``folders`` are the library's,
     and ``root`` is where the names begin; ``left_out`` has the name and the reason of each file
     that could not be indexed, and is missing from older manifests.
     """

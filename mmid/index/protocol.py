@@ -66,7 +66,7 @@ class Library(Protocol):
         """Return all that the index holds of an item."""
 
     def faults(self) -> list[str]:
-        """Tell what is damaged."""
+        """Return what is damaged."""
 
 
 class Store(Protocol):

@@ -1,4 +1,4 @@
-"""Sorted numbers on disk, of which only the pages asked for are read.
+"""Sorted numbers on disk, of which only the pages needed are read.
 
 Conventions: an ``.npy`` file of uint64, sorted; its fences are the first numbers of its pages.
 """
@@ -47,7 +47,7 @@ class SortedFile:
             raise ValueError(f"{path}: counts do not agree")
         self._fences = np.array(mapped)
         self._file = path.open("rb", buffering=0)
-        self._reading = Lock()  # threads that ask at once share where the file is read
+        self._reading = Lock()  # threads that read at once share where the file is read
 
     def __len__(self) -> int:
         return self._count
@@ -58,7 +58,7 @@ class SortedFile:
         Parameters
         ----------
         low, high : np.ndarray [n] uint64
-            Numbers from ``low`` on and below ``high`` are asked for.
+            Numbers from ``low`` on and below ``high`` are wanted.
         most : int
             Of each range at least so many and one more are returned, if it holds more.
 

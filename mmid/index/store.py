@@ -1,4 +1,4 @@
-"""Where indexes live, in a folder or on Milvus: what questions and builds ask of either.
+"""Where indexes live, in a folder or on Milvus: what queries and builds need of either.
 
 Conventions: a place is the path of a folder, or an address that begins with ``milvus:``.
 """
@@ -87,7 +87,7 @@ def folder_at(place: Place | None, why: str) -> Path:
     Raises
     ------
     LibraryIndexError
-        If it lives elsewhere; ``why`` tells the user what that means.
+        If it lives elsewhere; ``why`` says what that means.
     """
     store = store_at(place)
     if isinstance(store, FolderStore):
@@ -101,10 +101,10 @@ def library_of(place: Place | None) -> list[Path]:
     Raises
     ------
     LibraryIndexError
-        If there is no index, or it does not tell.
+        If there is no index, or it does not say.
     """
     store = store_at(place)
     folders = store.manifest()["folders"]
     if not folders:
-        raise LibraryIndexError(f"{store.where}: does not tell its library; name its folders")
+        raise LibraryIndexError(f"{store.where}: does not name its library; give its folders")
     return [Path(path) for path in folders]

@@ -1,7 +1,7 @@
 """What has to be done for an index to follow its library: found, embedded, planned.
 
 Conventions: items are known by the names that they have now, whatever root they had before. Rows of
-the old index are told by their position there.
+the old index are known by their positions there.
 """
 
 from __future__ import annotations

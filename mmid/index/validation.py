@@ -1,6 +1,6 @@
 """What an index's files hold, checked before anything relies on it.
 
-Conventions: a hash tells damage from what was written, not who wrote it: whoever shares an index
+Conventions: a hash shows damage to what was written, not who wrote it: whoever shares an index
 writes its hashes, too. So every file is looked through once after its hash, with memory that does
 not grow with it. A `ValueError` says what is wrong.
 """
@@ -42,7 +42,7 @@ SETTLED_NS = 2_000_000_000
 """A file that changed less than this before it was checked may change again unseen."""
 
 MOST_SECONDS = 1e6
-"""No note is later; twelve days, which float32 still tells to a tenth of a second."""
+"""No note is later; twelve days, which float32 still resolves to a tenth of a second."""
 
 LONGEST = 1.2
 """Square of a vector's length: what rounding a unit vector's coordinates may make of it."""
@@ -135,7 +135,7 @@ class Signature:
 
     @classmethod
     def of(cls, path: Path) -> Signature:
-        """Ask the file system."""
+        """Read it from the file system."""
         stat = path.stat()
         return cls(stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
 

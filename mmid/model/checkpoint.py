@@ -28,7 +28,7 @@ FORMAT = "mmid-checkpoint-1"
 MAX_BYTES = 256 * 2**20
 
 MOST_WEIGHTS = MAX_BYTES // 2
-"""What a configuration may ask for: as many as a file of half precision can hold."""
+"""What a configuration may describe: as many as a file of half precision can hold."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,9 +162,9 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> Checkpoin
 def _encoders(config: ModelConfig, tensors: dict[str, torch.Tensor]) -> Encoders:
     """Build a model for its weights, once it is known to be no larger than they can be."""
     with torch.device("meta"):  # shapes alone
-        asked = sum(parameter.numel() for parameter in Encoders(config).state_dict().values())
-    if asked > MOST_WEIGHTS:
-        raise ValueError(f"{asked} weights, more than {MOST_WEIGHTS}")
+        count = sum(parameter.numel() for parameter in Encoders(config).state_dict().values())
+    if count > MOST_WEIGHTS:
+        raise ValueError(f"{count} weights, more than {MOST_WEIGHTS}")
     if not all(tensor.isfinite().all() for tensor in tensors.values()):
         raise ValueError("weights that are not finite numbers")
     encoders = Encoders(config)

@@ -25,7 +25,7 @@ class Evidence:
     votes : float
         Its share of the votes cast.
     explained : float
-        Share of the heard notes' evidence that its score explains; 0 where nothing was aligned.
+        Share of the evidence of notes that its score explains; 0 where nothing was aligned.
     lead : float
         How far its support, what candidates are ranked by, exceeds that of the next other music.
     above : float
@@ -74,7 +74,7 @@ UNPROVEN = 0.05
 
 
 def is_proven(sounding: float, votes: float, passage: float | None) -> bool:
-    """Tell whether an answer rests on enough for its confidence to mean anything.
+    """Return whether an answer rests on enough for its confidence to mean anything.
 
     The regression knows clips of three seconds and more: a beep of half a second may lie wholly
     within a held note, and is explained by it better than music ever is.
@@ -86,7 +86,7 @@ def is_proven(sounding: float, votes: float, passage: float | None) -> bool:
     votes : float
         The answer's share of the votes cast.
     passage : float or None
-        Seconds of the piece that the query covers; None where the vote does not tell.
+        Seconds of the piece that the query covers; None where the vote does not say.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Music to embed: a recording's sound or a score's notes, drawn at any tempo and asked about alike.
+"""Music to embed: a recording's sound or a score's notes, drawn at any tempo and queried alike.
 
 Conventions: times in seconds. A tempo ratio is this music's speed against what it is compared with:
 at ratio 2 it is drawn twice as long, as slow as the other. Frames are those of
@@ -49,7 +49,7 @@ TUNINGS = (0, -20, 20, -40, 40)
 """Tunings tried, cents above concert pitch; the transcriber bears 15 more either way."""
 
 TUNED_SECONDS = 10.0
-"""The tuning is told from so much of the middle of a recording."""
+"""The tuning is estimated from so much of the middle of a recording."""
 
 CERTAIN = 6.0
 """Log-odds of what is written."""
@@ -85,7 +85,7 @@ class Drawing:
         At least a snippet.
     rate : float
         Frames a second.
-    heard : np.ndarray [frames] bool
+    active : np.ndarray [frames] bool
         Where there is something to recognise: sound in a recording, an onset in a score.
     draw : callable
         ``draw(first, count)`` gives frames ``first`` to ``first + count`` as ``[channels, rows,
@@ -94,17 +94,17 @@ class Drawing:
 
     frames: int
     rate: float
-    heard: np.ndarray
+    active: np.ndarray
     draw: Callable[[int, int], Tensor]
 
     def heard_from(self, places: np.ndarray, snippet: int) -> np.ndarray:
-        """Tell which snippets, by their first frames, hold something to recognise."""
-        held = np.lib.stride_tricks.sliding_window_view(self.heard, snippet)[places]
+        """Return which snippets, by their first frames, hold something to recognise."""
+        held = np.lib.stride_tricks.sliding_window_view(self.active, snippet)[places]
         return np.asarray(held.any(1))
 
 
 class Query(Protocol):
-    """What can be asked about, and what an index is made of."""
+    """What can be queried, and what an index is made of."""
 
     kind: ClassVar[Kind]
 
@@ -157,16 +157,16 @@ class Sound:
         return encoders.audio, encoders.config.audio
 
     def at(self, tempo_ratio: float, device: torch.device | str = "cpu") -> Drawing:
-        """Read its frames at another step; a frame is heard if it is louder than `QUIET`."""
+        """Read its frames at another step; a frame is active if it is louder than `QUIET`."""
         played = self.spectrogram[None].to(device)
         frames = max(int((played.shape[2] - 1) * tempo_ratio) + 1, self.params.snippet)
         origin = torch.zeros(1, device=device)
         bands = resample_frames(played, origin, origin + 1 / tempo_ratio, frames)
-        heard = (bands[0].amax(0) > QUIET).cpu().numpy()
-        return Drawing(frames, self.params.frame_rate, heard, lambda i, n: bands[..., i : i + n])
+        active = (bands[0].amax(0) > QUIET).cpu().numpy()
+        return Drawing(frames, self.params.frame_rate, active, lambda i, n: bands[..., i : i + n])
 
     def listened(self, encoders: Encoders) -> Sound | Heard:
-        """Return the notes a model hears in it, in its own tuning, if it is one that does."""
+        """Return the notes a model transcribes, in its own tuning, if it is one that does."""
         if encoders.transcriber is None:
             return self
         tuning = self._tuning(encoders)
@@ -174,13 +174,13 @@ class Sound:
         return Heard(_transcribed(bands[None], encoders)[0], self.params, tuning)
 
     def _tuning(self, encoders: Encoders) -> int:
-        """Return the tuning in which the model hears most notes, cents above concert pitch."""
+        """Return the tuning in which the model finds most notes, cents above concert pitch."""
         frames = int(TUNED_SECONDS * self.params.frame_rate)
         first = max(0, (self.spectrogram.shape[1] - frames) // 2)
         excerpt = self.spectrogram[:, first : first + frames]
         tried = torch.stack([self._shifted(excerpt, -cents) for cents in TUNINGS])
-        heard = _transcribed(tried, encoders).clamp_min(0).sum((1, 2, 3))
-        return TUNINGS[int(heard.argmax())]
+        active = _transcribed(tried, encoders).clamp_min(0).sum((1, 2, 3))
+        return TUNINGS[int(active.argmax())]
 
     def _shifted(self, bands: Tensor, cents: float) -> Tensor:
         linear = log_expand(bands, self.params)[None]
@@ -198,13 +198,13 @@ def _transcribed(spectrograms: Tensor, encoders: Encoders) -> Tensor:
     return log_odds
 
 
-HEARD = 0.2
-"""Probability of an onset from which a frame of a recording counts as heard."""
+ONSET_PROBABILITY = 0.2
+"""Probability of an onset from which a frame of a recording counts as active."""
 
 
 @dataclass(frozen=True, eq=False)
 class Heard:
-    """The notes heard in a recording.
+    """The notes transcribed from a recording.
 
     Parameters
     ----------
@@ -231,17 +231,17 @@ class Heard:
         return self
 
     def pathway(self, encoders: Encoders) -> tuple[nn.Module, PathwayConfig]:
-        """Return the encoder of notes heard, and its shape."""
+        """Return the encoder of transcribed notes, and its shape."""
         return encoders.audio, encoders.config.audio
 
     def at(self, tempo_ratio: float, device: torch.device | str = "cpu") -> Drawing:
-        """Read its frames at another step; a frame is heard if a note may begin in it."""
+        """Read its frames at another step; a frame is active if a note may begin in it."""
         played = heard_rolls(self.log_odds, self.params.pitches).to(device)
         frames = max(int((played.shape[-1] - 1) * tempo_ratio) + 1, self.params.snippet)
         origin = torch.zeros(len(played), device=device)
         rolls = resample_frames(played, origin, origin + 1 / tempo_ratio, frames)
-        heard = (rolls[1].amax(0) > HEARD).cpu().numpy()
-        return Drawing(frames, self.params.frame_rate, heard, lambda i, n: rolls[..., i : i + n])
+        active = (rolls[1].amax(0) > ONSET_PROBABILITY).cpu().numpy()
+        return Drawing(frames, self.params.frame_rate, active, lambda i, n: rolls[..., i : i + n])
 
 
 @dataclass(frozen=True, eq=False)
@@ -275,18 +275,18 @@ class Score:
         return encoders.roll, encoders.config.roll
 
     def at(self, tempo_ratio: float, device: torch.device | str = "cpu") -> Drawing:
-        """Draw its notes with their times scaled; a frame is heard if a note begins in it."""
+        """Draw its notes with their times scaled; a frame is active if a note begins in it."""
         notes = retimed(self.notes, 0.0, tempo_ratio)
         rate = self.params.roll_frame_rate(float(notes["offset"].max(initial=0)))
         frames = max(int(self.seconds * tempo_ratio * rate) + 1, self.params.snippet)
         begins = np.floor(notes["onset"] * rate).astype(int)
-        heard = np.zeros(frames, bool)
-        heard[begins[(begins >= 0) & (begins < frames)]] = True
+        active = np.zeros(frames, bool)
+        active[begins[(begins >= 0) & (begins < frames)]] = True
 
         def draw(first: int, count: int) -> Tensor:
             return piano_roll(notes, count, self.params, first=first, device=device)
 
-        return Drawing(frames, rate, heard, draw)
+        return Drawing(frames, rate, active, draw)
 
     def listened(self, encoders: Encoders) -> Score:
         """Return itself."""
@@ -395,10 +395,10 @@ def embed_query(
     Raises
     ------
     MmidError
-        If other keys are asked for, of sound whose notes are not known.
+        If other keys are wanted, of sound whose notes are not known.
     """
     if any(keys) and isinstance(query, Sound):
-        raise MmidError("this model does not hear notes, and cannot look for other keys")
+        raise MmidError("this model does not transcribe notes, and cannot look for other keys")
     params, device = encoders.config.features, encoders.device
     drawing = query.at(tempo_ratio, device)
     pathway, shape = query.pathway(encoders)
@@ -408,7 +408,7 @@ def embed_query(
     drawn = torch.stack([drawing.draw(first, length) for first in firsts])
     padded = nn.functional.pad(drawn, (0, int(phases[-1])))
     phased = torch.stack([padded[..., phase : phase + length] for phase in phases])
-    keyed = torch.stack([_transposed(phased, -key) for key in keys])
+    keyed = torch.stack([moved_by_semitones(phased, -key) for key in keys])
     rows = keyed.flatten(0, 2)
     with encoders.autocast():
         parts = in_parts(lambda first, count: pathway(rows[first : first + count]).cpu(), len(rows))
@@ -423,7 +423,7 @@ def embed_query(
     return embedded[:, within][:, kept], places[kept] * scale
 
 
-def _transposed(rolls: Tensor, semitones: int) -> Tensor:
+def moved_by_semitones(rolls: Tensor, semitones: int) -> Tensor:
     """Move rolls ``[..., pitches, frames]``; what leaves the compass is dropped."""
     if not semitones:
         return rolls

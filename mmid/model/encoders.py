@@ -1,4 +1,4 @@
-"""The model: two pathways from snippets to a shared unit sphere, and what the audio one hears.
+"""The model: two pathways from snippets to a shared unit sphere, a transcriber before one of them.
 
 Conventions: audio input is ``[batch, 1, bands, frames]``, roll input ``[batch, channels, pitches,
 frames]``. Time is never padded inside a pathway, so one pass over a whole recording gives the
@@ -62,7 +62,7 @@ class ModelConfig:
     cca : bool
         Whether a projection follows both pathways.
     transcriber : TranscriberConfig or None
-        Whether the audio pathway takes the notes heard rather than the spectrogram.
+        Whether the audio pathway takes the transcribed notes rather than the spectrogram.
     """
 
     features: FeatureParams = field(default_factory=FeatureParams)
@@ -133,17 +133,17 @@ class Encoders(nn.Module):
 
     def networks(self) -> list[Network]:
         """Return its networks, with the smallest input of each."""
-        params, ear = self.config.features, self.transcriber
-        heard = (CHANNELS, params.pitches) if ear else (1, params.bands)
+        params, transcriber = self.config.features, self.transcriber
+        sound = (CHANNELS, params.pitches) if transcriber else (1, params.bands)
         found = [
-            Network(self.audio, *heard, params.snippet),
+            Network(self.audio, *sound, params.snippet),
             Network(self.roll, params.roll_channels, params.pitches, params.snippet),
         ]
-        return found + ([Network(ear, 1, params.bands, SHORTEST)] if ear else [])
+        return found + ([Network(transcriber, 1, params.bands, SHORTEST)] if transcriber else [])
 
     @property
     def precision(self) -> Precision:
-        """How it is computed where it is; found out when first asked for, and before it learns.
+        """How it is computed where it is; found out when first needed, and before it learns.
 
         Raises
         ------
@@ -151,8 +151,8 @@ class Encoders(nn.Module):
             If the device computes it wrongly.
         """
         learning = self.training or self._learning
-        asked = (self.device.type, learning)
-        if self._precision is None or asked != (self._precision.device, self._learning):
+        wanted = (self.device.type, learning)
+        if self._precision is None or wanted != (self._precision.device, self._learning):
             self._learning = learning
             self._precision = settle(
                 self.networks(), self.device, self.fingerprint, learning=learning
@@ -186,7 +186,7 @@ class Encoders(nn.Module):
             return None
         return transcribe(self.transcriber, spectrograms, self.config.reach)
 
-    def listen(self, spectrograms: Tensor) -> Tensor:
+    def audio_input(self, spectrograms: Tensor) -> Tensor:
         """Turn spectrograms into what the audio pathway takes.
 
         Parameters
@@ -196,7 +196,7 @@ class Encoders(nn.Module):
         Returns
         -------
         Tensor [batch, channels, rows, frames]
-            The notes heard, or the spectrograms themselves.
+            The note posteriorgrams, or the spectrograms themselves.
         """
         log_odds = self.transcribe(spectrograms)
         if log_odds is None:
@@ -218,8 +218,8 @@ class Encoders(nn.Module):
         length = self.config.features.snippet
         margin = (spectrograms.shape[-1] - length) // 2
         with self.autocast():
-            heard = self.listen(spectrograms)[..., margin : margin + length]
-            embedded: Tensor = self.audio(heard)[:, 0]
+            cut_out = self.audio_input(spectrograms)[..., margin : margin + length]
+            embedded: Tensor = self.audio(cut_out)[:, 0]
         return embedded
 
     def embed_rolls(self, rolls: Tensor) -> Tensor:
@@ -314,6 +314,6 @@ def embed_places(
     """
     length, reach = encoders.config.features.snippet, encoders.config.reach
     whole = nn.functional.pad(bands[None], (reach, reach))
-    heard = cut(whole, frames, length + 2 * reach).to(encoders.device)
+    sound = cut(whole, frames, length + 2 * reach).to(encoders.device)
     written = cut(roll, frames, length).to(encoders.device)
-    return encoders.embed_audio(heard).cpu(), encoders.embed_rolls(written).cpu()
+    return encoders.embed_audio(sound).cpu(), encoders.embed_rolls(written).cpu()

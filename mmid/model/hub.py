@@ -108,7 +108,7 @@ class Arrival:
     commit : str
         Which the revision was.
     promised : str
-        The file's hash, as the hub told it before.
+        The file's hash, as the hub gave it before.
     """
 
     path: Path
@@ -170,10 +170,10 @@ def download(file: HubFile, folder: Path, most_bytes: int) -> Arrival:
             raise HubError(f"{hub_address()} did not send it within {DEADLINE:g} s") from None
         finally:
             child.kill()
-        told = child.stdout.read() if child.stdout else b""
+        output = child.stdout.read() if child.stdout else b""
     if status:
         raise HubError(f"the download ended with status {status}")
-    answer = json.loads(told.splitlines()[-1])
+    answer = json.loads(output.splitlines()[-1])
     if "errno" in answer:
         raise OSError(answer["errno"], os.strerror(answer["errno"]))
     if "reason" in answer:
@@ -183,7 +183,7 @@ def download(file: HubFile, folder: Path, most_bytes: int) -> Arrival:
 
 def serve() -> None:
     """Be the process that downloads: the arguments say what, and a line of JSON is the answer."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it, too, and decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets it, too, and decides
     folder, most_bytes, *parts = sys.argv[1:]
     end = Thread(target=_end_with_parent, args=(folder,), daemon=True)
     end.start()

@@ -89,7 +89,7 @@ def load_model(name: str | None = None, device: torch.device | str = "cpu") -> C
 
 
 def describe_model(name: str | None = None) -> ModelInfo:
-    """Tell what a model is.
+    """Return what a model is.
 
     Raises
     ------

@@ -163,7 +163,7 @@ def settle(
             cosine = _compared(networks, device, way, fingerprint, learning)
         if cosine >= AGREE:
             found = Precision(way.name, way.half, device.type, cosine, fault)
-            _tell(found)
+            _note_fault(found)
             return found
         fault = fault or f"{way.name} is wrong here (cosine {cosine:.3f} to float32)"
     raise MmidError(
@@ -172,14 +172,14 @@ def settle(
     )
 
 
-_told: set[str] = set()
+_noted: set[str] = set()
 
 
-def _tell(found: Precision) -> None:
+def _note_fault(found: Precision) -> None:
     """Note a fault once, and in the process that the user started."""
     LOG.debug("%s on %s: %s", found.name, found.device, found.reason)
-    if found.fault and found.name not in _told and parent_process() is None:
-        _told.add(found.name)
+    if found.fault and found.name not in _noted and parent_process() is None:
+        _noted.add(found.name)
         note(f"{found.fault}, so {found.name} is used, which may be slower: see mmid doctor")
 
 
@@ -242,7 +242,7 @@ def _compared(
 ) -> float:
     """Return the lowest cosine to float32, remembered or found out."""
     key: list[str] | None = None
-    if fingerprint and not learning and not _amx_left:  # in time or not, only trying tells
+    if fingerprint and not learning and not _amx_left:  # whether in time is seen by trying
         key = [*_circumstances(device), way.name, fingerprint]
     cosine = _recall(key) if key else None
     if cosine is None:
@@ -350,12 +350,12 @@ def _memory(key: list[str]) -> Path:
 def _recall(key: list[str]) -> float | None:
     """Return what is remembered; None where that is nothing, or nothing that makes sense."""
     try:
-        told = parse_json(read_regular(_memory(key), MOST_BYTES))
+        kept = parse_json(read_regular(_memory(key), MOST_BYTES))
     except (OSError, ValueError):
         return None
-    if not isinstance(told, dict) or told.get("key") != key:
+    if not isinstance(kept, dict) or kept.get("key") != key:
         return None
-    cosine = told.get("cosine")
+    cosine = kept.get("cosine")
     sound = type(cosine) is float and math.isfinite(cosine) and abs(cosine) < 1.001
     return cosine if sound else None
 

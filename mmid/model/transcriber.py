@@ -68,7 +68,7 @@ SHORTEST = 4
 """Frames that do to compare its precision; it takes any number of them."""
 
 MOST_LAYERS, LARGEST = 32, 1 << 16
-"""What a file's configuration of a network may ask for."""
+"""What a file's configuration of a network may need."""
 
 
 def layer_shapes(values: dict[str, Any]) -> dict[str, Any]:
@@ -167,7 +167,7 @@ SURE = 0.2
 def heard_notes(log_odds: Tensor, frame_rate: float) -> np.ndarray:
     """Return the notes that begin, at times finer than frames.
 
-    Training spreads an onset over the two frames it lies between, so the centre of a peak tells
+    Training spreads an onset over the two frames it lies between, so the centre of a peak gives
     where between them.
 
     Parameters
@@ -179,7 +179,7 @@ def heard_notes(log_odds: Tensor, frame_rate: float) -> np.ndarray:
     Returns
     -------
     np.ndarray [n] of mmid.music.notes.NOTE_DTYPE
-        Sorted by onset; they end a frame later, as what is told is how they begin.
+        Sorted by onset; they end a frame later, as only their beginnings are transcribed.
     """
     begins = nn.functional.pad(log_odds[1].float().sigmoid().cpu(), (1, 1)).numpy()
     before, here, after = begins[:, :-2], begins[:, 1:-1], begins[:, 2:]
@@ -193,7 +193,7 @@ def heard_notes(log_odds: Tensor, frame_rate: float) -> np.ndarray:
     return notes[np.lexsort((notes["pitch"], notes["onset"]))]
 
 
-HEARD_AT_ONCE = 4_096
+FRAMES_AT_ONCE = 4_096
 """Frames transcribed in one pass; bounds memory."""
 
 
@@ -214,14 +214,14 @@ def transcribe(transcriber: Transcriber, spectrograms: Tensor, reach: int) -> Te
     """
     frames = spectrograms.shape[-1]
 
-    def hear(first: int, count: int) -> Tensor:
+    def transcribe_part(first: int, count: int) -> Tensor:
         begin = max(0, first - reach)
-        heard: Tensor = transcriber(spectrograms[..., begin : first + count + reach])
-        return heard[..., first - begin :][..., :count]
+        posteriorgram: Tensor = transcriber(spectrograms[..., begin : first + count + reach])
+        return posteriorgram[..., first - begin :][..., :count]
 
     parts = [
         part
-        for first in range(0, frames, HEARD_AT_ONCE)
-        for part in in_parts(hear, min(HEARD_AT_ONCE, frames - first), first)
+        for first in range(0, frames, FRAMES_AT_ONCE)
+        for part in in_parts(transcribe_part, min(FRAMES_AT_ONCE, frames - first), first)
     ]
     return torch.cat(parts, -1)

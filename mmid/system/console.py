@@ -72,7 +72,7 @@ def remark(text: str) -> None:
 
 
 def remarks_shown() -> bool:
-    """Tell whether remarks and progress are wanted."""
+    """Return whether remarks and progress are wanted."""
     return LOG.level <= logging.INFO
 
 
@@ -100,12 +100,12 @@ def set_loudness(*, silent: bool = False, verbose: bool = False) -> None:
 
 @contextmanager
 def progress() -> Iterator[Tell]:
-    """Show a bar for each kind of work told of; nothing where stderr is no terminal.
+    """Show a bar for each kind of work that is reported; nothing where stderr is no terminal.
 
     Yields
     ------
     callable
-        Told ``(what, done, total)``.
+        Called with ``(what, done, total)``.
     """
     if not (stderr.is_terminal and remarks_shown()):
         yield quiet
@@ -135,7 +135,7 @@ def waiting(what: str) -> Iterator[Tell]:
     Yields
     ------
     callable
-        As of `progress`; what it is told is not shown.
+        As of `progress`; what is reported to it is not shown.
     """
     if _displays or not (stderr.is_terminal and remarks_shown()):
         yield quiet

@@ -90,7 +90,7 @@ def target_paths(
     ----------
     place : Path
         A file for one query, or a folder, which is made if its name has no suffix. In a folder a
-        file is called after its query; a number tells queries of one name apart.
+        file is called after its query; a number distinguishes queries of one name.
     queries : sequence of Path
     suffixes : sequence of str
         What the one file may have.

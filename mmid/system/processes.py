@@ -53,15 +53,7 @@ def schedule(
 ) -> Iterator[Result]:
     """Keep workers busy with batches of items, and yield what comes of them, in order.
 
-    Parameters
-    ----------
-    items : sequence
-    jobs : int
-        Workers.
-    batch : int
-        Items sent together, at most.
-    submit, result : callable
-        The first begins the task of a batch, the second waits for a task.
+    ``submit`` begins the task of a batch, of at most so many items, and ``result`` waits for one.
     """
     size = max(1, min(batch, len(items) // (AHEAD * jobs)))
     waiting: deque[Task] = deque()

@@ -41,10 +41,10 @@ def canonical_projections(audio: Tensor, roll: Tensor) -> tuple[Tensor, Tensor]:
     .. [2] M. Dorfer, J. Schlueter, A. Vall, F. Korzeniowski, G. Widmer, "End-to-end cross-modality
        retrieval with CCA projections and pairwise ranking loss", IJMIR 7, 2018.
     """
-    heard, read = (side.double() - side.double().mean(0) for side in (audio, roll))
-    whiten = [_inverse_root(side.T @ side / len(side)) for side in (heard, read)]
+    sound, read = (side.double() - side.double().mean(0) for side in (audio, roll))
+    whiten = [_inverse_root(side.T @ side / len(side)) for side in (sound, read)]
     left, correlation, right = torch.linalg.svd(
-        whiten[0] @ (heard.T @ read / len(heard)) @ whiten[1]
+        whiten[0] @ (sound.T @ read / len(sound)) @ whiten[1]
     )
     return (
         (whiten[0] @ left * correlation).float(),
@@ -77,9 +77,9 @@ def fit_projection(encoders: Encoders, source: PairSource) -> None:
         side.project(torch.zeros_like(side.mean), torch.eye(len(side.mean)))
     batches = list(source.batches(SIZE, PAIRS // SIZE, seed=0))
     device = encoders.device
-    heard = torch.cat([encoders.embed_audio(batch.audio.to(device)) for batch in batches]).cpu()
+    sound = torch.cat([encoders.embed_audio(batch.audio.to(device)) for batch in batches]).cpu()
     read = torch.cat([encoders.embed_rolls(batch.rolls.to(device)) for batch in batches]).cpu()
-    matrices = canonical_projections(heard, read)
-    for side, embedded, matrix in zip(projected, (heard, read), matrices, strict=True):
+    matrices = canonical_projections(sound, read)
+    for side, embedded, matrix in zip(projected, (sound, read), matrices, strict=True):
         assert isinstance(side, Projected)
         side.project(embedded.mean(0), matrix)

@@ -35,7 +35,8 @@ from mmid.music.duplicates import drop_duplicates, split_library
 from mmid.music.grid import FeatureParams
 from mmid.music.library import read_library
 from mmid.music.piano_roll import draw_rolls
-from mmid.system.console import Tell, progress, quiet
+from mmid.system.console import Tell, quiet
+from mmid.system.console import progress as show_progress
 
 STEPS = 12_000
 BATCH, FRAMES = 8, 512
@@ -97,7 +98,7 @@ def draw_batch(
 
 
 def with_onsets(rolls: Tensor, params: FeatureParams) -> Tensor:
-    """Tell which snippets of rolls hold an onset: bool ``[batch, snippets]``."""
+    """Return which snippets of rolls hold an onset: bool ``[batch, snippets]``."""
     onsets = rolls[:, 1].amax(1, keepdim=True)
     return nn.functional.max_pool1d(onsets, params.snippet, math.prod(LIGHT.strides))[:, 0] > 0
 
@@ -107,7 +108,7 @@ def teach(
     notes: Sequence[np.ndarray],
     steps: int = STEPS,
     seed: int = 0,
-    tell: Tell = quiet,
+    progress: Tell = quiet,
 ) -> Encoders:
     """Teach a light pathway to embed as a model's roll pathway does.
 
@@ -119,8 +120,8 @@ def teach(
     steps : int
     seed : int
         Of the weights to begin with and every draw.
-    tell : callable
-        Told ``(what, done, total)``.
+    progress : callable
+        Called with ``(what, done, total)``.
 
     Returns
     -------
@@ -157,7 +158,7 @@ def teach(
         now.backward()
         optimizer.step()
         loss += (now.item() - loss) * max(0.005, 1 / (step + 1))
-        tell(f"Teaching ({loss:.4f})", step + 1, steps)
+        progress(f"Teaching ({loss:.4f})", step + 1, steps)
     return _with_roll(model.encoders, shape, light)
 
 
@@ -254,8 +255,8 @@ def main(
     sides = split_library(read_library([library])[0])
     more = [piece for folder in extra or () for piece in read_library([folder])[0]]
     learned = [*sides["train"], *drop_duplicates(more, sides["valid"] + sides["test"])]
-    with progress() as tell:
-        light = teach(teacher, [piece.midi.notes for piece in learned], steps, tell=tell)
+    with show_progress() as tell:
+        light = teach(teacher, [piece.midi.notes for piece in learned], steps, progress=tell)
     likeness = compare(teacher.encoders, light, [piece.midi.notes for piece in sides["valid"]])
     facts = {"teacher": teacher.fingerprint, "pieces": len(learned), "steps": steps}
     save_checkpoint(out, light, teacher.facts | {"distilled": facts | asdict(likeness)})

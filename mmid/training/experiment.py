@@ -1,4 +1,4 @@
-"""What tells one training run from another: a flat record, and the presets that have names.
+"""What distinguishes training runs: a flat record, and the presets that have names.
 
 Conventions: every field is an option of ``mmid train`` of the same name; a preset is a record.
 """
@@ -37,7 +37,7 @@ class Experiment:
     task : {"retrieval", "transcription", "audio-autoencoder", "midi-autoencoder"}
         Both pathways together, the notes that sound, or one modality by itself.
     encoder : {"notes", "conv", "dorfer"}
-        mmid's pathways, the audio one taking the notes that a transcriber hears or the spectrogram
+        mmid's pathways, the audio one taking the notes that a transcriber gives or the spectrogram
         itself; or those of Dorfer et al. 2017.
     spectrogram : {"log", "mel"}
         Spacing of the spectrogram's bands.
@@ -60,7 +60,7 @@ class Experiment:
     loss : {"info-nce", "ranking", "ranking-both"}
         Symmetric InfoNCE, or pairwise ranking from MIDI to audio alone or both ways.
     negatives : {"batch", "sampled"}
-        What a match is told from: the rest of the batch, or as many snippets from outside it.
+        What a match is compared with: the rest of the batch, or as many snippets from outside it.
     margin : float
         Of the ranking loss.
     learn : {"both", "audio"}

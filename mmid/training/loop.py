@@ -204,7 +204,7 @@ def start_run(
     corpus: Corpus,
     experiment: Experiment,
     device: torch.device,
-    tell: Progress,
+    progress: Progress,
     init: Sequence[Path] = (),
 ) -> Iterator[Epoch]:
     """Train on a corpus; yields every epoch.
@@ -217,8 +217,8 @@ def start_run(
         Made with the experiment's features.
     experiment : Experiment
     device : torch.device
-    tell : callable
-        Told ``(what, done, total)``.
+    progress : callable
+        Called with ``(what, done, total)``.
     init : sequence of Path
         Checkpoints to begin with.
     """
@@ -230,7 +230,7 @@ def start_run(
     facts = corpus.facts | ({"init": [path.name for path in init]} if init else {})
     trainer = Trainer(folder, make_task(x, device, init), x, facts)
     yield from trainer.run(
-        train, valid, lambda step: tell(f"Epoch {step.epoch + 1}", step.done, step.steps)
+        train, valid, lambda step: progress(f"Epoch {step.epoch + 1}", step.done, step.steps)
     )
     if x.model.cca and x.task == "retrieval" and x.learn == "both" and not rank():
         _project(folder / BEST_NAME, draw(corpus.train, x.features, None), device)

@@ -61,7 +61,7 @@ class Batch:
     """Matching snippets: spectrograms ``[b, 1, bands, frames]``, rolls ``[b, c, 128, frames]``.
 
     The spectrograms may reach farther than the rolls, by the same number of frames on either side.
-    ``contrast`` holds as many pairs of other snippets, where they were asked for.
+    ``contrast`` holds as many pairs of other snippets, where they are wanted.
     """
 
     audio: Tensor
@@ -179,12 +179,12 @@ class PairSource:
             Rows to make; other parts lie at the same places, roughened by other draws.
         """
         rng = np.random.default_rng(seed)
-        rough = np.random.default_rng([*np.atleast_1d(seed), part.start or 0])
-        generator = torch.Generator().manual_seed(int(rough.integers(2**62)))
+        seeds = np.random.default_rng([*np.atleast_1d(seed), part.start or 0])
+        generator = torch.Generator().manual_seed(int(seeds.integers(2**62)))
         draw = self._on_grid if self._sampling == "grid" else self._anywhere
         for places, others in draw(size, count, rng):
-            batch = self._batch(places.take(part), rough, generator)
-            contrast = self._batch(others.take(part), rough, generator) if others else None
+            batch = self._batch(places.take(part), seeds, generator)
+            contrast = self._batch(others.take(part), seeds, generator) if others else None
             yield replace(batch, contrast=contrast)
 
     def _batch(
@@ -250,7 +250,7 @@ class PairSource:
     def _draw_near(
         self, chosen: np.ndarray, first: np.ndarray, ratio: np.ndarray, rng: np.random.Generator
     ) -> None:
-        """Move every second snippet close to the one before it: overlapping, hence hard to tell."""
+        """Move every second snippet close to the one before it: overlapping, so hard to match."""
         near = np.flatnonzero(chosen[1:] == chosen[:-1])[::2] + 1
         farthest = self._params.snippet / 2
         away = rng.uniform(NEAREST, farthest, len(near)) * rng.choice([-1, 1], len(near))

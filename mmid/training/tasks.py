@@ -1,4 +1,4 @@
-"""What a run learns: to bring matching snippets together, to hear notes, or to give snippets back.
+"""What a run learns: to bring matching snippets together, to transcribe, or to give snippets back.
 
 Conventions: a task owns its network, says the loss of a batch, and judges the network on
 validation snippets; a higher score is better.
@@ -63,7 +63,7 @@ class Verdict:
 
 
 class Task(Protocol):
-    """What the training loop asks of a task."""
+    """What the training loop needs of a task."""
 
     @property
     def network(self) -> nn.Module:
@@ -116,17 +116,17 @@ class Matching:
         """Return the loss of a batch."""
         return self._loss(batch, *self._embed_both(batch))
 
-    def _loss(self, batch: Batch, heard: Tensor, read: Tensor) -> Tensor:
+    def _loss(self, batch: Batch, sound: Tensor, read: Tensor) -> Tensor:
         if self.network.training and batch.contrast is None:  # the others' rows are negatives, too
-            batch = replace(batch, rolls=gathered(batch.rolls.to(heard.device)))
-            heard, read = gathered(heard), gathered(read)
+            batch = replace(batch, rolls=gathered(batch.rolls.to(sound.device)))
+            sound, read = gathered(sound), gathered(read)
         if self._experiment.loss == "info-nce":
             scale = self.network.log_scale.exp().clamp_max(MAX_SCALE)
-            return info_nce(heard, read, scale, batch.repeats().to(heard.device))
-        loss = self._ranking(batch, read, heard, "audio")
+            return info_nce(sound, read, scale, batch.repeats().to(sound.device))
+        loss = self._ranking(batch, read, sound, "audio")
         if self._experiment.loss == "ranking":
             return loss
-        return (loss + self._ranking(batch, heard, read, "roll")) / 2
+        return (loss + self._ranking(batch, sound, read, "roll")) / 2
 
     def _ranking(self, batch: Batch, anchor: Tensor, match: Tensor, side: Side) -> Tensor:
         """Rank the snippets of one side for each anchor of the other."""
@@ -141,13 +141,13 @@ class Matching:
         """Rank a fixed pool of plain pairs in both directions: audio to MIDI, MIDI to audio."""
         self.network.eval()
         pairs = self._experiment.validation_pairs
-        heard, read, losses = [], [], []
+        sound, read, losses = [], [], []
         for batch in validation_batches(source, self._experiment):
             sides = self._embed_both(batch)
             losses.append(self._loss(batch, *sides).item())
-            heard.append(sides[0])
+            sound.append(sides[0])
             read.append(sides[1])
-        scores = torch.cat(heard)[:pairs] @ torch.cat(read)[:pairs].T
+        scores = torch.cat(sound)[:pairs] @ torch.cat(read)[:pairs].T
         ways = summarize(ranks(scores)), summarize(ranks(scores.T))
         return Verdict((ways[0].mrr + ways[1].mrr) / 2, sum(losses) / len(losses), *ways)
 
@@ -164,7 +164,7 @@ def validation_batches(source: PairSource, experiment: Experiment) -> list[Batch
 
 
 class Transcription:
-    """The transcriber that a model's audio pathway listens through, learned before it.
+    """The transcriber that a model's audio pathway takes its notes from, learned before it.
 
     Parameters
     ----------
@@ -183,8 +183,8 @@ class Transcription:
     def precision(self) -> Precision:
         """How the transcriber is computed."""
         bands = self._experiment.features.bands
-        ear = Network(self.network["transcriber"], 1, bands, SHORTEST)
-        return settle([ear], self._device, learning=True)
+        transcriber = Network(self.network["transcriber"], 1, bands, SHORTEST)
+        return settle([transcriber], self._device, learning=True)
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the cross-entropy of the notes sounding and beginning, nats a pitch and frame."""
@@ -260,26 +260,28 @@ class Reconstruction:
 
 
 def _matching(experiment: Experiment, device: torch.device, init: Sequence[Path]) -> Matching:
-    """Make pathways; those that listen to notes do so with a trained ear: init's or the package's.
+    """Make pathways; those that take notes get a trained transcriber: init's or the package's.
 
     Raises
     ------
     ModelError
-        If neither has an ear for the experiment's spectrograms.
+        If neither has a transcriber of the experiment's spectrograms.
     """
     task = Matching(experiment, device)
-    ear = task.network.transcriber
-    if ear and not any("transcriber.level.weight" in load_tensors(path)[0] for path in init):
+    transcriber = task.network.transcriber
+    if transcriber and not any(
+        "transcriber.level.weight" in load_tensors(path)[0] for path in init
+    ):
         packaged = load_model(device=device).encoders
         grid = packaged.config.features
         if packaged.transcriber is None or (
             grid.spectrogram_values != experiment.features.spectrogram_values
         ):
             raise ModelError(
-                "pathways that listen to notes need a transcriber of these spectrograms: train one"
+                "pathways that take notes need a transcriber of these spectrograms: train one"
                 " with --preset transcription and give it with --init, or choose --encoder conv"
             )
-        ear.load_state_dict(packaged.transcriber.state_dict())
+        transcriber.load_state_dict(packaged.transcriber.state_dict())
     return task
 
 
@@ -292,7 +294,7 @@ def make_task(experiment: Experiment, device: torch.device, init: Sequence[Path]
     device : torch.device
     init : sequence of Path
         Checkpoints, also of autoencoders, whose weights of the same name and shape are taken.
-        Pathways that listen to notes take the transcriber of the packaged model if none brings one.
+        Pathways that take notes get the transcriber of the packaged model if none brings one.
 
     Raises
     ------

@@ -369,7 +369,7 @@ def test_notes_heard_for_a_moment_have_an_answer(
 
 def test_a_model_that_hears_no_notes_cannot_look_for_other_keys(opened, pieces, recording):
     wide = opened(pieces, keys=KEYS)
-    with pytest.raises(MmidError, match="does not hear notes, and cannot look for other keys"):
+    with pytest.raises(MmidError, match="does not transcribe notes, and cannot look for"):
         wide.identify_file(recording)
     (answer,) = answers_of(wide, [recording])
     assert "cannot look for other keys" in (answer.error or "") and not answer.matched

@@ -358,7 +358,7 @@ def test_a_list_of_another_kind_is_damage(index, folders, tiny_model, harm):
         LibraryIndex(index, tiny_model)
 
 
-# ---- an index that does not tell its library
+# ---- an index that does not name its library
 
 
 def test_an_index_that_does_not_tell_its_library_loses_nothing(

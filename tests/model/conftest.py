@@ -21,7 +21,7 @@ def alone(monkeypatch, tmp_path):
     """Act as a process that just started, with nothing remembered."""
     monkeypatch.setenv("MMID_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv(LIMIT, os.environ.get(LIMIT, ""))
-    monkeypatch.setattr(precision, "_told", set())
+    monkeypatch.setattr(precision, "_noted", set())
     monkeypatch.setattr(precision, "_amx_left", False)
 
 

@@ -13,15 +13,15 @@ from mmid.errors import AudioError, MidiError, MmidError
 from mmid.model.embedding import (
     CERTAIN,
     EXCERPT_SECONDS,
-    HEARD,
     MANY_KEYS,
     ONE_KEY,
+    ONSET_PROBABILITY,
     Heard,
     Score,
     Sound,
-    _transposed,
     as_query,
     embed_query,
+    moved_by_semitones,
     open_query,
 )
 from mmid.model.encoders import Encoders
@@ -59,10 +59,10 @@ def test_a_query_is_embedded_at_the_librarys_speed(tiny_model, asked, what, rati
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-4)
 
 
-def check_excerpts(frames: np.ndarray, seconds: float, heard: float) -> None:
+def check_excerpts(frames: np.ndarray, seconds: float, together: float) -> None:
     """Hold snippets to excerpts of so many seconds together, from beginning to end."""
     excerpts = np.split(frames, np.flatnonzero(np.diff(frames) > 20) + 1)
-    assert len(excerpts) == heard / EXCERPT_SECONDS
+    assert len(excerpts) == together / EXCERPT_SECONDS
     whole, length = seconds * DEFAULT.frame_rate, EXCERPT_SECONDS * DEFAULT.frame_rate
     assert frames[0] < 5 and frames[-1] > whole - 60
     spans = [excerpt[-1] - excerpt[0] + DEFAULT.snippet for excerpt in excerpts]
@@ -71,7 +71,7 @@ def check_excerpts(frames: np.ndarray, seconds: float, heard: float) -> None:
     np.testing.assert_allclose(steps, (whole - length) / (len(excerpts) - 1), rtol=0.05)
 
 
-def test_a_long_recording_is_heard_in_excerpts_spread_over_it(tiny_model):
+def test_a_long_recording_is_embedded_in_excerpts_spread_over_it(tiny_model):
     seconds = 6 * ONE_KEY.seconds
     bands = torch.rand(DEFAULT.bands, int(seconds * DEFAULT.frame_rate))
     check_excerpts(embed_query(Sound(bands), tiny_model.encoders)[1], seconds, ONE_KEY.seconds)
@@ -116,13 +116,13 @@ def test_snippets_without_an_onset_cast_no_vote(tiny_model, draw_notes):
 def test_a_drawing_of_a_score_is_its_roll(draw_notes):
     notes = draw_notes(1)
     drawing = Score(notes, 20.0).at(1.0)
-    assert drawing.frames == len(drawing.heard) == int(20 * DEFAULT.frame_rate) + 1
+    assert drawing.frames == len(drawing.active) == int(20 * DEFAULT.frame_rate) + 1
     torch.testing.assert_close(drawing.draw(100, 50), piano_roll(notes, 50, first=100))
     onsets = (notes["onset"] * DEFAULT.frame_rate).astype(int)
-    assert set(np.flatnonzero(drawing.heard)) == set(onsets.tolist())
+    assert set(np.flatnonzero(drawing.active)) == set(onsets.tolist())
 
 
-def test_frames_of_another_rate_are_told_in_those_of_the_grid(tiny_config, shake, draw_notes):
+def test_frames_of_another_rate_are_given_in_those_of_the_grid(tiny_config, shake, draw_notes):
     params = replace(DEFAULT, roll_rate="adaptive")
     encoders = shake(Encoders(replace(tiny_config, features=params)))
     score = Score(draw_notes(0), 20.0, params)
@@ -137,7 +137,7 @@ def test_a_drawing_of_a_recording_is_its_spectrogram(asked):
     bands = asked["sound"].spectrogram
     drawing = asked["sound"].at(1.0)
     torch.testing.assert_close(drawing.draw(10, 60), bands[None, :, 10:70])
-    assert np.array_equal(drawing.heard, (bands.amax(0) > QUIET).numpy())
+    assert np.array_equal(drawing.active, (bands.amax(0) > QUIET).numpy())
 
 
 @pytest.mark.parametrize("what", ["sound", "score"])
@@ -154,7 +154,7 @@ def test_a_span_of_a_score_holds_what_sounds_in_it(draw_notes):
     span = Score(notes, 8.0).span(3.0, 2.0)
     assert span.seconds == 2.0
     assert span.notes["onset"].tolist() == [-1, 1] and span.notes["offset"].tolist() == [2, 4]
-    assert np.flatnonzero(span.at(1.0).heard).tolist() == [21], "one held on from before"
+    assert np.flatnonzero(span.at(1.0).active).tolist() == [21], "one held on from before"
     assert Score(notes, 8.0).span(7.0, 5.0).seconds == 1.0
     assert notes["onset"].tolist() == [0, 2, 4, 6], "the score stays as it is"
 
@@ -189,12 +189,12 @@ def test_a_drawing_of_notes_heard_is_their_roll(heard):
     compass = slice(LOWEST, LOWEST + PITCHES)
     torch.testing.assert_close(roll[:, compass], heard.log_odds[..., 10:70].sigmoid())
     assert not roll[:, :LOWEST].any() and not roll[:, LOWEST + PITCHES :].any()
-    assert drawing.heard.all()
+    assert drawing.active.all()
     silent = Heard(torch.full((2, PITCHES, 60), -CERTAIN))
     silent.log_odds[1, 40, 20] = 0.0
     silent.log_odds[0, 40, 20:40] = CERTAIN
-    assert torch.tensor(0.0).sigmoid() > HEARD > torch.tensor(-CERTAIN).sigmoid()
-    assert np.flatnonzero(silent.at(1.0).heard).tolist() == [20], "onsets count, ringing does not"
+    assert torch.tensor(0.0).sigmoid() > ONSET_PROBABILITY > torch.tensor(-CERTAIN).sigmoid()
+    assert np.flatnonzero(silent.at(1.0).active).tolist() == [20], "onsets count, ringing does not"
 
 
 @pytest.mark.parametrize("ratio", [0.5, 2.0])
@@ -229,7 +229,7 @@ def test_scores_and_notes_heard_are_embedded_alike_in_any_key(
 @pytest.mark.parametrize("semitones", [-128, -5, -1, 0, 1, 7, 128])
 def test_rolls_are_transposed_row_by_row(semitones):
     rolls = torch.rand(2, 128, 3)
-    moved = _transposed(rolls, semitones)
+    moved = moved_by_semitones(rolls, semitones)
     for row in range(128):
         came = row - semitones
         wanted = rolls[:, came] if 0 <= came < 128 else torch.zeros(2, 3)
@@ -246,7 +246,7 @@ def test_notes_transposed_out_of_the_roll_are_dropped(draw_notes):
 
 
 def test_sound_is_not_moved(asked, tiny_model):
-    with pytest.raises(MmidError, match="does not hear notes, and cannot look for other keys"):
+    with pytest.raises(MmidError, match="does not transcribe notes, and cannot look for"):
         embed_query(asked["sound"], tiny_model.encoders, keys=(1,))
 
 

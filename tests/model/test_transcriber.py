@@ -71,7 +71,7 @@ def test_blocks_leave_no_seam(ear, config, block, monkeypatch):
     bands = noise(2, 1, DEFAULT.bands, 40)
     whole = transcribe(ear, bands, config.reach)
     torch.testing.assert_close(whole, ear(bands).detach())
-    monkeypatch.setattr(module, "HEARD_AT_ONCE", block)
+    monkeypatch.setattr(module, "FRAMES_AT_ONCE", block)
     torch.testing.assert_close(transcribe(ear, bands, config.reach), whole, atol=1e-6, rtol=1e-6)
     assert whole.std(-1).max() > 1e-3, "frames differ, so equality says something"
 
@@ -110,7 +110,7 @@ def test_a_snippet_with_its_surroundings_is_embedded_as_in_the_whole(
     bands = spectrogram(torch.from_numpy(play(draw_notes(0), 6.0)))
     reach, length = encoders.config.reach, DEFAULT.snippet
     with torch.inference_mode():
-        heard = encoders.listen(bands[None, None])
+        heard = encoders.audio_input(bands[None, None])
         for first in (reach, 33, 70):
             whole = encoders.audio(heard[..., first : first + length])[:, 0]
             cut = bands[None, None, :, first - reach : first + length + reach]
@@ -121,7 +121,7 @@ def test_a_snippet_with_its_surroundings_is_embedded_as_in_the_whole(
 
 def test_a_model_without_a_transcriber_listens_to_the_spectrogram(tiny_model):
     bands = torch.rand(1, 1, DEFAULT.bands, 50)
-    assert tiny_model.encoders.listen(bands) is bands
+    assert tiny_model.encoders.audio_input(bands) is bands
     assert tiny_model.encoders.transcribe(bands) is None
     assert tiny_model.encoders.config.reach == 0
 

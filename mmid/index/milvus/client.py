@@ -94,7 +94,7 @@ class Milvus:
     Parameters
     ----------
     address : Address
-        The variable MILVUS_TOKEN holds what a server asks for, as ``user:password`` or a key.
+        The variable MILVUS_TOKEN holds what a server requires, as ``user:password`` or a key.
 
     Raises
     ------

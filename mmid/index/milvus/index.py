@@ -97,7 +97,7 @@ class ServedIndex(Noted):
         Raises
         ------
         LibraryIndexError
-            If it does not answer, or another way is asked for.
+            If it does not answer, or another way is wanted.
         """
         if how != "auto":
             raise LibraryIndexError(

@@ -1,0 +1,226 @@
+"""People who are impatient: what is stopped ends in time, loses nothing and goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable
+from hashlib import pbkdf2_hmac
+from pathlib import Path
+
+import numpy as np
+import pytest
+from killing import Training
+
+import mmid.cli.shell
+import mmid.index.validation
+from mmid.cli.app import app
+from mmid.identify.identifier import Identifier
+from mmid.index.build import update_index
+from mmid.music.midi import write_midi
+from mmid.system import files as whole
+from mmid.training.loop import BEST_NAME, STATE_NAME
+
+
+def start(work: Callable[[], None], said: Path) -> int:
+    """Do something in a process of its own, with what it says in a file; return its id."""
+    child = os.fork()
+    if child:
+        return child
+    os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    file = said.open("w", buffering=1)
+    os.dup2(file.fileno(), 2)
+    sys.stdout = sys.stderr = file
+    status = 70
+    try:
+        work()
+        status = 0
+    except SystemExit as end:
+        status = int(end.code or 0)
+    finally:
+        os._exit(status)
+
+
+def stop(child: int, number: int) -> tuple[int, float]:
+    """Stop a process; return its exit status and how long it took, seconds."""
+    os.kill(child, number)
+    return waited_for(child)
+
+
+def waited_for(child: int) -> tuple[int, float]:
+    """Return the exit status of a process and how long it still took, seconds."""
+    began = time.monotonic()
+    while not (ended := os.waitpid(child, os.WNOHANG))[0]:
+        assert time.monotonic() - began < 20
+        time.sleep(0.01)
+    return os.waitstatus_to_exitcode(ended[1]), time.monotonic() - began
+
+
+def wait_for(something: Callable[[], bool]) -> None:
+    until = time.monotonic() + 30
+    while not something():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+IN_TIME = 10.0
+"""Seconds; two on a machine that does nothing else, as docs/security.md tells."""
+
+STOPS = [(signal.SIGINT, 130, "stopped"), (signal.SIGTERM, 143, "terminated")]
+
+
+def command(*arguments: object) -> Callable[[], None]:
+    def work() -> None:
+        sys.argv = ["mmid", *map(str, arguments)]
+        mmid.cli.shell.hear_stops()
+        mmid.cli.shell.run(app)
+
+    return work
+
+
+@pytest.mark.parametrize(("number", "status", "word"), STOPS)
+def test_a_build_in_this_process_stops_in_time_and_goes_on(
+    number, status, word, tmp_path, tiny_model, draw_notes, options
+):
+    library = tmp_path / "many"
+    library.mkdir()
+    for seed in range(15):
+        write_midi(draw_notes(seed, 300, 300.0), library / f"{seed}.mid")
+    said = tmp_path / "said"
+    child = start(command("build-index", library, *options, "--jobs", "1"), said)
+    wait_for(lambda: (tmp_path / "index" / "writing.lock").exists())
+    time.sleep(0.3)
+    ended, took = stop(child, number)
+    assert ended == status and took < IN_TIME
+    assert said.read_text() == f"mmid: {word}; run it again to go on\n"
+    assert not list((tmp_path / "index").glob("data-*")), "no half an index"
+    kept = list((tmp_path / "index").glob("pending-*/*.npz"))
+    assert kept and not list(tmp_path.rglob("*.part"))
+    report = update_index(tmp_path / "index", [library], tiny_model, jobs=1)
+    assert report.items == 15 and not list((tmp_path / "index").glob("pending-*"))
+
+
+@pytest.mark.parametrize(("number", "status", "word"), STOPS)
+def test_a_batch_stops_in_time_and_keeps_what_is_done(
+    number, status, word, tmp_path, built, recording, options
+):
+    takes = tmp_path / "takes"
+    takes.mkdir()
+    for name in range(300):
+        shutil.copy(recording, takes / f"{name:03}.wav")
+    said, page = tmp_path / "said", tmp_path / "a.m3u8"
+    outputs = ["--json", "--sidecar", "--playlist", page, "--min-confidence", 0]
+    child = start(command("query", takes, *options, *outputs), said)
+    wait_for(lambda: said.exists() and "{" in said.read_text())
+    ended, took = stop(child, number)
+    assert ended == status and took < IN_TIME
+    *answers, last = said.read_text().splitlines()
+    assert last == f"mmid: stopped, {300 - len(answers)} of 300 files left"
+    assert len(list(takes.glob("*.json"))) == len(answers)
+    assert len(page.read_text().splitlines()) == 1 + 2 * len(answers)
+    assert not list(tmp_path.rglob("*.part"))
+
+
+@pytest.mark.parametrize(("number", "status", "word"), STOPS)
+def test_an_evaluation_stops_in_time_and_keeps_what_is_done(
+    number, status, word, tmp_path, built, recording, options, monkeypatch
+):
+    begun, asked = tmp_path / "begun", Identifier.ask
+
+    def ask(self, *arguments):
+        if len(begun.read_text()) == 8:
+            time.sleep(60)
+        begun.write_text(begun.read_text() + "x")
+        return asked(self, *arguments)
+
+    begun.touch()
+    monkeypatch.setattr(Identifier, "ask", ask)
+    rows = [f"{i},{recording},{tmp_path}/library/piece 2.mid" for i in range(300)]
+    (tmp_path / "pairs.csv").write_text("\n".join(["id,audio,midi", *rows]))
+    said, out = tmp_path / "said", tmp_path / "o.json"
+    asked_for = ["--clips", "1", "--per-recording", 3, "--out", out]
+    child = start(command("eval", "pieces", tmp_path, *options, *asked_for), said)
+    wait_for(lambda: len(begun.read_text()) == 8)
+    ended, took = stop(child, number)
+    assert ended == status and took < IN_TIME
+    *_, kept, last = said.read_text().splitlines()
+    assert kept.endswith("o.json: holds the 2 of 300 that are done") and last == f"mmid: {word}"
+    [scores] = json.loads(out.read_text())
+    assert [clip["source"] for clip in scores["results"]] == ["0"] * 3 + ["1"] * 3
+
+
+def test_what_does_not_hear_is_ended_in_time_and_leaves_nothing(
+    tmp_path, recording, options, monkeypatch
+):
+    begun = tmp_path / "mmid.0.part"
+
+    def deaf(*_: object) -> None:
+        with whole.unfinished(begun):
+            begun.touch()
+            pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)  # an hour in a library's code
+
+    monkeypatch.setattr("mmid.model.loading.load_model", deaf)
+    said = tmp_path / "said"
+    child = start(command("query", recording, *options), said)
+    wait_for(begun.exists)
+    time.sleep(0.1)
+    ended, took = stop(child, signal.SIGTERM)
+    assert ended == 143 and 1 < took < IN_TIME
+    assert said.read_text() == "mmid: terminated\n" and not begun.exists()
+
+
+class Finalised:
+    """Its end is a moment in which Python drops what is raised."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __del__(self) -> None:
+        os.kill(os.getpid(), self.number)
+        time.sleep(0.1)
+
+
+def converted(number: int) -> None:
+    """Stop where Python makes an error of what is raised, as in the body of a class."""
+
+    class Named:
+        def __set_name__(self, *_: object) -> None:
+            os.kill(os.getpid(), number)
+            time.sleep(0.1)
+
+    type("Owner", (), {"name": Named()})
+
+
+def dropped(number: int) -> None:
+    """Stop where Python drops what is raised, and work on."""
+    Finalised(number)
+    time.sleep(60)
+
+
+@pytest.mark.parametrize("moment", [converted, dropped])
+@pytest.mark.parametrize(("number", "status", "word"), STOPS)
+def test_a_stop_that_python_swallows_is_a_stop(
+    number, status, word, moment, tmp_path, recording, options, monkeypatch
+):
+    monkeypatch.setattr("mmid.model.loading.load_model", lambda *_: moment(number))
+    said = tmp_path / "said"
+    child = start(command("query", recording, *options), said)
+    ended, _ = waited_for(child)
+    assert ended == status and said.read_text() == f"mmid: {word}\n"
+
+
+def test_training_stops_in_time_and_goes_on(tmp_path):
+    training = Training(tmp_path / "t", np.random.default_rng(0))
+    run = tmp_path / "t" / "run"
+    child = start(training.work, tmp_path / "said")
+    wait_for((run / STATE_NAME).exists)
+    _, took = stop(child, signal.SIGINT)
+    assert took < IN_TIME and (run / BEST_NAME).exists() and not list(run.rglob("*.part"))
+    assert training.state() in ("epoch 1", "epoch 2", "epoch 3", "epoch 4")
+    training.work()
+    assert training.state() == "epoch 4"
