@@ -163,7 +163,7 @@ def eval_pieces(
     from mmid.evaluation.sources import open_sources
 
     report.check()
-    tempos, lengths = _parse_range(sources.tempo), _parse_lengths(clips.lengths)
+    tempos, lengths = parse_range(sources.tempo), parse_lengths(clips.lengths)
     identifier, opened = open_identifier(index, model, search.options())
     _check_direction(sources.direction, opened.kind)
     baselines = open_baselines(cast(list[BaselineName], baseline or []), identifier.model, opened)
@@ -335,7 +335,8 @@ def eval_confidence(
     typer.echo(json.dumps(calibrate(scores)))
 
 
-def _parse_range(text: str) -> tuple[float, float]:
+def parse_range(text: str) -> tuple[float, float]:
+    """Read a range of speeds as a user gives it."""
     try:
         low, high = (float(part) for part in text.split(":"))
     except ValueError:
@@ -345,7 +346,8 @@ def _parse_range(text: str) -> tuple[float, float]:
     return low, high
 
 
-def _parse_lengths(text: str) -> list[float | None]:
+def parse_lengths(text: str) -> list[float | None]:
+    """Read lengths of clips as a user gives them; None is the whole."""
     try:
         lengths = [None if part == "whole" else float(part) for part in text.split(",")]
     except ValueError:

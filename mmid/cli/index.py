@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from mmid.cli.help import App
-from mmid.cli.options import Device, Index, Jobs, JsonFlag, Model
+from mmid.cli.options import Index, Jobs, JsonFlag, ModelGroup
 from mmid.errors import label
 from mmid.system.console import note, progress, remark, stdout
 from mmid.system.tables import FittingTable, clock
@@ -125,8 +125,8 @@ def rebuild(
     vectors: Annotated[
         bool, typer.Option("--vectors", help="Embed every file again as well, with --model.")
     ] = False,
-    model: Model = None,
-    device: Device = "auto",
+    *,
+    model: ModelGroup,
     jobs: Jobs = None,
 ) -> None:
     """Make inverted lists and fingerprints anew; with --vectors, everything, from the files."""
@@ -134,8 +134,6 @@ def rebuild(
     from mmid.index.maintenance import rebuild_caches
     from mmid.index.store import library_of, store_at
     from mmid.index.update_plan import UpdateOptions
-    from mmid.model.encoders import pick_device
-    from mmid.model.loading import load_model
 
     place = store_at(index)
     with progress() as advance:
@@ -143,8 +141,7 @@ def rebuild(
             rebuild_caches(place, advance)
         else:
             library, kind = library_of(place), place.manifest()["kind"]
-            loaded = load_model(model, pick_device(device))
-            anew = UpdateOptions(anew=True)
+            loaded, anew = model.load(), UpdateOptions(anew=True)
             update_index(place, library, loaded, kind, anew, jobs=jobs, progress=advance)
     remark(f"rebuilt {place.where}")
 

@@ -100,7 +100,7 @@ class PresetGroup:
     ] = None
     loss: Annotated[Loss | None, _option("loss", "What is minimised.")] = None
     negatives: Annotated[
-        Negatives | None, _option("loss", "What a match is set against, in a ranking.")
+        Negatives | None, _option("loss", "What a match is compared with, in a ranking.")
     ] = None
     margin: Annotated[float | None, _option("loss", "Of the ranking loss.", min=0, max=2)] = None
     cca: Annotated[

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from mmid import __version__
 from mmid.cli.app import app, main
-from mmid.cli.evaluate import _parse_lengths, _parse_range
+from mmid.cli.evaluate import parse_lengths, parse_range
 from mmid.errors import MmidError
 from mmid.model.checkpoint import save_checkpoint
 
@@ -185,8 +185,8 @@ def test_eval_pieces_without_a_row_it_can_use_is_an_error(tmp_path, index, model
 
 
 def test_lengths_and_ranges():
-    assert _parse_lengths("3,10.5,whole") == [3.0, 10.5, None]
-    assert _parse_range("0.8:1.25") == (0.8, 1.25)
+    assert parse_lengths("3,10.5,whole") == [3.0, 10.5, None]
+    assert parse_range("0.8:1.25") == (0.8, 1.25)
 
 
 @pytest.mark.parametrize("value", ["1", "2:1", "0:1", "a:b", "1:2:3"])
