@@ -55,10 +55,7 @@ class Sink(ABC):
     """Something made of answers: lines, a picture each, a playlist of all."""
 
     def prepare(self, answered: Answered) -> None:  # noqa: B027
-        """Do slow work for an answer before it is taken, where it may be stopped.
-
-        What raises `MmidError` here is done again, and reported, when the answer is taken.
-        """
+        """Do slow work, where it may be stopped; what raises `MmidError` is done again to take."""
 
     @abstractmethod
     def take(self, answered: Answered) -> None:

@@ -35,15 +35,7 @@ HARDLY = 0.25
 
 
 class MatchBuilder:
-    """What makes matches of candidates.
-
-    Parameters
-    ----------
-    model : Checkpoint
-    index : Library
-        That the candidates are of.
-    options : SearchOptions
-    """
+    """Makes matches of an index's candidates."""
 
     def __init__(self, model: Checkpoint, index: Library, options: SearchOptions) -> None:
         self._params, self._facts = model.encoders.config.features, model.facts
@@ -54,14 +46,7 @@ class MatchBuilder:
     ) -> tuple[Match, ...]:
         """Make matches of the best candidates, files of the same music together.
 
-        Parameters
-        ----------
-        ranked : sequence of Ranked
-            Best first.
-        result : SearchResult
-            What they were elected from.
-        sounding : float
-            For how long notes sound in the query, seconds: what confidence may rest on.
+        Confidence may rest on the seconds for which notes sound in the query.
         """
         top = self._options.top
         groups = group_same_music(ranked, self._index, max(SAME_AMONG, 2 * top))
@@ -136,15 +121,7 @@ class MatchBuilder:
         return confidence(evidence, calibration)
 
     def reason(self, matches: Sequence[Match], sounding: float, seconds: float) -> Reason | None:
-        """Return why nothing is found, if so.
-
-        Parameters
-        ----------
-        matches : sequence of Match
-            Best first.
-        sounding, seconds : float
-            For how long notes sound in the query, and its length.
-        """
+        """Return why nothing is found, if so, in a query of which so many seconds sound."""
         first = matches[0] if matches else None
         proven = first is not None and is_proven(sounding, first.votes, first.passage)
         if first is not None and proven and first.confidence >= self._options.min_confidence:

@@ -1,7 +1,7 @@
 """Candidates in order: their votes, and the share of the transcribed notes that they explain.
 
 Conventions: a candidate is a position in a piece, at a tempo and in a key. What candidates are
-ranked by is called their support.
+ranked by is called their support; the ranked are sorted by it, the best first.
 """
 
 from __future__ import annotations
@@ -53,20 +53,6 @@ def rank(
     """Compare candidates with the transcribed notes; keep the best of each piece in each key.
 
     Of excerpts the one explained best counts: others may lie where repeats were left out.
-
-    Parameters
-    ----------
-    candidates : sequence of Candidate
-    result : SearchResult
-        What they were elected from.
-    index : Library
-        Gives the pieces' notes.
-    params : FeatureParams
-
-    Returns
-    -------
-    list of Ranked
-        Best first.
     """
     gains, log_odds = result.gains, result.query.log_odds
     shares: Sequence[float | None] = [None] * len(candidates)
@@ -96,16 +82,7 @@ def _compare_closely(
 
 
 def group_same_music(ranked: Sequence[Ranked], index: Library, among: int) -> list[list[Ranked]]:
-    """Group candidates by the music they hold, the best of each group first.
-
-    Parameters
-    ----------
-    ranked : sequence of Ranked
-        Best first.
-    index : Library
-    among : int
-        Best files that are compared with each other; any other is a group of its own.
-    """
+    """Group the best so many files by the music they hold; any other is a group of its own."""
     best: dict[int, Ranked] = {}
     for one in ranked:
         best.setdefault(one.candidate.piece, one)
@@ -123,16 +100,9 @@ def group_same_music(ranked: Sequence[Ranked], index: Library, among: int) -> li
 def rivals(
     group: Sequence[Ranked], groups: Sequence[Sequence[Ranked]], ranked: Sequence[Ranked]
 ) -> tuple[float, float]:
-    """Return the support of the best other music in any key, and of the crowd in this one.
+    """Return the support of the best other music in any key, and of the crowd in a group's key.
 
-    Parameters
-    ----------
-    group : sequence of Ranked
-        One of the groups.
-    groups : sequence of sequence of Ranked
-        From `group_same_music`.
-    ranked : sequence of Ranked
-        What they were made of.
+    The groups are those of `group_same_music`, the ranked what they were made of.
     """
     others = [other for other in groups if other is not group]
     rival = others[0][0].support if others else 0.0

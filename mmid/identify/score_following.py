@@ -154,9 +154,8 @@ def part(earlier: Track, later: Track, *, same: bool = False) -> tuple[Track, Tr
     together = [earlier.gained_before(at) + whole - later.gained_before(at) for at in cuts]
     cut = cuts[int(np.argmax(together))]
     left, right = earlier.cut(earlier.first, cut), later.cut(cut, later.end)
-    return left.cut(left.first, left.first + left.peak), right.cut(
-        right.first + right.dip, right.end
-    )
+    begun = right.cut(right.first + right.dip, right.end)
+    return left.cut(left.first, left.first + left.peak), begun
 
 
 def track_piece(

@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -214,9 +215,7 @@ class _Follower:
     def __init__(self, identifier: Identifier, every: float, passed: Callable[[int], None]) -> None:
         self._identifier, self._passed, self._reached = identifier, passed, 0
         self._rate = identifier.params.frame_rate
-        self._window, self._least = (
-            round(seconds * self._rate) for seconds in (every, LEAST_SECONDS)
-        )
+        self._window, self._least = (round(s * self._rate) for s in (every, LEAST_SECONDS))
 
     def found(self, tape: Tape) -> list[_Found]:
         """Return what is played on a tape, in order, and no two at once."""
@@ -254,23 +253,17 @@ class _Follower:
             return None
         voted = identifier.trace(result, match).candidate
         sloped = max(match.tempo_ratio, SLOWEST * voted.tempo_ratio)
-        track = track_piece(
-            tape,
-            (first, last),
-            [voted, replace(voted, tempo_ratio=sloped)],
-            identifier.notes,
-            params,
-            lambda frame: self._pass(tape, frame),
-        )
+        tempi = [voted, replace(voted, tempo_ratio=sloped)]
+        passed = partial(self._pass, tape)
+        track = track_piece(tape, (first, last), tempi, identifier.notes, params, passed)
         return _Found(track, match) if len(track.gained) >= self._least else None
 
     def _within(self, skipped: Tensor, frame: int) -> list[_Found]:
         """Return what is played in a rest before the piece that its window was named after."""
         if skipped.shape[-1] < self._least:
             return []
-        return [
-            replace(one, track=one.track.moved(frame)) for one in self.found(Tape(iter([skipped])))
-        ]
+        found = self.found(Tape(iter([skipped])))
+        return [replace(one, track=one.track.moved(frame)) for one in found]
 
     def _add(self, found: list[_Found], new: _Found) -> None:
         """Put a piece after those found before; what two claim is shared out."""

@@ -84,12 +84,8 @@ def majority(hits: Hits, top: int) -> list[Candidate]:
     pieces, votes = np.unique(hits.piece, return_counts=True)
     best = np.argsort(-votes, kind="stable")[:top]
     total = hits.piece.size
-    return [
-        Candidate(
-            piece=int(pieces[i]), share=votes[i] / total, tempo_ratio=hits.tempo_ratio, start=None
-        )
-        for i in best
-    ]
+    ratio = hits.tempo_ratio
+    return [Candidate(int(pieces[i]), votes[i] / total, ratio, start=None) for i in best]
 
 
 BIN_FRAMES = 24
@@ -130,9 +126,7 @@ def consistent(hits: Hits, top: int, length_of: Frames | None = None) -> list[Ca
             if length_of is not None:
                 share *= (len(query) + DOUBT) / (_within(query + start, length_of(piece)) + DOUBT)
             if piece not in best or share > best[piece].share:
-                best[piece] = Candidate(
-                    piece=piece, share=share, tempo_ratio=hits.tempo_ratio, start=start
-                )
+                best[piece] = Candidate(piece, share, hits.tempo_ratio, start=start)
     return sorted(best.values(), key=lambda c: -c.share)[:top]
 
 
