@@ -8,9 +8,9 @@ import sys
 def main() -> None:
     """Run the command line, which takes a moment to load."""
     try:
-        from mmid.cli.shell import hear_stops
+        from mmid.cli.shell import catch_stops
 
-        hear_stops()
+        catch_stops()
         from mmid.cli.app import main as run
 
         run()

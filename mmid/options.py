@@ -65,7 +65,7 @@ Direction = Literal["recordings", "scores"]
 Side = Literal["test", "valid", "train", "all"]
 """Parts of a split."""
 
-Roughness = Literal["noise-10", "noise-0", "room", "phone", "mp3", "flat", "sharp"]
+Degradation = Literal["noise-10", "noise-0", "room", "phone", "mp3", "flat", "sharp"]
 """What recordings may suffer before they are queried."""
 
 AudioFormat = Literal["wav", "flac"]

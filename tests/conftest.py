@@ -97,7 +97,7 @@ def tiny_config() -> ModelConfig:
 
 
 @pytest.fixture(scope="session")
-def listening_config(tiny_config: ModelConfig) -> ModelConfig:
+def transcribing_config(tiny_config: ModelConfig) -> ModelConfig:
     """Return a tiny model whose audio pathway takes the notes that a transcriber hears."""
     return replace(tiny_config, transcriber=EAR)
 
@@ -130,11 +130,11 @@ def tiny_model(make_model: Callable[..., Checkpoint]) -> Checkpoint:
 
 
 @pytest.fixture(scope="session")
-def listening_model(
-    make_model: Callable[..., Checkpoint], listening_config: ModelConfig
+def transcribing_model(
+    make_model: Callable[..., Checkpoint], transcribing_config: ModelConfig
 ) -> Checkpoint:
     """Return a tiny model with random weights and a transcriber."""
-    return make_model(0, listening_config)
+    return make_model(0, transcribing_config)
 
 
 def _write_wav(path: Path, samples: np.ndarray, rate: int = DEFAULT.sample_rate) -> Path:

@@ -204,7 +204,7 @@ def test_sound_and_scores_are_not_mixed_up(recording, midi_folder, tiny_model):
 
 
 @pytest.mark.parametrize("key", [12, -12, 24, -24])
-def test_another_octave_is_found(tmp_path, draw_notes, listening_model, key):
+def test_another_octave_is_found(tmp_path, draw_notes, transcribing_model, key):
     from mmid.music.midi import write_midi
 
     (tmp_path / "library").mkdir()
@@ -215,6 +215,6 @@ def test_another_octave_is_found(tmp_path, draw_notes, listening_model, key):
     kept = (pitch >= 21) & (pitch <= 108)
     notes["pitch"] = pitch.clip(0, 127)
     write_midi(notes[kept], tmp_path / "moved.mid")
-    index = mmid.Index.build(tmp_path / "index", tmp_path / "library", listening_model)
+    index = mmid.Index.build(tmp_path / "index", tmp_path / "library", transcribing_model)
     best = index.identify(tmp_path / "moved.mid", transpose=key).matches[0]
     assert (best.piece, best.transpose) == ("1.mid", key) and best.explained > 0.9

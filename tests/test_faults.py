@@ -190,16 +190,16 @@ def small_device(most: int) -> Iterator[list[int]]:
         torch.nn.Conv2d.forward = convolve
 
 
-def test_a_device_out_of_memory_takes_smaller_batches(recording, listening_model, midi_folder):
-    params = listening_model.encoders.config.features
+def test_a_device_out_of_memory_takes_smaller_batches(recording, transcribing_model, midi_folder):
+    params = transcribing_model.encoders.config.features
     files = (recording, midi_folder / "piece 2.mid")
     asked = [open_query(path, params, 0.0, 8.0) for path in files]
 
     def embed() -> list[tuple[np.ndarray, np.ndarray]]:
-        heard = [query.listened(listening_model.encoders) for query in asked]
-        return [embed_query(query, listening_model.encoders) for query in heard]
+        heard = [query.transcribed(transcribing_model.encoders) for query in asked]
+        return [embed_query(query, transcribing_model.encoders) for query in heard]
 
-    assert listening_model.encoders.precision  # compared with float32 before, in its own batches
+    assert transcribing_model.encoders.precision  # compared with float32 before, in its own batches
     with small_device(10**9) as needed:
         wanted = embed()
     with small_device(int(0.6 * max(needed))) as tried:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mmid.errors import LibraryIndexError
 from mmid.identify.voting import Candidate, Hits, consistent, majority
-from mmid.index.fingerprint_table import library_tokens
+from mmid.index.fingerprint_table import library_postings
 from mmid.index.fingerprints import FINGERPRINT, find_triples
 from mmid.index.hnsw import build_graph
 from mmid.index.inverted_lists import Cells, learn_centroids, nearest_centroids
@@ -133,7 +133,7 @@ def some_notes(seed: int, count: int) -> np.ndarray:
 
 
 def postings(*what) -> np.ndarray:
-    return np.concatenate(list(library_tokens(*what).parts))
+    return np.concatenate(list(library_postings(*what).parts))
 
 
 @examples

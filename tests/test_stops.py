@@ -77,7 +77,7 @@ STOPS = [(signal.SIGINT, 130, "stopped"), (signal.SIGTERM, 143, "terminated")]
 def command(*arguments: object) -> Callable[[], None]:
     def work() -> None:
         sys.argv = ["mmid", *map(str, arguments)]
-        mmid.cli.shell.hear_stops()
+        mmid.cli.shell.catch_stops()
         mmid.cli.shell.run(app)
 
     return work

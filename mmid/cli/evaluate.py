@@ -27,7 +27,7 @@ from mmid.cli.options import (
     parse_sizes,
 )
 from mmid.errors import MmidError, label
-from mmid.options import BaselineName, Direction, Kind, Roughness
+from mmid.options import BaselineName, Degradation, Direction, Kind
 from mmid.system.console import note, progress, remark, stdout
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class SourceGroup:
         int, typer.Option(min=-12, max=12, help="Render performances so much higher.")
     ] = 0
     rough: Annotated[
-        Roughness | None, typer.Option(help="What the sound suffers first.", show_default=False)
+        Degradation | None, typer.Option(help="What the sound suffers first.", show_default=False)
     ] = None
     side: SideOption = "test"
 
@@ -196,12 +196,12 @@ def eval_pieces(
 
 def _check_direction(direction: Direction, kind: Kind) -> None:
     """Refuse an index that does not hold what the direction looks for."""
-    from mmid.evaluation.sources import ASKED_OF
+    from mmid.evaluation.sources import INDEX_KIND
 
-    if kind != ASKED_OF[direction]:
+    if kind != INDEX_KIND[direction]:
         raise MmidError(
             f"--direction {direction} needs an index built with --kind"
-            f" {ASKED_OF[direction]}, not {kind}: give another --index or --direction"
+            f" {INDEX_KIND[direction]}, not {kind}: give another --index or --direction"
         )
 
 
@@ -311,12 +311,12 @@ def eval_timeline(
     model: ModelGroup,
 ) -> None:
     """Follow a long recording and compare its timeline with what is played in it."""
-    from mmid.evaluation.timelines import evaluate_timeline, told_table
+    from mmid.evaluation.timelines import evaluate_timeline, timeline_scores_table
 
     identifier, opened = open_identifier(index, model)
     with progress() as advance:
         scores = evaluate_timeline(identifier, opened.entries, truth, recording, every, advance)
-    _deliver(scores.to_dict(), [told_table(scores)], json_lines, out)
+    _deliver(scores.to_dict(), [timeline_scores_table(scores)], json_lines, out)
 
 
 @evaluation.command(

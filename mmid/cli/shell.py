@@ -120,7 +120,7 @@ def _stop_again(dropped: sys.UnraisableHookArgs) -> None:
     Timer(AGAIN, os.kill, (os.getpid(), number)).start()
 
 
-def hear_stops() -> None:
+def catch_stops() -> None:
     """Notice Ctrl-C and SIGTERM in time from now on, whatever the main thread is at."""
     reading, writing = os.pipe()
     os.set_blocking(writing, False)

@@ -15,7 +15,7 @@ import torch
 from mmid.music._torchaudio import functional
 from mmid.music.audio import read_audio
 from mmid.music.audio_writer import truncated, write_audio
-from mmid.options import Roughness
+from mmid.options import Degradation
 
 ROOM_SECONDS, ROOM_WET = 0.8, 0.5
 """Time in which the room's sound falls by 60 dB, and its share of the power."""
@@ -29,8 +29,8 @@ SLOW, FAST = (34, 35), (35, 34)
 """How a tape that runs 3 % slow or fast, half a semitone flat or sharp, resamples."""
 
 
-def roughen_samples(
-    samples: np.ndarray, how: Roughness, sample_rate: int, seed: int = 0
+def degrade_samples(
+    samples: np.ndarray, how: Degradation, sample_rate: int, seed: int = 0
 ) -> np.ndarray:
     """Play samples through something that harms them.
 
@@ -49,7 +49,7 @@ def roughen_samples(
         Longer or shorter by 3 % where a tape's speed is off.
     """
     rng = np.random.default_rng(seed)
-    effects: dict[Roughness, Callable[[], np.ndarray]] = {
+    effects: dict[Degradation, Callable[[], np.ndarray]] = {
         "noise-10": lambda: _add_noise(samples, 10.0, rng),
         "noise-0": lambda: _add_noise(samples, 0.0, rng),
         "room": lambda: _in_a_room(samples, sample_rate, rng),

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from mmid.errors import AudioError, MidiError, MmidError, label
-from mmid.evaluation.degradations import roughen_samples
+from mmid.evaluation.degradations import degrade_samples
 from mmid.evaluation.score_position import Reference
 from mmid.model.embedding import Query, Score, Sound
 from mmid.music.audio import read_audio
@@ -30,10 +30,10 @@ from mmid.music.pairs import PAIRS_NAME, Pair, lose_row, read_pairs
 from mmid.music.performance import Recipe, performed
 from mmid.music.spectrogram import spectrogram
 from mmid.music.synthesizer import Synthesizer, find_soundfont
-from mmid.options import Direction, Kind, Roughness
+from mmid.options import Degradation, Direction, Kind
 from mmid.system.files import file_digest
 
-ASKED_OF: dict[Direction, Kind] = {"recordings": "midi", "scores": "recordings"}
+INDEX_KIND: dict[Direction, Kind] = {"recordings": "midi", "scores": "recordings"}
 """What the index must hold."""
 
 
@@ -176,12 +176,12 @@ class DegradedSource(SoundingSource):
     name, right, kind
         As of every `Source`.
     of : Source
-    how : Roughness
+    how : Degradation
     sample_rate : int
     """
 
     of: Source
-    how: Roughness
+    how: Degradation
     sample_rate: int
 
     def span(self, start: float, end: float) -> tuple[float, float] | None:
@@ -194,7 +194,7 @@ class DegradedSource(SoundingSource):
 
     def sound(self, first: int, count: int) -> np.ndarray:
         """Return the samples of a span of it."""
-        return roughen_samples(self.of.sound(first, count), self.how, self.sample_rate, first)
+        return degrade_samples(self.of.sound(first, count), self.how, self.sample_rate, first)
 
 
 @dataclass(frozen=True, eq=False)
@@ -377,7 +377,7 @@ def open_sources(
     *,
     direction: Direction = "recordings",
     semitones: int = 0,
-    rough: Roughness | None = None,
+    rough: Degradation | None = None,
     leave_out: LeaveOut = None,
 ) -> tuple[int, Iterator[Source]]:
     """Return the queries that a folder holds.

@@ -212,7 +212,7 @@ def _overlap(span: Span, one: Played) -> float:
     return max(0.0, shared) / covered if covered else 0.0
 
 
-def told_table(scores: TimelineScores) -> Table:
+def timeline_scores_table(scores: TimelineScores) -> Table:
     """Return how well each piece of a recording's timeline was found."""
     figures = scores.to_dict()
     errors = [_error(figures[f"median_{side}_error"]) for side in ("start", "end")]

@@ -107,7 +107,7 @@ class Identifier:
 
     def listen(self, query: Query) -> Query:
         """Return music transcribed once and for all, if the model works on notes."""
-        return query.listened(self.model.encoders)
+        return query.transcribed(self.model.encoders)
 
     def identify(self, query: Query, name: str = "") -> Identification:
         """Identify music.

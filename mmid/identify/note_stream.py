@@ -90,7 +90,7 @@ def transcribe_stretches(
 
 
 def _notes(encoders: Encoders, query: Query) -> Tensor:
-    log_odds = query.listened(encoders).log_odds
+    log_odds = query.transcribed(encoders).log_odds
     if log_odds is None:
         raise MmidError("this model transcribes no notes to follow: give one that does")
     return log_odds.cpu()

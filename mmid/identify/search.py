@@ -19,7 +19,7 @@ from mmid.identify.voting import Candidate, Hits, elect, joined, nearest
 from mmid.index.protocol import Library
 from mmid.model.checkpoint import Checkpoint
 from mmid.model.embedding import MANY_KEYS, ONE_KEY, TUNINGS, Query, embed_query
-from mmid.model.transcriber import heard_notes
+from mmid.model.transcriber import transcribed_notes
 from mmid.music.notes import transposed
 from mmid.system.console import stage
 
@@ -113,7 +113,7 @@ class Lookup:
     @stage("embed a query")
     def embed(self, query: Query, keys: Sequence[int] | None = None) -> Embeddings:
         """Embed music at every tempo, and in these keys, by default in all that are tried."""
-        transcribed = query.listened(self._encoders)
+        transcribed = query.transcribed(self._encoders)
         shortest = min(1.0, self._params.snippet_seconds / transcribed.seconds)
         ratios = tuple(ratio for ratio in self._options.tempo_ratios if ratio >= shortest)
         keys = self._keys_of(transcribed) if keys is None else keys
@@ -160,7 +160,7 @@ class Lookup:
         if log_odds is None:
             return ()
         rate, found = self._params.frame_rate, []
-        notes = heard_notes(log_odds, rate)
+        notes = transcribed_notes(log_odds, rate)
         for key in keys:
             written = transposed(notes, -key, self._params.pitches)
             for at in self._index.search_triples(written, AGREED):

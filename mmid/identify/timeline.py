@@ -26,7 +26,7 @@ from mmid.identify.answer import Identification, Match
 from mmid.identify.identifier import Identifier
 from mmid.identify.note_stream import Source, Tape, length_of, transcribe_stretches
 from mmid.identify.score_following import Track, part, track_piece
-from mmid.model.embedding import Heard
+from mmid.model.embedding import Transcribed
 from mmid.music.library import BadFile
 from mmid.system.console import Tell, quiet
 
@@ -246,7 +246,7 @@ class _Follower:
         """Identify a window, perhaps as what was played before, and follow its piece both ways."""
         identifier = self._identifier
         params = identifier.params
-        result = identifier.ask(Heard(tape.between(first, last), params))
+        result = identifier.ask(Transcribed(tape.between(first, last), params))
         answer = identifier.decide(result)
         match = window_match(answer, before)
         if match is None:

@@ -51,7 +51,7 @@ def embed_whole(
         First frame of each.
     """
     encoders, params = model.encoders, model.encoders.config.features
-    query = query.listened(encoders)
+    query = query.transcribed(encoders)
     drawing = query.at(1.0, encoders.device)
     pathway, shape = query.pathway(encoders)
     with encoders.autocast():

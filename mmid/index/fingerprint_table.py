@@ -49,7 +49,7 @@ class Tokens:
     parts: Iterable[np.ndarray]
 
 
-def library_tokens(
+def library_postings(
     notes: np.ndarray, firsts: Sequence[int], known: np.ndarray | None = None, start: int = 0
 ) -> Tokens:
     """Return the tokens of pieces whose notes follow one another.

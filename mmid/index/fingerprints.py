@@ -273,7 +273,7 @@ def search_triples(
     Parameters
     ----------
     tokens : SortedFile
-        From `mmid.index.fingerprint_table.library_tokens`.
+        From `mmid.index.fingerprint_table.library_postings`.
     library : np.ndarray of mmid.music.notes.NOTE_DTYPE
         What they are of.
     firsts : np.ndarray [pieces] int64

@@ -26,12 +26,12 @@ from mmid.index.manifest import (
     CACHES,
     CELLS,
     CENTROIDS,
-    FENCES,
     GRAPH,
     NOTES,
+    PAGE_INDEX,
     PIECES,
-    PLACES,
-    TRIPLES,
+    POSITIONS,
+    POSTINGS,
     VECTORS,
     read_manifest,
 )
@@ -103,7 +103,7 @@ class LibraryIndex(Noted):
         self.entries: list[Entry] = read_pieces(check(PIECES))
         try:
             self.vectors = np.asarray(map_array(check(VECTORS), np.int8, 2))
-            self.places = map_array(check(PLACES), np.uint32)
+            self.places = map_array(check(POSITIONS), np.uint32)
             self.all_notes = map_array(check(NOTES), NOTE_DTYPE)
             check_table(self.entries, manifest["rows"], len(self.all_notes))
             if not len(self.vectors) == len(self.places) == manifest["rows"]:
@@ -212,14 +212,14 @@ class LibraryIndex(Noted):
 
     def _load_triples(self) -> SortedFile:
         try:
-            return SortedFile(self.checks.check(TRIPLES), self.checks.check(FENCES))
+            return SortedFile(self.checks.check(POSTINGS), self.checks.check(PAGE_INDEX))
         except (ValueError, OSError) as error:
             raise LibraryIndexError(f"{self.folder}: {error}; run mmid index rebuild") from error
 
     def faults(self) -> list[str]:
         """Hash every file again and return what is damaged."""
         found = []
-        for name in (PIECES, VECTORS, PLACES, NOTES, *CACHES):
+        for name in (PIECES, VECTORS, POSITIONS, NOTES, *CACHES):
             try:
                 self.checks.check(name, again=True)
             except LibraryIndexError as error:

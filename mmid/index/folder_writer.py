@@ -20,28 +20,34 @@ from pathlib import Path
 import numpy as np
 
 from mmid.errors import LibraryIndexError
-from mmid.index.fingerprint_table import Tokens, library_tokens
+from mmid.index.fingerprint_table import Tokens, library_postings
 from mmid.index.folder import LibraryIndex
 from mmid.index.hnsw import build_graph, check_graph
-from mmid.index.inverted_lists import OUTGROWN, Cells, cells_for, learn_centroids, nearest_centroids
+from mmid.index.inverted_lists import (
+    OUTGROWN,
+    Cells,
+    inverted_list_count,
+    learn_centroids,
+    nearest_centroids,
+)
 from mmid.index.items import Entry, write_pieces
 from mmid.index.lock import data_folders, manifest_bytes
 from mmid.index.manifest import (
     BOUNDS,
     CELLS,
     CENTROIDS,
-    FENCES,
     GRAPH,
     MANIFEST,
     NOTES,
+    PAGE_INDEX,
     PIECES,
-    PLACES,
-    TRIPLES,
+    POSITIONS,
+    POSTINGS,
     VECTORS,
     IndexOrigin,
 )
 from mmid.index.pending import Embedded
-from mmid.index.sorted_file import fences_of
+from mmid.index.sorted_file import page_index_of
 from mmid.music.notes import NOTE_DTYPE
 from mmid.system.arrays import map_array, store_array
 from mmid.system.console import Tell, quiet
@@ -114,11 +120,11 @@ def _write_data(
     rows, count = sum(entry.count for entry in entries), sum(entry.notes for entry in entries)
     with unfinished(data):
         vectors = store_array(data / VECTORS, rows, sources.arrays("vectors"))
-        store_array(data / PLACES, rows, sources.arrays("places"))
+        store_array(data / POSITIONS, rows, sources.arrays("places"))
         notes = store_array(data / NOTES, count, sources.notes(), NOTE_DTYPE)
         tokens = _triples(extended, len(sources.kept), notes, entries)
-        triples = store_array(data / TRIPLES, tokens.count, tokens.parts, np.dtype(np.uint64))
-        np.save(data / FENCES, fences_of(triples))
+        triples = store_array(data / POSTINGS, tokens.count, tokens.parts, np.dtype(np.uint64))
+        np.save(data / PAGE_INDEX, page_index_of(triples))
         write_pieces(data / PIECES, entries)
         _save_cells(_cells(extended, sources.kept, vectors, progress), data)
         for path in [*data.iterdir(), data]:
@@ -196,11 +202,11 @@ def _triples(
     if old and kept == len(old):
         start = sum(entry.notes for entry in entries[:kept])
         try:
-            before = map_array(old.checks.check(TRIPLES), np.uint64)
-            return library_tokens(notes, firsts, before, start)
+            before = map_array(old.checks.check(POSTINGS), np.uint64)
+            return library_postings(notes, firsts, before, start)
         except (LibraryIndexError, ValueError):
             pass
-    return library_tokens(notes, firsts)
+    return library_postings(notes, firsts)
 
 
 def _cells(
@@ -211,7 +217,7 @@ def _cells(
     if old and kept:
         with suppress(LibraryIndexError):
             sound = old.cells()
-    wanted = cells_for(len(vectors))
+    wanted = inverted_list_count(len(vectors))
     if sound and wanted / OUTGROWN <= len(sound.centroids) <= wanted * OUTGROWN:
         centroids, graph, before = sound.centroids, sound.graph, sound.cell_of_rows()
         known = np.concatenate([before[e.first : e.first + e.count] for e in kept])

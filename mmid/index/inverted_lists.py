@@ -51,12 +51,12 @@ COMPARED = 256
 """Vectors compared with all centroids at once: what comes of it stays in the processor's cache."""
 
 
-def cells_for(count: int) -> int:
+def inverted_list_count(count: int) -> int:
     """Return into how many cells so many vectors go.
 
     Examples
     --------
-    >>> cells_for(1_000_000)
+    >>> inverted_list_count(1_000_000)
     3000
     """
     return max(1, min(count, round(PER_ROOT * math.sqrt(count))))
@@ -77,7 +77,7 @@ def learn_centroids(vectors: np.ndarray, progress: Tell = quiet) -> np.ndarray:
     np.ndarray [cells, embedding] float32
         The same for the same vectors.
     """
-    count = cells_for(len(vectors))
+    count = inverted_list_count(len(vectors))
     rng = np.random.default_rng(0)
     some = rng.permutation(len(vectors))[: count * SAMPLED]
     sample = np.asarray(vectors[np.sort(some)])

@@ -19,13 +19,13 @@ FORMAT = "mmid-index-7"
 
 DATA_NAME = re.compile(r"data-[0-9a-f]{12}")
 MANIFEST, CHECKED = "manifest.json", "checked.json"
-VECTORS, PLACES, NOTES = "vectors.npy", "places.npy", "notes.npy"
+VECTORS, POSITIONS, NOTES = "vectors.npy", "places.npy", "notes.npy"
 PIECES = "pieces.sqlite"
 CELLS, BOUNDS = "cells.npy", "bounds.npy"
 CENTROIDS, GRAPH = "centroids.npy", "graph.bin"
-TRIPLES, FENCES = "triples.npy", "fences.npy"
+POSTINGS, PAGE_INDEX = "triples.npy", "fences.npy"
 
-CACHES = (CELLS, BOUNDS, CENTROIDS, GRAPH, TRIPLES, FENCES)
+CACHES = (CELLS, BOUNDS, CENTROIDS, GRAPH, POSTINGS, PAGE_INDEX)
 """Made of the other files, and so made again where they are damaged."""
 
 SHAPES: dict[type, tuple[str, ...]] = {

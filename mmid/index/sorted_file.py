@@ -16,7 +16,7 @@ PAGE = 512
 """Numbers read together: four kilobytes."""
 
 
-def fences_of(numbers: np.ndarray) -> np.ndarray:
+def page_index_of(numbers: np.ndarray) -> np.ndarray:
     """Return the first number of every page."""
     return np.ascontiguousarray(numbers[::PAGE])
 
@@ -30,7 +30,7 @@ class SortedFile:
     Parameters
     ----------
     path, fences : Path
-        ``.npy`` files, of the numbers, read later, and of what `fences_of` says of them, read now.
+        ``.npy`` files, of the numbers, read later, and of their `page_index_of`, read now.
 
     Raises
     ------

@@ -26,11 +26,11 @@ from mmid.index.manifest import (
     CELLS,
     CENTROIDS,
     CHECKED,
-    FENCES,
     GRAPH,
     NOTES,
-    PLACES,
-    TRIPLES,
+    PAGE_INDEX,
+    POSITIONS,
+    POSTINGS,
     VECTORS,
 )
 from mmid.index.quantization import unpack
@@ -159,10 +159,10 @@ class Checks:
         self._path, self._data, self._hashes = folder / CHECKED, data, hashes
         self._looks: dict[str, Callable[[Path], None]] = {
             VECTORS: check_vectors,
-            PLACES: check_places,
+            POSITIONS: check_places,
             NOTES: check_notes,
-            TRIPLES: check_sorted,
-            FENCES: check_sorted,
+            POSTINGS: check_sorted,
+            PAGE_INDEX: check_sorted,
             CELLS: partial(check_rows, rows=rows),
             BOUNDS: partial(check_bounds, rows=rows),
             CENTROIDS: check_centroids,

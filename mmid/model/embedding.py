@@ -21,7 +21,7 @@ from mmid.errors import MidiError, MmidError, label
 from mmid.model.batching import in_parts
 from mmid.model.encoders import Encoders
 from mmid.model.pathways import PathwayConfig
-from mmid.model.transcriber import LOWEST, PITCHES, heard_rolls
+from mmid.model.transcriber import LOWEST, PITCHES, transcribed_rolls
 from mmid.music.formats import MIDI_SUFFIXES
 from mmid.music.grid import DEFAULT, FeatureParams
 from mmid.music.library import QUIET, Piece, Recording
@@ -122,12 +122,12 @@ class Query(Protocol):
     def at(self, tempo_ratio: float, device: torch.device | str = "cpu") -> Drawing:
         """Draw it at a tempo."""
 
-    def listened(self, encoders: Encoders) -> Query:
+    def transcribed(self, encoders: Encoders) -> Query:
         """Return what a model makes of it once and for all."""
 
     @property
     def log_odds(self) -> Tensor | None:
-        """Those of its notes, as of `Heard`, where they are known."""
+        """Those of its notes, as of `Transcribed`, where they are known."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,13 +165,13 @@ class Sound:
         active = (bands[0].amax(0) > QUIET).cpu().numpy()
         return Drawing(frames, self.params.frame_rate, active, lambda i, n: bands[..., i : i + n])
 
-    def listened(self, encoders: Encoders) -> Sound | Heard:
+    def transcribed(self, encoders: Encoders) -> Sound | Transcribed:
         """Return the notes a model transcribes, in its own tuning, if it is one that does."""
         if encoders.transcriber is None:
             return self
         tuning = self._tuning(encoders)
         bands = self._shifted(self.spectrogram, -tuning) if tuning else self.spectrogram
-        return Heard(_transcribed(bands[None], encoders)[0], self.params, tuning)
+        return Transcribed(_transcribed(bands[None], encoders)[0], self.params, tuning)
 
     def _tuning(self, encoders: Encoders) -> int:
         """Return the tuning in which the model finds most notes, cents above concert pitch."""
@@ -203,7 +203,7 @@ ONSET_PROBABILITY = 0.2
 
 
 @dataclass(frozen=True, eq=False)
-class Heard:
+class Transcribed:
     """The notes transcribed from a recording.
 
     Parameters
@@ -226,7 +226,7 @@ class Heard:
         """Length, seconds."""
         return self.log_odds.shape[-1] / self.params.frame_rate
 
-    def listened(self, encoders: Encoders) -> Heard:
+    def transcribed(self, encoders: Encoders) -> Transcribed:
         """Return itself."""
         return self
 
@@ -236,7 +236,7 @@ class Heard:
 
     def at(self, tempo_ratio: float, device: torch.device | str = "cpu") -> Drawing:
         """Read its frames at another step; a frame is active if a note may begin in it."""
-        played = heard_rolls(self.log_odds, self.params.pitches).to(device)
+        played = transcribed_rolls(self.log_odds, self.params.pitches).to(device)
         frames = max(int((played.shape[-1] - 1) * tempo_ratio) + 1, self.params.snippet)
         origin = torch.zeros(len(played), device=device)
         rolls = resample_frames(played, origin, origin + 1 / tempo_ratio, frames)
@@ -288,7 +288,7 @@ class Score:
 
         return Drawing(frames, rate, active, draw)
 
-    def listened(self, encoders: Encoders) -> Score:
+    def transcribed(self, encoders: Encoders) -> Score:
         """Return itself."""
         return self
 

@@ -31,9 +31,9 @@ from mmid.model.transcriber import (
     SHORTEST,
     Transcriber,
     TranscriberConfig,
-    heard_rolls,
     layer_shapes,
     transcribe,
+    transcribed_rolls,
 )
 from mmid.music.grid import FeatureParams
 
@@ -201,7 +201,7 @@ class Encoders(nn.Module):
         log_odds = self.transcribe(spectrograms)
         if log_odds is None:
             return spectrograms
-        return heard_rolls(log_odds, self.config.features.pitches)
+        return transcribed_rolls(log_odds, self.config.features.pitches)
 
     def embed_audio(self, spectrograms: Tensor) -> Tensor:
         """Embed one snippet each, given with as many frames beside it on either side.

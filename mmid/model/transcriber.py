@@ -143,7 +143,7 @@ class Transcriber(nn.Module):
         return log_odds.view(batch, CHANNELS, PITCHES, frames)
 
 
-def heard_rolls(log_odds: Tensor, pitches: int) -> Tensor:
+def transcribed_rolls(log_odds: Tensor, pitches: int) -> Tensor:
     """Return the probabilities of notes as a roll.
 
     Parameters
@@ -164,7 +164,7 @@ SURE = 0.2
 """A note begins where two neighbouring frames say so with this probability together."""
 
 
-def heard_notes(log_odds: Tensor, frame_rate: float) -> np.ndarray:
+def transcribed_notes(log_odds: Tensor, frame_rate: float) -> np.ndarray:
     """Return the notes that begin, at times finer than frames.
 
     Training spreads an onset over the two frames it lies between, so the centre of a peak gives

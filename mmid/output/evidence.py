@@ -24,7 +24,7 @@ from mmid.identify.batch import Answered
 from mmid.identify.identifier import Identifier, Trace
 from mmid.identify.search import NEIGHBOURS, SearchResult
 from mmid.identify.voting import Candidate, nearest
-from mmid.model.embedding import Heard, Query, Score, Sound
+from mmid.model.embedding import Query, Score, Sound, Transcribed
 from mmid.model.transcriber import LOWEST, PITCHES
 from mmid.music.grid import FeatureParams
 from mmid.music.spectrogram import band_centres
@@ -282,7 +282,7 @@ def _draw_query(axes: Any, picture: Picture) -> None:
         ticks = [hz for hz in OCTAVES_HZ if centres[0] <= hz <= centres[-1]]
         axes.set_yticks(np.interp(ticks, centres, np.arange(len(centres))), ticks)
         axes.set(title="query: its spectrogram", ylabel="frequency (Hz)")
-    elif isinstance(query, Heard):
+    elif isinstance(query, Transcribed):
         _draw_image(axes, query.log_odds[0].sigmoid().cpu().numpy(), rate, LOWEST - 0.5)
         axes.set(title="query: the transcribed notes", ylabel="MIDI pitch")
     axes.set(xlim=(0, max(seconds, 1 / rate)), xlabel="time in the query")

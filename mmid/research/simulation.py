@@ -129,13 +129,13 @@ def read_clips(
         size = source.size(identifier.params)
         length = min(size, int(seconds * identifier.params.sample_rate))
         query = source.clip((size - length) // 2, length, identifier.params)
-        listened = identifier.listen(query)
-        matches = identifier.identify(listened).matches
+        transcribed = identifier.listen(query)
+        matches = identifier.identify(transcribed).matches
         tell("Clips", done, len(pairs))
         if not matches or not any(index.entries[i].name == matches[0].piece for i in right):
             continue
         ratio = min(TEMPO_RATIOS, key=lambda r: abs(np.log(r / matches[0].tempo_ratio)))
-        [vectors], frames = embed_query(listened, model.encoders, ratio)
+        [vectors], frames = embed_query(transcribed, model.encoders, ratio)
         if len(frames) >= QUERIED:
             some = np.linspace(0, len(frames) - 1, QUERIED).astype(int)
             clips.append(Clip(ratio, frames[some], vectors[some], right))

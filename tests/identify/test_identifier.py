@@ -18,7 +18,7 @@ from mmid.identify.search_options import KEYS, TEMPO_RATIOS, SearchOptions
 from mmid.index.build import build_index
 from mmid.index.folder import LibraryIndex
 from mmid.model.confidence import UNPROVEN
-from mmid.model.embedding import Heard, Score, Sound
+from mmid.model.embedding import Score, Sound, Transcribed
 from mmid.music.grid import DEFAULT
 from mmid.music.library import Recording, read_library
 from mmid.music.midi import write_midi
@@ -345,24 +345,24 @@ def test_to_take_out_is_as_never_to_have_indexed(opened, pieces, vote):
 
 
 def test_a_model_that_hears_notes_compares_them(
-    opened, pieces, listening_model, tiny_model, recording
+    opened, pieces, transcribing_model, tiny_model, recording
 ):
-    heard = opened(pieces, listening_model, keys=(0, 2)).identify_file(recording)
+    heard = opened(pieces, transcribing_model, keys=(0, 2)).identify_file(recording)
     assert heard.error is None and heard.seconds == pytest.approx(8, abs=0.1)
     assert all(match.explained is not None and match.explained <= 1 for match in heard.matches)
     assert {match.transpose for match in heard.matches} <= {0, 2}
-    voted = opened(pieces, listening_model, vote="majority").identify_file(recording)
+    voted = opened(pieces, transcribing_model, vote="majority").identify_file(recording)
     deaf = opened(pieces, tiny_model).identify_file(recording)
     assert all(match.explained is None for match in (*voted.matches, *deaf.matches))
 
 
 @pytest.mark.parametrize("seconds", [1 / 22_050, 0.01, 0.5])
 def test_notes_heard_for_a_moment_have_an_answer(
-    opened, pieces, listening_model, tmp_path, write_wav, seconds
+    opened, pieces, transcribing_model, tmp_path, write_wav, seconds
 ):
     samples = np.random.default_rng(0).normal(0, 0.1, round(seconds * 22_050))
     path = write_wav(tmp_path / "short.wav", samples)
-    answer = opened(pieces, listening_model, keys=(0, 5)).identify_file(path)
+    answer = opened(pieces, transcribing_model, keys=(0, 5)).identify_file(path)
     assert answer.error is None and answer.seconds <= 0.6
     json.dumps(answer.to_dict(), allow_nan=False)
 
@@ -375,15 +375,15 @@ def test_a_model_that_hears_no_notes_cannot_look_for_other_keys(opened, pieces, 
     assert "cannot look for other keys" in (answer.error or "") and not answer.matched
 
 
-def test_recordings_are_found_by_the_notes_heard_in_them(opened, pieces, play, listening_model):
+def test_recordings_are_found_by_the_notes_heard_in_them(opened, pieces, play, transcribing_model):
     items, heard = [], []
     for piece in pieces[:3]:
         bands = spectrogram(torch.from_numpy(play(piece.midi.notes, 12.0)))
         items.append(Recording(piece.name, piece.path, piece.digest, bands.numpy()))
-        heard.append(Sound(bands).listened(listening_model.encoders))
-    identifier = opened(items, listening_model, tempo_ratios=(1.0,))
+        heard.append(Sound(bands).transcribed(transcribing_model.encoders))
+    identifier = opened(items, transcribing_model, tempo_ratios=(1.0,))
     for item, notes in zip(items, heard, strict=True):
-        assert isinstance(notes, Heard)
+        assert isinstance(notes, Transcribed)
         best = identifier.identify(notes).matches[0]
         assert (best.piece, best.transpose, best.explained) == (item.name, 0, None)
         assert best.start == pytest.approx(0, abs=0.1) and best.votes > 0.5

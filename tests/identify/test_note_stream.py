@@ -59,9 +59,11 @@ def test_stretches_lie_end_to_end(block, seconds):
     assert done == len(samples) // hop + 1
 
 
-def test_music_is_transcribed_in_stretches(tmp_path, listening_model, pieces, play, write_wav):
-    build_index(tmp_path / "index", pieces, listening_model)
-    identifier = Identifier(listening_model, LibraryIndex(tmp_path / "index", listening_model))
+def test_music_is_transcribed_in_stretches(tmp_path, transcribing_model, pieces, play, write_wav):
+    build_index(tmp_path / "index", pieces, transcribing_model)
+    identifier = Identifier(
+        transcribing_model, LibraryIndex(tmp_path / "index", transcribing_model)
+    )
     notes = np.concatenate([pieces[0].midi.notes] * 4)
     for turn, side in [(t, s) for t in range(4) for s in ("onset", "offset")]:
         notes[side][turn * 40 : turn * 40 + 40] += turn * 18.0

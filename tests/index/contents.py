@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from mmid.index.build import update_index
-from mmid.index.fingerprint_table import library_tokens
+from mmid.index.fingerprint_table import library_postings
 from mmid.index.folder import LibraryIndex
-from mmid.index.manifest import TRIPLES
+from mmid.index.manifest import POSTINGS
 from mmid.index.quantization import unpack
 from mmid.model.checkpoint import Checkpoint, save_checkpoint
 
@@ -42,9 +42,9 @@ def check_whole(folder: Path, library: Path, model) -> None:
             assert near.all() if how == "exact" else near.mean() > 0.95  # a random net crowds
         assert (index.locate(own)[0] == number).all()
     firsts = [entry.first_note for entry in index.entries]
-    tokens = np.concatenate(list(library_tokens(index.all_notes, firsts).parts))
+    tokens = np.concatenate(list(library_postings(index.all_notes, firsts).parts))
     data = folder / index.manifest["data"]
-    assert np.array_equal(np.load(data / TRIPLES), tokens) and len(tokens) > 100
+    assert np.array_equal(np.load(data / POSTINGS), tokens) and len(tokens) > 100
 
 
 def saved(model: Checkpoint, path: Path) -> Path:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mmid.errors import LibraryIndexError
-from mmid.index.fingerprint_table import library_tokens
+from mmid.index.fingerprint_table import library_postings
 from mmid.index.fingerprints import (
     FINGERPRINT,
     MARK,
@@ -18,8 +18,8 @@ from mmid.index.fingerprints import (
     search_triples,
     tokens_near,
 )
-from mmid.index.sorted_file import SortedFile, fences_of
-from mmid.model.transcriber import LOWEST, PITCHES, SURE, heard_notes
+from mmid.index.sorted_file import SortedFile, page_index_of
+from mmid.model.transcriber import LOWEST, PITCHES, SURE, transcribed_notes
 from mmid.music.notes import NOTE_DTYPE
 
 
@@ -38,7 +38,7 @@ def stored(tmp_path):
 
     def store(tokens: np.ndarray) -> SortedFile:
         np.save(tmp_path / "tokens.npy", tokens)
-        np.save(tmp_path / "fences.npy", fences_of(tokens))
+        np.save(tmp_path / "fences.npy", page_index_of(tokens))
         return SortedFile(tmp_path / "tokens.npy", tmp_path / "fences.npy")
 
     return store
@@ -54,7 +54,7 @@ def passage(notes: np.ndarray, start: float, end: float, ratio: float) -> np.nda
 
 def listed(*what) -> np.ndarray:
     """Return all tokens of a library."""
-    tokens = library_tokens(*what)
+    tokens = library_postings(*what)
     whole = np.concatenate(list(tokens.parts))
     assert len(whole) == tokens.count and whole.dtype == np.uint64
     return whole
@@ -162,7 +162,7 @@ def test_heard_notes_lie_between_frames():
             odds = torch.tensor(probability).clamp(1e-3, 1 - 1e-3).logit()
             log_odds[1, pitch - LOWEST, frame + offset] = odds
     log_odds[1, 70 - LOWEST, 40] = torch.tensor(SURE / 2).logit()
-    notes = heard_notes(log_odds, frame_rate=20.0)
+    notes = transcribed_notes(log_odds, frame_rate=20.0)
     assert notes["pitch"].tolist() == [60, 64, 67]
     assert notes["onset"] == pytest.approx([0.5, 1.0125, 1.525], abs=0.002)
 

@@ -17,7 +17,7 @@ from mmid.index import validation
 from mmid.index.build import build_index
 from mmid.index.folder import LibraryIndex
 from mmid.index.maintenance import rebuild_caches, verify_index
-from mmid.index.manifest import FENCES, GRAPH, NOTES, PIECES, PLACES, TRIPLES, VECTORS
+from mmid.index.manifest import GRAPH, NOTES, PAGE_INDEX, PIECES, POSITIONS, POSTINGS, VECTORS
 from mmid.index.quantization import unpack
 from mmid.music.grid import DEFAULT
 
@@ -72,7 +72,7 @@ def test_another_format_is_refused(built, tiny_model):
         LibraryIndex(built, tiny_model)
 
 
-@pytest.mark.parametrize("name", [PIECES, VECTORS, PLACES, NOTES])
+@pytest.mark.parametrize("name", [PIECES, VECTORS, POSITIONS, NOTES])
 @pytest.mark.parametrize("place", [0, 200, -1])
 def test_one_flipped_bit_is_refused_by_name(built, tiny_model, name, place):
     flip(data_folder(built) / name, place)
@@ -91,7 +91,7 @@ def test_files_are_hashed_once_a_change(built, tiny_model, monkeypatch):
     monkeypatch.setattr(validation, "file_digest", spy)
     for _ in range(2):
         LibraryIndex(built, tiny_model)
-    assert len(hashed) == 2 * len({PIECES, VECTORS, PLACES, NOTES, TRIPLES, FENCES}), (
+    assert len(hashed) == 2 * len({PIECES, VECTORS, POSITIONS, NOTES, POSTINGS, PAGE_INDEX}), (
         "files so new may change unseen"
     )
     monkeypatch.setattr(validation, "SETTLED_NS", -(10**12))
@@ -119,7 +119,7 @@ def cut(path: Path) -> None:
 
 
 @pytest.mark.parametrize("harm", [partial(flip, place=-8), partial(flip, place=0), cut])
-@pytest.mark.parametrize("name", [TRIPLES, FENCES])
+@pytest.mark.parametrize("name", [POSTINGS, PAGE_INDEX])
 def test_damaged_triples_are_told_and_mended(built, tiny_model, name, harm):
     harm(data_folder(built) / name)
     with pytest.raises(LibraryIndexError, match=rf"{name}: damaged; run mmid index rebuild"):
@@ -129,7 +129,7 @@ def test_damaged_triples_are_told_and_mended(built, tiny_model, name, harm):
     LibraryIndex(built, tiny_model)
 
 
-@pytest.mark.parametrize("name", [PIECES, VECTORS, PLACES, NOTES, TRIPLES, FENCES])
+@pytest.mark.parametrize("name", [PIECES, VECTORS, POSITIONS, NOTES, POSTINGS, PAGE_INDEX])
 def test_a_missing_file_is_refused_by_name(built, tiny_model, name):
     (data_folder(built) / name).unlink()
     with pytest.raises(LibraryIndexError, match=f"{name}: No such file"):

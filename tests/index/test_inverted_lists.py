@@ -8,7 +8,7 @@ from threadpoolctl import threadpool_info
 
 from mmid.index import inverted_lists as module
 from mmid.index.hnsw import build_graph
-from mmid.index.inverted_lists import Cells, cells_for, learn_centroids, nearest_centroids
+from mmid.index.inverted_lists import Cells, inverted_list_count, learn_centroids, nearest_centroids
 from mmid.index.quantization import pack, unpack
 
 
@@ -51,7 +51,7 @@ def test_each_vector_lies_in_the_cell_of_its_nearest_centroid(monkeypatch):
 def test_centroids_are_the_same_again_and_unit_vectors():
     packed = pack(clustered(3_000))
     first, again = learn_centroids(packed), learn_centroids(packed)
-    assert np.array_equal(first, again) and len(first) == cells_for(3_000) == 164
+    assert np.array_equal(first, again) and len(first) == inverted_list_count(3_000) == 164
     np.testing.assert_allclose(np.linalg.norm(first, axis=1), 1, atol=1e-5)
 
 

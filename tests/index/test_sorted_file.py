@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmid.index.sorted_file import PAGE, SortedFile, fences_of
+from mmid.index.sorted_file import PAGE, SortedFile, page_index_of
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def numbers():
 
 @pytest.fixture
 def stored(numbers, tmp_path):
-    return store(tmp_path, numbers, fences_of(numbers))
+    return store(tmp_path, numbers, page_index_of(numbers))
 
 
 def store(folder: Path, numbers: np.ndarray, fences: np.ndarray) -> SortedFile:
@@ -82,7 +82,7 @@ def test_threads_that_ask_at_once_get_their_own_pages(numbers, stored):
 
 def test_nothing_is_a_file_too(tmp_path):
     none = np.zeros(0, np.uint64)
-    stored = store(tmp_path, none, fences_of(none))
+    stored = store(tmp_path, none, page_index_of(none))
     assert len(stored.near(np.ones(2, np.uint64), np.ones(2, np.uint64) + np.uint64(5), 9)) == 0
 
 

@@ -20,12 +20,12 @@ from mmid.index.manifest import (
     BOUNDS,
     CELLS,
     CENTROIDS,
-    FENCES,
     GRAPH,
     NOTES,
+    PAGE_INDEX,
     PIECES,
-    PLACES,
-    TRIPLES,
+    POSITIONS,
+    POSTINGS,
     VECTORS,
 )
 from mmid.index.quantization import unpack
@@ -100,18 +100,18 @@ def pickled(path: Path) -> None:
         (VECTORS, array(lambda a: np.full_like(a, 100)), "holds no unit vectors"),
         (VECTORS, array(lambda a: a[:-1]), "counts do not agree"),
         (VECTORS, promise, "is cut short"),
-        (PLACES, array(lambda a: a[:-1]), "counts do not agree"),
-        (PLACES, pickled, "another kind of array"),
+        (POSITIONS, array(lambda a: a[:-1]), "counts do not agree"),
+        (POSITIONS, pickled, "another kind of array"),
         (NOTES, field("pitch", 200), "out of MIDI's range"),
         (NOTES, field("offset", np.inf), "out of MIDI's range"),
         (NOTES, field("onset", np.nan), "out of MIDI's range"),
         (NOTES, array(lambda a: a[:-1]), "counts do not agree"),
-        (TRIPLES, array(lambda a: a[::-1]), "is not sorted"),
-        (TRIPLES, array(lambda a: a.astype(np.float64)), "another kind of array"),
-        (FENCES, array(lambda a: a[::-1]), "is not sorted"),
-        (FENCES, array(lambda a: a[:-1]), "counts do not agree"),
-        (FENCES, promise, "is cut short"),
-        (FENCES, pickled, "another kind of array"),
+        (POSTINGS, array(lambda a: a[::-1]), "is not sorted"),
+        (POSTINGS, array(lambda a: a.astype(np.float64)), "another kind of array"),
+        (PAGE_INDEX, array(lambda a: a[::-1]), "is not sorted"),
+        (PAGE_INDEX, array(lambda a: a[:-1]), "counts do not agree"),
+        (PAGE_INDEX, promise, "is cut short"),
+        (PAGE_INDEX, pickled, "another kind of array"),
         (CELLS, array(lambda a: a + np.uint32(1)), "lists what is not there"),
         (CELLS, array(lambda a: a[:-1]), "counts of cells do not agree"),
         (BOUNDS, array(lambda a: a[::-1]), "counts do not agree"),
@@ -138,7 +138,7 @@ def test_what_no_index_holds_is_refused(built, tiny_model, name, harm, reason):
 
 @pytest.mark.parametrize("value", [0, 1, 2**63, 2**64 - 1])
 def test_fences_of_other_triples_do_no_more_than_mislead(built, tiny_model, midi_folder, value):
-    craft(built, FENCES, array(lambda a: np.full_like(a, value)))
+    craft(built, PAGE_INDEX, array(lambda a: np.full_like(a, value)))
     index = LibraryIndex(built, tiny_model)
     Identifier(tiny_model, index).identify_file(midi_folder / "piece 1.mid")
     found = index.search_triples(index.notes(1), 5)

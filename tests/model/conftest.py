@@ -50,10 +50,10 @@ def spoilt(sound, monkeypatch) -> None:
 
 
 @pytest.fixture
-def narrow(tmp_path, listening_config):
+def narrow(tmp_path, transcribing_config):
     """Return the file of a model whose pathways end in ``Conv2d(8, 16, (8, 1))``."""
     torch.manual_seed(0)
-    encoders = shaken(Encoders(replace(listening_config, cca=True)))
+    encoders = shaken(Encoders(replace(transcribing_config, cca=True)))
     for side in (encoders.audio, encoders.roll):
         layer = side.pathway.collapse[0]
         assert (layer.in_channels, layer.out_channels, layer.kernel_size) == (8, 16, (8, 1))

@@ -16,9 +16,9 @@ from mmid.model.embedding import (
     MANY_KEYS,
     ONE_KEY,
     ONSET_PROBABILITY,
-    Heard,
     Score,
     Sound,
+    Transcribed,
     as_query,
     embed_query,
     moved_by_semitones,
@@ -163,21 +163,21 @@ def test_a_span_of_a_score_holds_what_sounds_in_it(draw_notes):
 
 
 @pytest.fixture
-def heard() -> Heard:
+def heard() -> Transcribed:
     generator = torch.Generator().manual_seed(0)
-    return Heard(4 * torch.randn(2, PITCHES, 120, generator=generator))
+    return Transcribed(4 * torch.randn(2, PITCHES, 120, generator=generator))
 
 
-def test_a_model_that_hears_notes_listens_once(asked, listening_model, tiny_model):
+def test_a_model_that_hears_notes_listens_once(asked, transcribing_model, tiny_model):
     sound, score = asked["sound"], asked["score"]
-    notes = sound.listened(listening_model.encoders)
-    assert isinstance(notes, Heard) and notes.kind == "recordings"
+    notes = sound.transcribed(transcribing_model.encoders)
+    assert isinstance(notes, Transcribed) and notes.kind == "recordings"
     assert notes.log_odds.shape == (2, PITCHES, sound.spectrogram.shape[1])
     assert notes.log_odds.dtype == torch.float32 and notes.seconds == sound.seconds
-    assert notes.listened(listening_model.encoders) is notes
-    assert sound.listened(tiny_model.encoders) is sound and sound.log_odds is None
-    assert score.listened(listening_model.encoders) is score
-    [vectors], frames = embed_query(notes, listening_model.encoders)
+    assert notes.transcribed(transcribing_model.encoders) is notes
+    assert sound.transcribed(tiny_model.encoders) is sound and sound.log_odds is None
+    assert score.transcribed(transcribing_model.encoders) is score
+    [vectors], frames = embed_query(notes, transcribing_model.encoders)
     assert 25 < len(vectors) == len(frames)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-4)
 
@@ -190,7 +190,7 @@ def test_a_drawing_of_notes_heard_is_their_roll(heard):
     torch.testing.assert_close(roll[:, compass], heard.log_odds[..., 10:70].sigmoid())
     assert not roll[:, :LOWEST].any() and not roll[:, LOWEST + PITCHES :].any()
     assert drawing.active.all()
-    silent = Heard(torch.full((2, PITCHES, 60), -CERTAIN))
+    silent = Transcribed(torch.full((2, PITCHES, 60), -CERTAIN))
     silent.log_odds[1, 40, 20] = 0.0
     silent.log_odds[0, 40, 20:40] = CERTAIN
     assert torch.tensor(0.0).sigmoid() > ONSET_PROBABILITY > torch.tensor(-CERTAIN).sigmoid()
@@ -211,16 +211,19 @@ def test_notes_heard_are_drawn_at_any_tempo(heard, ratio):
 
 @pytest.mark.parametrize("semitones", [-5, 0, 4])
 def test_scores_and_notes_heard_are_embedded_alike_in_any_key(
-    draw_notes, listening_model, semitones
+    draw_notes, transcribing_model, semitones
 ):
     score = Score(draw_notes(3), 20.0)
     moved = score.transposed(semitones)
     assert moved.notes["pitch"].tolist() == [p + semitones for p in score.notes["pitch"].tolist()]
     assert np.array_equal(moved.notes["onset"], score.notes["onset"])
     assert moved.seconds == score.seconds
-    for plain, other in ((score, moved), (Heard(score.log_odds), Heard(moved.log_odds))):
-        [back, asis], frames = embed_query(other, listening_model.encoders, keys=(semitones, 0))
-        [wanted], places = embed_query(plain, listening_model.encoders)
+    for plain, other in (
+        (score, moved),
+        (Transcribed(score.log_odds), Transcribed(moved.log_odds)),
+    ):
+        [back, asis], frames = embed_query(other, transcribing_model.encoders, keys=(semitones, 0))
+        [wanted], places = embed_query(plain, transcribing_model.encoders)
         assert np.array_equal(frames, places)
         np.testing.assert_allclose(back, wanted, atol=0.01)  # bf16
         assert not semitones or np.abs(asis - wanted).max() > 0.1

@@ -8,7 +8,7 @@ import torch
 from synth import SOUNDFONT, needs_fluidsynth
 
 from mmid.cli.demo import write_library
-from mmid.evaluation.degradations import roughen_samples
+from mmid.evaluation.degradations import degrade_samples
 from mmid.identify.identifier import Identifier
 from mmid.index.build import build_index
 from mmid.index.folder import LibraryIndex
@@ -102,7 +102,7 @@ def test_recordings_find_their_scores(tunes, recordings, over_scores):
 def test_recordings_half_a_semitone_off_find_their_scores(tunes, over_scores, how):
     with Synthesizer(SOUNDFONT, DEFAULT.sample_rate) as synthesizer:
         for tune in tunes[:4]:
-            played = roughen_samples(
+            played = degrade_samples(
                 synthesizer.render(tune.midi.notes)[: 22_050 * 12], how, DEFAULT.sample_rate
             )
             answer = over_scores.identify(Sound(spectrogram(torch.from_numpy(played))))

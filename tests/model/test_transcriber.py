@@ -17,8 +17,8 @@ from mmid.model.transcriber import (
     PITCHES,
     Transcriber,
     TranscriberConfig,
-    heard_rolls,
     transcribe,
+    transcribed_rolls,
 )
 from mmid.music.grid import DEFAULT
 from mmid.music.piano_roll import piano_roll
@@ -80,7 +80,7 @@ def test_rolls_have_each_pitch_in_its_row():
     log_odds = torch.full((1, CHANNELS, PITCHES, 3), -30.0)
     log_odds[0, 0, 60 - LOWEST, 1] = 30.0
     log_odds[0, 1, [0, PITCHES - 1], 2] = 0.0
-    rolls = heard_rolls(log_odds, DEFAULT.pitches)
+    rolls = transcribed_rolls(log_odds, DEFAULT.pitches)
     expected = torch.zeros(1, CHANNELS, DEFAULT.pitches, 3)
     expected[0, 0, 60, 1] = 1.0
     expected[0, 1, [LOWEST, LOWEST + PITCHES - 1], 2] = 0.5
@@ -89,24 +89,24 @@ def test_rolls_have_each_pitch_in_its_row():
 
 def test_what_is_written_is_heard_as_its_roll(draw_notes):
     score = Score(draw_notes(0), 20.0)
-    heard = heard_rolls(score.log_odds * 10, DEFAULT.pitches)
+    heard = transcribed_rolls(score.log_odds * 10, DEFAULT.pitches)
     roll = piano_roll(score.notes, heard.shape[-1])
     torch.testing.assert_close(heard.round(), roll.round(), atol=0, rtol=0)
 
 
-def test_a_configuration_survives_json(config, listening_config):
+def test_a_configuration_survives_json(config, transcribing_config):
     assert TranscriberConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
-    again = ModelConfig.from_dict(json.loads(json.dumps(listening_config.to_dict())))
-    assert again == listening_config and again.reach == 3
+    again = ModelConfig.from_dict(json.loads(json.dumps(transcribing_config.to_dict())))
+    assert again == transcribing_config and again.reach == 3
 
 
 # ---- before a pathway
 
 
 def test_a_snippet_with_its_surroundings_is_embedded_as_in_the_whole(
-    in_float32, listening_model, draw_notes, play
+    in_float32, transcribing_model, draw_notes, play
 ):
-    encoders = listening_model.encoders
+    encoders = transcribing_model.encoders
     bands = spectrogram(torch.from_numpy(play(draw_notes(0), 6.0)))
     reach, length = encoders.config.reach, DEFAULT.snippet
     with torch.inference_mode():
@@ -126,8 +126,8 @@ def test_a_model_without_a_transcriber_listens_to_the_spectrogram(tiny_model):
     assert tiny_model.encoders.config.reach == 0
 
 
-def test_the_transcriber_is_never_in_training_mode(listening_config):
-    encoders = Encoders(listening_config).train()
+def test_the_transcriber_is_never_in_training_mode(transcribing_config):
+    encoders = Encoders(transcribing_config).train()
     assert encoders.audio.training and encoders.roll.training
     assert not any(part.training for part in encoders.transcriber.modules())
     torch.manual_seed(0)

@@ -127,8 +127,8 @@ def test_too_many_faint_points_are_spread(make_identifier, midi_folder, monkeypa
     assert len(picture.others.query) == 50
 
 
-def test_a_recording_heard_note_by_note_has_a_path(make_identifier, listening_model, recording):
-    identifier = make_identifier(listening_model)
+def test_a_recording_heard_note_by_note_has_a_path(make_identifier, transcribing_model, recording):
+    identifier = make_identifier(transcribing_model)
     picture = gather(identifier, identifier.open(recording))
     assert isinstance(picture.query, Sound), "the picture shows the sound itself"
     assert picture.passage is not None and len(picture.passage.query) > 100

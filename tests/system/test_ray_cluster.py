@@ -19,7 +19,7 @@ from mmid.errors import MmidError
 from mmid.index.build import BuildReport, update_index
 from mmid.index.folder import LibraryIndex
 from mmid.index.items import read_pieces
-from mmid.index.manifest import NOTES, PIECES, PLACES, TRIPLES, VECTORS
+from mmid.index.manifest import NOTES, PIECES, POSITIONS, POSTINGS, VECTORS
 from mmid.music.midi import write_midi
 from mmid.system.ray_cluster import RayCluster, engine_named
 
@@ -79,7 +79,7 @@ def same(one: Path, other: Path) -> bool:
     assert read_pieces(data[0] / PIECES) == read_pieces(data[1] / PIECES)
     return all(
         (data[0] / name).read_bytes() == (data[1] / name).read_bytes()
-        for name in (VECTORS, PLACES, NOTES, TRIPLES)
+        for name in (VECTORS, POSITIONS, NOTES, POSTINGS)
     )
 
 

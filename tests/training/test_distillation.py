@@ -52,8 +52,8 @@ def test_a_snippet_with_an_onset_is_told(notes):
     assert told[0].tolist() == ((first <= 50) & (first + 42 > 50)).tolist()
 
 
-def test_it_learns_to_embed_as_its_teacher(make_model, listening_config, notes):
-    config = replace(listening_config, cca=True)
+def test_it_learns_to_embed_as_its_teacher(make_model, transcribing_config, notes):
+    config = replace(transcribing_config, cca=True)
     teacher = make_model(0, config)
     untaught, taught = (teach(teacher, notes, steps) for steps in (1, 60))
     before, after = (compare(teacher.encoders, new, notes) for new in (untaught, taught))

@@ -227,19 +227,19 @@ def test_a_corpus_is_trained_on_with_progress(corpus, tmp_path):
 
 
 def test_a_run_listens_through_the_transcriber_it_begins_with(
-    corpus, tmp_path, monkeypatch, listening_config
+    corpus, tmp_path, monkeypatch, transcribing_config
 ):
     monkeypatch.setattr(
-        "mmid.training.tasks.TranscriberConfig", lambda: listening_config.transcriber
+        "mmid.training.tasks.TranscriberConfig", lambda: transcribing_config.transcriber
     )
-    monkeypatch.setattr(Experiment, "model", listening_config)
+    monkeypatch.setattr(Experiment, "model", transcribing_config)
     short = replace(CONFIG, epochs=1, epoch_pairs=96)
     ear, run = tmp_path / "ear", tmp_path / "run"
     list(start_run(ear, corpus, replace(short, task="transcription"), CPU, lambda *_: None))
     (report,) = start_run(run, corpus, short, CPU, lambda *_: None, [ear / BEST_NAME])
     assert report.valid.audio_to_midi is not None
     heard, (tensors, _) = load_checkpoint(run / BEST_NAME), load_tensors(ear / BEST_NAME)
-    assert heard.encoders.config == listening_config
+    assert heard.encoders.config == transcribing_config
     for name, tensor in tensors.items():
         assert torch.equal(heard.encoders.state_dict()[name], tensor)
 

@@ -199,12 +199,12 @@ def played(tmp_path, monkeypatch, draw_notes):
 
 
 @pytest.fixture
-def ear(monkeypatch, listening_config):
+def ear(monkeypatch, transcribing_config):
     """Make transcribers tiny, and let pathways listen through them."""
     monkeypatch.setattr(
-        "mmid.training.tasks.TranscriberConfig", lambda: listening_config.transcriber
+        "mmid.training.tasks.TranscriberConfig", lambda: transcribing_config.transcriber
     )
-    monkeypatch.setattr(Experiment, "model", listening_config)
+    monkeypatch.setattr(Experiment, "model", transcribing_config)
 
 
 def learn(task, source: PairSource, steps: int, rate: float, size: int = 16) -> None:
@@ -259,10 +259,10 @@ def test_pathways_listen_through_the_transcriber_they_begin_with(played, ear, tm
     assert not all(torch.equal(other[name], tensor) for name, tensor in tensors.items())
 
 
-def test_pathways_take_the_packaged_models_transcriber(ear, listening_model, monkeypatch):
-    monkeypatch.setattr("mmid.training.tasks.load_model", lambda **_: listening_model)
+def test_pathways_take_the_packaged_models_transcriber(ear, transcribing_model, monkeypatch):
+    monkeypatch.setattr("mmid.training.tasks.load_model", lambda **_: transcribing_model)
     begun = make_task(Experiment(seed=9), CPU).network
-    packaged = listening_model.encoders
+    packaged = transcribing_model.encoders
     for name, tensor in begun.transcriber.state_dict().items():
         assert torch.equal(tensor, packaged.transcriber.state_dict()[name])
     weights = begun.audio.project.weight, packaged.audio.project.weight

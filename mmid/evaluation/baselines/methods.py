@@ -72,7 +72,7 @@ class Majority:
         """Rank pieces by their share of the nearest snippets, wherever in the piece these lie."""
         params = self._encoders.config.features
         query = Sound(spectrogram(torch.from_numpy(samples), params), params)
-        [vectors], _ = embed_query(query.listened(self._encoders), self._encoders)
+        [vectors], _ = embed_query(query.transcribed(self._encoders), self._encoders)
         chosen = np.linspace(0, len(vectors) - 1, min(len(vectors), EXCERPTS)).astype(int)
         if not len(chosen):
             return []

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import numpy as np
 
-from mmid.index.fingerprint_table import library_tokens
+from mmid.index.fingerprint_table import library_postings
 from mmid.index.items import Entry, read_pieces, write_pieces
-from mmid.index.manifest import FENCES, NOTES, PIECES, TRIPLES, Manifest
+from mmid.index.manifest import NOTES, PAGE_INDEX, PIECES, POSTINGS, Manifest
 from mmid.index.milvus.client import Milvus
-from mmid.index.sorted_file import SortedFile, fences_of
+from mmid.index.sorted_file import SortedFile, page_index_of
 from mmid.music.notes import NOTE_DTYPE
 from mmid.system.arrays import map_array, store_array
 
@@ -109,7 +109,7 @@ class Copy:
 
     def triples(self) -> SortedFile:
         """Open the triples."""
-        return SortedFile(self.folder / TRIPLES, self.folder / FENCES)
+        return SortedFile(self.folder / POSTINGS, self.folder / PAGE_INDEX)
 
 
 class Copies:
@@ -163,13 +163,13 @@ class Copies:
         notes = store_array(folder / NOTES, sum(e.notes for e in entries), parts, NOTE_DTYPE)
         firsts = np.cumsum([0, *(entry.notes for entry in entries)]).tolist()
         if before and len(kept) == len(before.entries()):
-            old = map_array(before.folder / TRIPLES, np.uint64)
-            tokens = library_tokens(notes, firsts[:-1], old, firsts[len(kept)])
+            old = map_array(before.folder / POSTINGS, np.uint64)
+            tokens = library_postings(notes, firsts[:-1], old, firsts[len(kept)])
         else:
-            tokens = library_tokens(notes, firsts[:-1])
+            tokens = library_postings(notes, firsts[:-1])
         kind = np.dtype(np.uint64)
-        triples = store_array(folder / TRIPLES, tokens.count, tokens.parts, kind)
-        np.save(folder / FENCES, fences_of(triples))
+        triples = store_array(folder / POSTINGS, tokens.count, tokens.parts, kind)
+        np.save(folder / PAGE_INDEX, page_index_of(triples))
         rows = [replace(e, first_note=first) for e, first in zip(entries, firsts, strict=False)]
         write_pieces(folder / PIECES, rows)
         (folder / HEADER_NAME).write_text(json.dumps(asdict(header)))

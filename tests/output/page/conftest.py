@@ -32,10 +32,10 @@ def folder(tmp_path_factory, draw_notes, play, write_wav) -> Path:
 
 
 @pytest.fixture(scope="session")
-def identifier(folder, listening_model) -> Identifier:
+def identifier(folder, transcribing_model) -> Identifier:
     """Return an identifier over the six, whose model transcribes."""
-    build_index(folder / "index", read_library([folder / "library"], jobs=1)[0], listening_model)
-    return Identifier(listening_model, LibraryIndex(folder / "index", listening_model))
+    build_index(folder / "index", read_library([folder / "library"], jobs=1)[0], transcribing_model)
+    return Identifier(transcribing_model, LibraryIndex(folder / "index", transcribing_model))
 
 
 @pytest.fixture(scope="session")
