@@ -270,7 +270,7 @@ def test_pipes_in_the_place_of_files_are_not_waited_for(tmp_path, opened, record
 
 
 def test_json_nested_too_deep_is_damage(tmp_path, opened):
-    folder = opened._index.folder
+    folder = opened.index.folder
     copy = tmp_path / "index"
     copy.mkdir()
     (copy / "manifest.json").write_text("[" * 100_000)
@@ -358,7 +358,7 @@ def check_inert(text: str) -> None:
 
 
 def test_names_do_not_paint_the_terminal(opened):
-    entry = replace(opened._index.entries[0], name=EVIL, title=EVIL)
+    entry = replace(opened.index.entries[0], name=EVIL, title=EVIL)
     tables = [
         answer_table(evil_answer()),
         answer_view(evil_answer(), all_rows=True),
