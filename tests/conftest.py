@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import builtins
+import os
 import wave
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+os.environ.pop("COLUMNS", None)  # which pytest-xdist sets; tables are as wide as in a pipe
 
 import numpy as np
 import pytest

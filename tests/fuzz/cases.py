@@ -67,19 +67,19 @@ class Corpus:
     midi: list[bytes]
     audio: dict[str, bytes]
     index: Path
-    registry: Path
+    weights: Path
     model: Checkpoint
     identifier: Identifier
 
 
 def make_corpus(folder: Path, library: Path, weights: Path) -> Corpus:
     """Make an index of a small library, and short recordings in every container."""
-    model = load_checkpoint(registry)
+    model = load_checkpoint(weights)
     update_index(folder / "index", [library], model, jobs=1)
     identifier = Identifier(model, LibraryIndex(folder / "index", model))
     midi = [path.read_bytes() for path in sorted(library.glob("*.mid"))[:6]]
     audio = {kind: encode(folder / f"a.{kind}", CONTAINERS[kind]) for kind in CONTAINERS}
-    return Corpus(midi, audio, folder / "index", registry, model, identifier)
+    return Corpus(midi, audio, folder / "index", weights, model, identifier)
 
 
 def encode(path: Path, codec: str, seconds: float = 1.5, rate: int = 48_000) -> bytes:
