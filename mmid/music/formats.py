@@ -15,7 +15,7 @@ from mmid.options import Kind
 MIDI_SUFFIXES = (".mid", ".midi", ".kar", ".rmi")
 AUDIO_SUFFIXES = (
     *(".wav", ".flac", ".ogg", ".mp3", ".m4a", ".opus", ".oga", ".aac", ".aiff", ".aif", ".aifc"),
-    *(".wma", ".caf", ".mka", ".mp2", ".ape", ".wv", ".au", ".amr", ".ac3"),
+    *(".wma", ".caf", ".mka", ".mp2", ".ape", ".wv", ".au", ".amr", ".ac3", ".spx", ".tta"),
 )
 VIDEO_SUFFIXES = (
     *(".mp4", ".mov", ".mkv", ".webm", ".3gp", ".3g2", ".m4v", ".avi", ".mpg", ".mpeg", ".wmv"),
