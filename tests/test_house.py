@@ -19,7 +19,17 @@ ORDER = [
     *("__init__", "errors", "choices", "params", "defaults"),
     *("console", "tables", "regular", "arrays", "whole", "workers", "cluster"),
     *("_torchaudio", "audio", "smf", "midi", "paged", "triples", "tokens", "tune", "abc"),
-    *("memory", "features", "transcriber", "pathways", "encoders", "confidence", "checkpoint"),
+    *(
+        "memory",
+        "features",
+        "log_frequency",
+        "transcriber",
+        "harmonic",
+        "pathways",
+        "encoders",
+        "confidence",
+        "checkpoint",
+    ),
     *("library", "hub", "weights", "pretrained"),
     *(
         "query",
