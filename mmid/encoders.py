@@ -10,12 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from mmid.errors import MmidError
+from mmid.harmonic import MEMORY, HarmonicConfig, HarmonicTranscriber
 from mmid.memory import in_parts
 from mmid.params import FeatureParams
 from mmid.pathways import (
@@ -34,6 +35,8 @@ from mmid.transcriber import (
     layer_shapes,
     transcribe,
 )
+
+TranscriberShape: TypeAlias = TranscriberConfig | HarmonicConfig
 
 BLOCK = 2_048
 """Embeddings computed in one pass over a long recording; bounds memory. Less where it is short."""
@@ -59,15 +62,21 @@ class ModelConfig:
     audio, roll : PathwayConfig
     cca : bool
         Whether a projection follows both pathways.
-    transcriber : TranscriberConfig or None
-        Whether the audio pathway takes the notes heard rather than the spectrogram.
+    transcriber : TranscriberConfig, HarmonicConfig or None
+        Whether the audio pathway takes the notes heard rather than the spectrogram. One of
+        harmonics goes with the grid `mmid.params.FINE`, another with none of its scale.
     """
 
     features: FeatureParams = field(default_factory=FeatureParams)
     audio: PathwayConfig = field(default_factory=EncoderConfig)
     roll: PathwayConfig = field(default_factory=EncoderConfig)
     cca: bool = False
-    transcriber: TranscriberConfig | None = None
+    transcriber: TranscriberShape | None = None
+
+    def __post_init__(self) -> None:
+        fine = self.features.scale == "fine"
+        if fine != isinstance(self.transcriber, HarmonicConfig):
+            raise ValueError("a transcriber and a spectrogram that do not go together")
 
     @property
     def reach(self) -> int:
@@ -93,8 +102,14 @@ class ModelConfig:
             _pathway_config(values["audio"]),
             _pathway_config(values["roll"]),
             values.get("cca", False),
-            TranscriberConfig.from_dict(transcriber) if transcriber else None,
+            _transcriber_config(transcriber) if transcriber else None,
         )
+
+
+def _transcriber_config(values: dict[str, Any]) -> TranscriberShape:
+    if "dilations" in values:
+        return HarmonicConfig.from_dict(values)
+    return TranscriberConfig.from_dict(values)
 
 
 class Encoders(nn.Module):
@@ -105,10 +120,13 @@ class Encoders(nn.Module):
         self.config = config or ModelConfig()
         self._roll_frozen = False
         params = self.config.features
-        self.transcriber: Transcriber | None = None
+        self.transcriber: Transcriber | HarmonicTranscriber | None = None
         channels, rows = 1, params.bands
         if self.config.transcriber:
-            self.transcriber = Transcriber(params.bands, self.config.transcriber)
+            if isinstance(self.config.transcriber, HarmonicConfig):
+                self.transcriber = HarmonicTranscriber(self.config.transcriber)
+            else:
+                self.transcriber = Transcriber(params.bands, self.config.transcriber)
             channels, rows = CHANNELS, params.pitches
         self.audio = build_pathway(channels, rows, params.snippet, self.config.audio)
         self.roll = build_pathway(
@@ -144,7 +162,8 @@ class Encoders(nn.Module):
         """Return the log-odds of notes, as `mmid.transcriber.transcribe`, where the model can."""
         if self.transcriber is None:
             return None
-        return transcribe(self.transcriber, spectrograms, self.config.reach)
+        share = MEMORY if isinstance(self.transcriber, HarmonicTranscriber) else 1
+        return transcribe(self.transcriber, spectrograms, self.config.reach, share)
 
     def listen(self, spectrograms: Tensor) -> Tensor:
         """Turn spectrograms into what the audio pathway takes.

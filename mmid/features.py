@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from mmid.audio import MAX_SECONDS, stream_audio
-from mmid.params import DEFAULT, FAMILIES, FeatureParams
+from mmid.log_frequency import half_frame_magnitudes
+from mmid.params import CONCERT_A, DEFAULT, FAMILIES, FeatureParams
 
 LOUD_QUANTILE = 0.95
 """A recording's level is this quantile, over frames, of its loudest band."""
@@ -27,7 +28,6 @@ SILENCE = 1e-5
 """Levels below this (full scale is 1) count as silence and are not amplified."""
 
 BANDS_PER_OCTAVE = 16
-CONCERT_A = 440.0
 
 
 def design_filterbank(params: FeatureParams = DEFAULT) -> np.ndarray:
@@ -130,6 +130,8 @@ def roll_frame_count(seconds: float, params: FeatureParams = DEFAULT) -> int:
 
 
 def _band_magnitudes(padded: Tensor, params: FeatureParams) -> Tensor:
+    if params.scale == "fine":
+        return half_frame_magnitudes(padded)
     from mmid._torchaudio import functional
 
     window = torch.hann_window(params.window, device=padded.device)

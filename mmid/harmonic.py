@@ -1,8 +1,9 @@
 """A transcriber that knows where a note's harmonics lie: what each pitch does in each frame.
 
-Conventions: input is ``[batch, BINS, frames]`` as `mmid.log_frequency` gives it, output the
-log-odds ``[batch, len(OUTPUTS), PITCHES, frames]``, in the order of `OUTPUTS`; row 0 is MIDI pitch
-`LOWEST`. Time is padded, so the frames are those of the input.
+Conventions: input is ``[batch, 1, bands, frames]`` on the grid `mmid.params.FINE`; output as of
+`mmid.transcriber`, or, twice as fine in time, the log-odds ``[batch, len(OUTPUTS), PITCHES,
+half frames]`` in the order of `OUTPUTS`. Row 0 is MIDI pitch `LOWEST`. Time is padded, so the
+frames are those of the input.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mmid.log_frequency import BINS_PER_SEMITONE, FRAME_RATE
+from mmid.log_frequency import BINS_PER_SEMITONE, HALF_FRAME_RATE, HALVES, half_frames
 from mmid.midi import NOTE_DTYPE
 from mmid.transcriber import LOWEST, PITCHES, layer_shapes
 
@@ -25,16 +26,16 @@ HARMONICS = (-24, -19, -12, 0, 12, 19, 24, 28, 31, 34, 36)
 """Semitones from a pitch to its harmonics 1/4 to 1/2 and 1 to 8."""
 
 EDGE_REACH = 1.5
-"""An onset or offset is written as a triangle that falls to nothing in so many frames."""
+"""An onset or offset is written as a triangle that falls to nothing in so many half frames."""
 
 EDGE_WEIGHT = 3.0
-"""What a frame with an onset or offset counts in training, against one without."""
+"""What a half frame with an onset or offset counts in training, against one without."""
 
 AT_FIRST = (-4.0, -3.0, -4.0, -4.0)
 """Log-odds that training begins with: notes are rare."""
 
-TOGETHER = 2
-"""Frames that are one frame between the first and the last layers, which saves half the time."""
+MEMORY = 8
+"""How much more memory a frame takes than `mmid.transcriber`'s."""
 
 AROUND = 25
 """Bins about each whose mean is what its contrast is measured against."""
@@ -56,7 +57,7 @@ class HarmonicConfig:
         Channels of each pitch that the others see at their harmonics: what is a note already need
         not be a harmonic.
     dilations : tuple of int
-        Of the convolutions over time, in pairs of frames.
+        Of the convolutions over time.
     """
 
     stem: int = 8
@@ -69,7 +70,7 @@ class HarmonicConfig:
     def reach(self) -> int:
         """Frames on either side that a frame's notes may depend on."""
         first, *others = self.dilations
-        return 4 + TOGETHER * (1 + first + 2 * sum(others))
+        return 3 + first + 2 * sum(others)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the configuration as JSON-ready names and values."""
@@ -153,7 +154,7 @@ class HarmonicTranscriber(nn.Module):
         c = config
         self.partials = nn.Sequential(
             _layer(2, c.stem, (5, 3), padding=(2, 1)),
-            _layer(c.stem, c.fine, (5, 4), stride=(BINS_PER_SEMITONE, TOGETHER), padding=(1, 1)),
+            _layer(c.stem, c.fine, (5, 4), stride=(BINS_PER_SEMITONE, HALVES), padding=(1, 1)),
         )
         self.harmonics = _layer(c.fine * len(HARMONICS), c.width, (1, 1))
         self.local = _Residual(c.width, (3, 3))
@@ -165,86 +166,60 @@ class HarmonicTranscriber(nn.Module):
             *(_Residual(c.width, (1, 5), d) for d in others),
         ]
         self.times = nn.Sequential(*times)
-        self.head = nn.Conv2d(c.width, len(OUTPUTS) * TOGETHER, 1)
-        self.head.bias = nn.Parameter(torch.tensor(AT_FIRST).repeat_interleave(TOGETHER))
+        self.head = nn.Conv2d(c.width, len(OUTPUTS) * HALVES, 1)
+        self.head.bias = nn.Parameter(torch.tensor(AT_FIRST).repeat_interleave(HALVES))
 
     def forward(self, spectrograms: Tensor) -> Tensor:
-        """Return the log-odds of what each pitch does.
+        """Return the log-odds of notes on the frames of piano rolls, as `mmid.transcriber` does.
 
         Parameters
         ----------
-        spectrograms : Tensor [batch, BINS, frames]
+        spectrograms : Tensor [batch, 1, bands, frames]
 
         Returns
         -------
-        Tensor [batch, len(OUTPUTS), PITCHES, frames] float32
+        Tensor [batch, 2, PITCHES, frames] float32
         """
-        frames = spectrograms.shape[-1]
-        x = nn.functional.pad(spectrograms, (0, -frames % TOGETHER))
-        x = self.harmonics(at_harmonics(self.partials(_with_contrast(x))))
-        x = self.local(x)
+        return on_roll_grid(self.outputs(spectrograms))
+
+    def outputs(self, spectrograms: Tensor) -> Tensor:
+        """Return the log-odds of all that each pitch does.
+
+        Parameters
+        ----------
+        spectrograms : Tensor [batch, 1, bands, frames]
+
+        Returns
+        -------
+        Tensor [batch, len(OUTPUTS), PITCHES, HALVES * frames] float32
+        """
+        x = self.partials(_with_contrast(half_frames(spectrograms)))
+        x = self.local(self.harmonics(at_harmonics(x)))
         others = at_harmonics(self.reduced(x))
         x = self.times(x + self.explained(torch.cat([x, others], 1)))
-        return _apart(self.head(x).float())[..., :frames]
+        log_odds: Tensor = self.head(x).float()
+        batch, _, pitches, frames = log_odds.shape
+        apart = log_odds.view(batch, len(OUTPUTS), HALVES, pitches, frames)
+        return apart.movedim(2, -1).flatten(-2)
 
 
-def _with_contrast(spectrograms: Tensor) -> Tensor:
-    """Return ``[batch, 2, BINS, frames]``: the bins, and how far each stands out."""
-    x = spectrograms[:, None]
+def _with_contrast(x: Tensor) -> Tensor:
+    """Return ``[batch, 2, BINS, half frames]``: the bins, and how far each stands out."""
     mean = nn.functional.avg_pool2d(x, (AROUND, 1), 1, (AROUND // 2, 0), count_include_pad=False)
-    both = torch.cat([x, 2 * (x - mean)], 1)
-    return both.contiguous(memory_format=torch.channels_last)
-
-
-def _apart(x: Tensor) -> Tensor:
-    """Take frames apart that were together: ``[batch, OUTPUTS, PITCHES, frames]``."""
-    batch, _, pitches, frames = x.shape
-    x = x.view(batch, len(OUTPUTS), TOGETHER, pitches, frames).permute(0, 1, 3, 4, 2)
-    return x.reshape(batch, len(OUTPUTS), pitches, frames * TOGETHER)
-
-
-AT_ONCE = 4_096
-"""Frames transcribed in one pass, an even number; bounds memory."""
-
-
-@torch.no_grad()
-def transcribe_harmonically(
-    transcriber: HarmonicTranscriber, spectrogram: Tensor, reach: int
-) -> Tensor:
-    """Return what each pitch does in a recording of any length.
-
-    Parameters
-    ----------
-    transcriber : HarmonicTranscriber
-        In evaluation mode.
-    spectrogram : Tensor [BINS, frames] float32
-    reach : int
-        `HarmonicConfig.reach`.
-
-    Returns
-    -------
-    Tensor [len(OUTPUTS), PITCHES, frames] float32
-    """
-    margin = reach + reach % TOGETHER
-    parts = []
-    for first in range(0, spectrogram.shape[-1], AT_ONCE):
-        begin = max(0, first - margin)
-        part = transcriber(spectrogram[None, :, begin : first + AT_ONCE + margin])[0]
-        parts.append(part[..., first - begin :][..., :AT_ONCE])
-    return torch.cat(parts, -1)
+    return torch.cat([x, 2 * (x - mean)], 1).contiguous(memory_format=torch.channels_last)
 
 
 def on_roll_grid(log_odds: Tensor) -> Tensor:
-    """Return sounding notes and onsets on the frames of piano rolls, as `mmid.transcriber` does.
+    """Return what `HarmonicTranscriber.outputs` says of notes, on the frames of piano rolls.
 
     Parameters
     ----------
-    log_odds : Tensor [..., len(OUTPUTS), PITCHES, frames]
+    log_odds : Tensor [..., len(OUTPUTS), PITCHES, HALVES * frames]
 
     Returns
     -------
-    Tensor [..., 2, PITCHES, (frames + 1) // 2] float32
-        Log-odds. Frame ``i`` is centred on frame ``2 * i`` of the input.
+    Tensor [..., 2, PITCHES, frames] float32
+        Log-odds that notes sound and begin.
     """
     onset, sustain = log_odds.sigmoid().unbind(-3)[:2]
     onset = onset / (onset + EDGE_WEIGHT * (1 - onset))
@@ -254,11 +229,11 @@ def on_roll_grid(log_odds: Tensor) -> Tensor:
 
 
 def _pairwise(x: Tensor, weights: tuple[float, float, float]) -> Tensor:
-    """Weigh every second frame with its neighbours."""
-    padded = nn.functional.pad(x, (1, 2))
-    count = (x.shape[-1] + 1) // 2
-    parts = [w * padded[..., k::2][..., :count] for k, w in enumerate(weights)]
-    return torch.stack(parts).sum(0)
+    """Weigh each frame's first half frame with its neighbours."""
+    before, here, after = weights
+    first, second = x[..., ::HALVES], x[..., 1::HALVES]
+    previous = nn.functional.pad(second, (1, 0))[..., :-1]
+    return before * previous + here * first + after * second
 
 
 CONFIDENT = 0.5
@@ -272,7 +247,8 @@ def transcribed_notes(log_odds: Tensor, threshold: float = CONFIDENT) -> np.ndar
 
     Parameters
     ----------
-    log_odds : Tensor [len(OUTPUTS), PITCHES, frames]
+    log_odds : Tensor [len(OUTPUTS), PITCHES, half frames]
+        Of `HarmonicTranscriber.outputs`.
     threshold : float
         Of the onset's probability.
 
@@ -287,8 +263,10 @@ def transcribed_notes(log_odds: Tensor, threshold: float = CONFIDENT) -> np.ndar
     row, frame = np.nonzero((onset >= before) & (onset > after) & (onset > threshold))
     left, middle, right = (part[row, frame] for part in (before, onset, after))
     notes = np.zeros(len(row), NOTE_DTYPE)
-    notes["onset"] = np.maximum(frame + (right - left) / (left + middle + right), 0) / FRAME_RATE
-    notes["offset"] = _ends(sustain < CONFIDENT, row, frame) / FRAME_RATE
+    notes["onset"] = (
+        np.maximum(frame + (right - left) / (left + middle + right), 0) / HALF_FRAME_RATE
+    )
+    notes["offset"] = _ends(sustain < CONFIDENT, row, frame) / HALF_FRAME_RATE
     notes["pitch"] = row + LOWEST
     return notes[np.lexsort((notes["pitch"], notes["onset"]))]
 

@@ -28,7 +28,7 @@ STRETCH_SECONDS = 30.0
 """Heard at once: so much has a loudness and a tuning of its own."""
 
 AROUND = 12
-"""Frames heard on either side of a stretch, so that its own are heard as in the whole."""
+"""Frames transcribed on either side of a stretch, or as many as its own depend on."""
 
 
 Source: TypeAlias = str | os.PathLike[str] | Query
@@ -84,7 +84,8 @@ def hear_stretches(
         return
     frames = round(STRETCH_SECONDS * params.frame_rate)
     blocks = stream_audio(source, params.sample_rate, start, duration)
-    for samples, before in _cut(blocks, frames, params):
+    around = max(AROUND, identifier.reach)
+    for samples, before in _cut(blocks, frames, params, around):
         sound = Sound(spectrogram(torch.from_numpy(samples), params), params)
         yield _notes(identifier, sound)[..., before : before + frames]
 
@@ -97,17 +98,17 @@ def _notes(identifier: Identifier, query: Query) -> Tensor:
 
 
 def _cut(
-    blocks: Iterator[np.ndarray], frames: int, params: FeatureParams
+    blocks: Iterator[np.ndarray], frames: int, params: FeatureParams, around: int = AROUND
 ) -> Iterator[tuple[np.ndarray, int]]:
-    """Cut a stream of samples into stretches with what is around them; tell the frames before."""
-    stretch, around = frames * params.hop, AROUND * params.hop
+    """Cut a stream of samples into stretches with what is around them; yield the frames before."""
+    stretch, beside = frames * params.hop, around * params.hop
     kept, before = np.empty(0, np.float32), 0
     for block in blocks:
         kept = np.concatenate([kept, block])
-        while len(kept) >= before * params.hop + stretch + around:
-            yield kept[: before * params.hop + stretch + around], before
-            kept = kept[before * params.hop + stretch - around :]
-            before = AROUND
+        while len(kept) >= before * params.hop + stretch + beside:
+            yield kept[: before * params.hop + stretch + beside], before
+            kept = kept[before * params.hop + stretch - beside :]
+            before = around
     if len(kept) > before * params.hop:
         yield kept, before
 

@@ -139,6 +139,11 @@ class Identifier:
         """The grid queries must be on."""
         return self._model.encoders.config.features
 
+    @property
+    def reach(self) -> int:
+        """Frames of a recording on either side that a frame's notes depend on."""
+        return self._model.encoders.config.reach
+
     def identify_file(
         self, path: str | os.PathLike[str], start: float = 0.0, duration: float | None = None
     ) -> Identification:

@@ -1,32 +1,32 @@
-"""Sound to a spectrogram of three bins a semitone, fine enough to tell a note from its neighbours.
+"""Sound to magnitudes at three bins a semitone, fine enough to tell a note from its neighbours.
 
-Conventions: mono float32 samples at `SAMPLE_RATE`; a spectrogram is ``[BINS, frames]``, frame ``i``
-centred on second ``i / FRAME_RATE``, twice as many frames a second as `mmid.params.DEFAULT`. Bin
-``BINS_PER_SEMITONE * n + 1`` is the centre of MIDI pitch ``LOWEST_PITCH + n``.
+Conventions: mono samples at `SAMPLE_RATE`. A frame is as long as `mmid.params.DEFAULT`'s and holds
+two half frames, one centred with it, the next half a frame later: rows are the `BINS` of the first,
+then those of the second. Bin ``BINS_PER_SEMITONE * n + 1`` is the centre of MIDI pitch
+``LOWEST_PITCH + n``.
 """
 
 from __future__ import annotations
 
-import math
 from functools import lru_cache
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mmid.features import CONCERT_A, LOUD_QUANTILE, SILENCE
-from mmid.params import DEFAULT
+from mmid.params import CONCERT_A, FINE
 
-SAMPLE_RATE = DEFAULT.sample_rate
-HOP = DEFAULT.hop // 2
-FRAME_RATE = SAMPLE_RATE / HOP
+SAMPLE_RATE = FINE.sample_rate
+HALVES = 2
+HALF_HOP = FINE.hop // HALVES
+HALF_FRAME_RATE = SAMPLE_RATE / HALF_HOP
 
+BINS = FINE.bands // HALVES
 BINS_PER_SEMITONE = 3
+SEMITONES = BINS // BINS_PER_SEMITONE
 LOWEST_PITCH = 21
-SEMITONES = 104
-"""From the piano's lowest key to 10.5 kHz, so that high notes have harmonics, too."""
+"""The piano's lowest key; the highest semitone is that of 10 kHz, so high notes have harmonics."""
 
-BINS = SEMITONES * BINS_PER_SEMITONE
 A4 = 69
 """MIDI pitch of `CONCERT_A`."""
 
@@ -35,8 +35,6 @@ WINDOWS = (4_096, 2_048)
 
 SPLIT = 600.0
 """Hz."""
-
-COMPRESSION = DEFAULT.compression
 
 
 def bin_frequencies() -> np.ndarray:
@@ -84,46 +82,65 @@ def _triangles(centres: np.ndarray, resolution: float) -> Tensor:
     return torch.from_numpy((weights / np.sqrt(weights.sum(1, keepdims=True))).astype(np.float32))
 
 
-def bin_magnitudes(samples: Tensor) -> Tensor:
-    """Return how loud each bin is in each frame.
+def half_frame_magnitudes(padded: Tensor) -> Tensor:
+    """Return how loud each bin is in the half frames of each frame.
 
     Parameters
     ----------
-    samples : Tensor [n] float32
+    padded : Tensor [..., n] float32
+        The first frame is centred ``FINE.window // 2`` samples from the beginning, the last as far
+        from the end.
 
     Returns
     -------
-    Tensor [BINS, n // HOP + 1] float32
-        Linear; silence is assumed around the samples.
+    Tensor [..., HALVES * BINS, frames] float32
+        Linear.
     """
-    parts = []
-    for size, filters in zip(WINDOWS, bin_filters(), strict=True):
-        window = torch.hann_window(size, device=samples.device)
-        transform = torch.stft(
-            samples, size, HOP, size, window, pad_mode="constant", return_complex=True
-        )
-        used = transform[: filters.shape[1]].abs() * (2 / window.sum())
-        parts.append(filters.to(samples.device) @ used)
-    return torch.cat(parts)
+    frames = (padded.shape[-1] - FINE.window) // FINE.hop + 1
+    bins = torch.cat([_magnitudes(padded, i, frames * HALVES) for i in range(len(WINDOWS))], -2)
+    apart = bins.reshape(*bins.shape[:-1], frames, HALVES).movedim(-1, -3)
+    return apart.flatten(-3, -2)
 
 
-def log_frequency_spectrogram(samples: Tensor) -> Tensor:
-    """Return the levelled, log-compressed spectrogram of a recording.
+def _magnitudes(padded: Tensor, number: int, count: int) -> Tensor:
+    """Return one window's bins in so many half frames: ``[..., bins, count]``."""
+    size, filters = WINDOWS[number], bin_filters()[number].to(padded.device)
+    first = (FINE.window - size) // 2
+    window = torch.hann_window(size, device=padded.device)
+    used = padded[..., first : first + (count - 1) * HALF_HOP + size]
+    transform = torch.stft(used, size, HALF_HOP, size, window, center=False, return_complex=True)
+    bins: Tensor = filters @ transform[..., : filters.shape[1], :].abs()
+    return bins * (2 / window.sum())
 
-    Its loud passages set the level, as in `mmid.features.compress`.
+
+def half_frames(spectrograms: Tensor) -> Tensor:
+    """Return the half frames of spectrograms one after another.
 
     Parameters
     ----------
-    samples : Tensor [n] float32
-        Mono, at `SAMPLE_RATE`.
+    spectrograms : Tensor [..., HALVES * BINS, frames]
 
     Returns
     -------
-    Tensor [BINS, n // HOP + 1] float32
-        About 0 to 1.
+    Tensor [..., BINS, HALVES * frames]
     """
-    magnitudes = bin_magnitudes(samples)
-    loudest = magnitudes.amax(0)
-    kept = loudest[:: max(1, len(loudest) // 100_000)]
-    level = kept.quantile(LOUD_QUANTILE).clamp_min(SILENCE)
-    return torch.log1p(COMPRESSION * magnitudes / level) / math.log1p(COMPRESSION)
+    *batch, _, frames = spectrograms.shape
+    return spectrograms.reshape(*batch, HALVES, BINS, frames).movedim(-3, -1).flatten(-2)
+
+
+def tuning(magnitudes: Tensor) -> float:
+    """Return how far the loudest partials lie above the centres of semitones.
+
+    Parameters
+    ----------
+    magnitudes : Tensor [HALVES * BINS, frames]
+        Linear.
+
+    Returns
+    -------
+    float
+        Cents, from -50 to 50; 0 in silence.
+    """
+    power = half_frames(magnitudes).double().square().sum(1).cpu().numpy()
+    turns = (np.arange(BINS) - 1) / BINS_PER_SEMITONE
+    return float(np.angle((power * np.exp(2j * np.pi * turns)).sum()) / (2 * np.pi) * 100)

@@ -10,7 +10,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any, get_args
 
-from mmid.choices import RollRate, Scale
+from mmid.choices import AnyScale, RollRate
 from mmid.errors import MmidError
 
 FAMILIES = 16
@@ -36,8 +36,8 @@ class FeatureParams:
         Lowest and highest band edge, Hz.
     compression : float
         ``c`` of the log compression ``log(1 + c x) / log(1 + c)``; 1000 keeps 60 dB.
-    scale : {"log", "mel"}
-        Spacing of the bands: 16 to the octave, or the 2020 report's mel scale.
+    scale : {"log", "mel", "fine"}
+        Spacing of the bands: 16 to the octave, the 2020 report's mel scale, or as in `FINE`.
     pitches : int
         MIDI pitches of the roll.
     onsets : bool
@@ -57,7 +57,7 @@ class FeatureParams:
     low: float = 30.0
     high: float = 6_000.0
     compression: float = 1_000.0
-    scale: Scale = "log"
+    scale: AnyScale = "log"
     pitches: int = 128
     onsets: bool = True
     unstacked: bool = False
@@ -138,16 +138,24 @@ class FeatureParams:
             real = isinstance(getattr(DEFAULT, name), float)
             if type(value) not in ((int, float) if real else (int,)) or not least <= value <= most:
                 raise MmidError(f"a feature parameter out of range: {name} {value!r:.20}")
-        choices = (("scale", get_args(Scale)), ("roll_rate", get_args(RollRate)))
+        choices = (("scale", get_args(AnyScale)), ("roll_rate", get_args(RollRate)))
         flags = (("onsets", (True, False)), ("unstacked", (True, False)))
         for name, known in (*choices, *flags):
             if getattr(self, name) not in known:
                 raise MmidError(f"a feature parameter of another kind: {name}")
         if not self.low < self.high <= self.sample_rate / 2 or self.hop > self.window:
             raise MmidError("feature parameters that do not go together")
+        if self.scale == "fine" and self.spectrogram_values != FINE.spectrogram_values:
+            raise MmidError("feature parameters that do not go together")
 
 
 DEFAULT = FeatureParams()
+
+FINE = FeatureParams(window=5_120, bands=624, low=27.0, high=10_600.0, scale="fine")
+"""Three bins a semitone, twice a frame: what `mmid.log_frequency` gives."""
+
+CONCERT_A = 440.0
+"""Hz."""
 
 BOUNDS = {
     "sample_rate": (1_000, 192_000),

@@ -30,6 +30,7 @@ from mmid.features import (
     shift_bands,
 )
 from mmid.library import MIDI_SUFFIXES, QUIET, Piece, Recording
+from mmid.log_frequency import tuning
 from mmid.memory import in_parts
 from mmid.midi import read_midi
 from mmid.params import DEFAULT, FeatureParams
@@ -166,9 +167,15 @@ class Sound:
         """Return the notes a model hears in it, in its own tuning, if it is one that does."""
         if encoders.transcriber is None:
             return self
-        tuning = self._tuning(encoders)
-        bands = self._shifted(self.spectrogram, -tuning) if tuning else self.spectrogram
-        return Heard(_transcribed(bands[None], encoders)[0], self.params, tuning)
+        if self.params.scale == "fine":  # which bears any tuning
+            bands, cents = (
+                self.spectrogram,
+                round(tuning(log_expand(self.spectrogram, self.params))),
+            )
+            return Heard(_transcribed(bands[None], encoders)[0], self.params, cents)
+        cents = self._tuning(encoders)
+        bands = self._shifted(self.spectrogram, -cents) if cents else self.spectrogram
+        return Heard(_transcribed(bands[None], encoders)[0], self.params, cents)
 
     def _tuning(self, encoders: Encoders) -> int:
         """Return the tuning in which the model hears most notes, cents above concert pitch."""

@@ -1,11 +1,18 @@
 """The transcriber that knows where harmonics lie."""
 
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from tiny import EAR, HARMONIC_EAR
 
-from mmid import harmonic
-from mmid.features import piano_roll
+from mmid.build import build_index
+from mmid.encoders import Encoders, ModelConfig
+from mmid.features import piano_roll, spectrogram
 from mmid.harmonic import (
     EDGE_REACH,
     EDGE_WEIGHT,
@@ -15,14 +22,17 @@ from mmid.harmonic import (
     HarmonicTranscriber,
     at_harmonics,
     on_roll_grid,
-    transcribe_harmonically,
     transcribed_notes,
 )
-from mmid.log_frequency import BINS, BINS_PER_SEMITONE, FRAME_RATE
+from mmid.identify import Identifier
+from mmid.index import LibraryIndex
+from mmid.log_frequency import BINS, BINS_PER_SEMITONE, HALF_FRAME_RATE, HALVES
 from mmid.midi import NOTE_DTYPE
-from mmid.transcriber import LOWEST, PITCHES, heard_notes
+from mmid.params import DEFAULT, FINE
+from mmid.query import Heard, Sound
+from mmid.transcriber import CHANNELS, LOWEST, PITCHES, heard_notes, transcribe
 
-SMALL = HarmonicConfig(stem=2, fine=3, width=4, again=2, dilations=(1, 2))
+SMALL = HARMONIC_EAR
 
 
 @pytest.fixture(scope="module")
@@ -47,37 +57,41 @@ def test_each_pitch_sees_its_harmonics():
 
 
 @pytest.mark.parametrize("frames", [1, 2, 33])
-def test_there_are_as_many_frames_as_in_the_input(transcriber, frames):
+def test_its_frames_are_those_of_the_input(transcriber, frames):
+    x = torch.rand(2, 1, FINE.bands, frames)
     with torch.no_grad():
-        assert transcriber(torch.rand(2, BINS, frames)).shape == (2, len(OUTPUTS), PITCHES, frames)
+        assert transcriber.outputs(x).shape == (2, len(OUTPUTS), PITCHES, HALVES * frames)
+        assert transcriber(x).shape == (2, CHANNELS, PITCHES, frames)
 
 
 def test_the_same_music_in_another_key_is_the_same_but_for_its_key(transcriber):
     shift = 5
-    low = torch.zeros(1, BINS, 40)
-    low[:, 90:180] = torch.rand(1, 90, 40)
-    high = low.roll(shift * BINS_PER_SEMITONE, 1)
+    low = torch.zeros(1, 1, HALVES, BINS, 20)
+    low[:, :, :, 90:180] = torch.rand(1, 1, HALVES, 90, 20)
+    high = low.roll(shift * BINS_PER_SEMITONE, 3)
     with torch.no_grad():
-        before, after = transcriber(low), transcriber(high)
+        before, after = (transcriber.outputs(x.flatten(2, 3)) for x in (low, high))
     rows = slice(-min(HARMONICS) + 3, PITCHES - max(HARMONICS) - shift - 3)  # far from the edges
     moved = slice(rows.start + shift, rows.stop + shift)
     torch.testing.assert_close(after[:, :, moved], before[:, :, rows], atol=1e-4, rtol=1e-4)
 
 
-def test_parts_of_a_recording_make_up_the_whole(transcriber, monkeypatch):
-    spectrogram = torch.rand(BINS, 151)
-    whole = transcribe_harmonically(transcriber, spectrogram, SMALL.reach)
-    monkeypatch.setattr(harmonic, "AT_ONCE", 32)
-    parts = transcribe_harmonically(transcriber, spectrogram, SMALL.reach)
-    torch.testing.assert_close(parts, whole, atol=1e-4, rtol=1e-4)
-
-
-def test_frames_farther_than_its_reach_do_not_matter(transcriber):
-    one = torch.rand(1, BINS, 120)
-    other = one.clone()
-    other[..., : 60 - SMALL.reach] = torch.rand(1, BINS, 60 - SMALL.reach)
+def test_a_frame_matters_as_far_as_the_reach_and_no_farther(transcriber):
+    bands, frame = torch.rand(1, 1, FINE.bands, 61), 30
+    other = bands.clone()
+    other[..., frame] += 1
     with torch.no_grad():
-        torch.testing.assert_close(transcriber(one)[..., 60:], transcriber(other)[..., 60:])
+        changed = (transcriber(other) - transcriber(bands)).abs().amax((0, 1, 2)) > 0
+    touched = changed.nonzero()
+    assert frame - SMALL.reach <= touched.min() < touched.max() <= frame + SMALL.reach
+
+
+def test_parts_of_a_recording_make_up_the_whole(transcriber, monkeypatch):
+    bands = torch.rand(1, 1, FINE.bands, 75)
+    whole = transcribe(transcriber, bands, SMALL.reach)
+    monkeypatch.setattr("mmid.transcriber.HEARD_AT_ONCE", 80)
+    parts = transcribe(transcriber, bands, SMALL.reach, share=4)
+    torch.testing.assert_close(parts, whole, atol=1e-4, rtol=1e-4)
 
 
 def test_it_learns_which_of_two_tones_is_the_fundamental():
@@ -85,19 +99,21 @@ def test_it_learns_which_of_two_tones_is_the_fundamental():
     torch.manual_seed(0)
     network = HarmonicTranscriber(SMALL)
     optimizer = torch.optim.Adam(network.parameters(), 0.02)
-    x, pitches = torch.zeros(4, BINS, 8), torch.tensor([20, 26, 33, 45])
-    wanted = torch.zeros(4, PITCHES, 8)
+    x, pitches = torch.zeros(4, 1, HALVES, BINS, 4), torch.tensor([20, 26, 33, 45])
+    wanted = torch.zeros(4, PITCHES, HALVES * 4)
     for row, pitch in enumerate(pitches):
         for above in (0, 12):
-            x[row, BINS_PER_SEMITONE * (int(pitch) + above) + 1] = 1.0
+            x[row, 0, :, BINS_PER_SEMITONE * (int(pitch) + above) + 1] = 1.0
         wanted[row, pitch] = 1.0
+    x = x.flatten(2, 3)
     for _ in range(60):
-        loss = torch.nn.functional.binary_cross_entropy_with_logits(network(x)[:, 1], wanted)
+        sounding = network.outputs(x)[:, 1]
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(sounding, wanted)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     with torch.no_grad():
-        assert torch.equal(network(x)[:, 1, :, 4].argmax(1), pitches)
+        assert torch.equal(network.outputs(x)[:, 1, :, 4].argmax(1), pitches)
 
 
 @pytest.mark.parametrize("values", [{"width": 0}, {"fine": 1 << 20}, {"dilations": [1] * 40}])
@@ -116,10 +132,10 @@ def certain(notes, frames):
     frame = torch.arange(frames)
     for onset, offset, pitch in notes:
         for output, time in (("onset", onset), ("offset", offset)):
-            edge = (1 - (frame - time * FRAME_RATE).abs() / EDGE_REACH).clamp_min(0)
+            edge = (1 - (frame - time * HALF_FRAME_RATE).abs() / EDGE_REACH).clamp_min(0)
             row = probability[OUTPUTS.index(output), pitch - LOWEST]
             torch.maximum(row, EDGE_WEIGHT * edge / (EDGE_WEIGHT * edge + 1 - edge), out=row)
-        sounding = (frame >= onset * FRAME_RATE) & (frame < offset * FRAME_RATE)
+        sounding = (frame >= onset * HALF_FRAME_RATE) & (frame < offset * HALF_FRAME_RATE)
         probability[OUTPUTS.index("sustain"), pitch - LOWEST, sounding] = 1 - 1e-6
     return probability.clamp(1e-6, 1 - 1e-6).logit()
 
@@ -146,6 +162,45 @@ def test_on_the_grid_of_rolls_it_says_what_the_roll_of_the_notes_does():
     assert log_odds.shape == roll.shape
     assert (log_odds.sigmoid() - roll).abs().max() < 0.35
     assert (log_odds.sigmoid() - roll).abs().mean() < 0.002
-    again = heard_notes(log_odds, FRAME_RATE / 2)
+    again = heard_notes(log_odds, FINE.frame_rate)
     assert again["pitch"].tolist() == notes["pitch"].tolist()
     np.testing.assert_allclose(again["onset"], notes["onset"], atol=0.02)
+
+
+# ---- in a model
+
+
+@pytest.fixture(scope="module")
+def model(make_model, tiny_config):
+    grid = replace(FINE, onsets=tiny_config.features.onsets)
+    return make_model(0, replace(tiny_config, features=grid, transcriber=HARMONIC_EAR))
+
+
+def test_a_model_with_it_survives_a_file(model):
+    config = model.encoders.config
+    assert ModelConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+    assert isinstance(model.encoders.transcriber, HarmonicTranscriber)
+    assert config.reach == HARMONIC_EAR.reach
+
+
+def test_a_recording_is_transcribed_with_its_tuning(model, draw_notes, play):
+    bands = spectrogram(torch.from_numpy(play(draw_notes(0), 6.0)), FINE)
+    transcribed = Sound(bands, FINE).listened(model.encoders)
+    assert isinstance(transcribed, Heard)
+    assert transcribed.log_odds.shape == (CHANNELS, PITCHES, bands.shape[1])
+    assert abs(transcribed.tuning) <= 50
+
+
+def test_a_recording_is_identified_with_it(model, tmp_path, pieces, play, write_wav):
+    build_index(tmp_path / "index", pieces, model)
+    identifier = Identifier(model, LibraryIndex(tmp_path / "index", model))
+    path = write_wav(tmp_path / "query.wav", play(pieces[0].midi.notes))
+    answer = identifier.identify_file(path)
+    assert len(answer.matches) > 0
+    assert answer.seconds == pytest.approx(pieces[0].midi.seconds, abs=0.1)
+
+
+def test_transcriber_and_spectrogram_go_together(tiny_config):
+    for grid, ear in ((DEFAULT, HARMONIC_EAR), (FINE, EAR), (FINE, None)):
+        with pytest.raises(ValueError, match="go together"):
+            Encoders(replace(tiny_config, features=grid, transcriber=ear))

@@ -21,8 +21,8 @@ ORDER = [
     *("_torchaudio", "audio", "smf", "midi", "paged", "triples", "tokens", "tune", "abc"),
     *(
         "memory",
-        "features",
         "log_frequency",
+        "features",
         "transcriber",
         "harmonic",
         "pathways",
