@@ -128,6 +128,27 @@ def half_frames(spectrograms: Tensor) -> Tensor:
     return spectrograms.reshape(*batch, HALVES, BINS, frames).movedim(-3, -1).flatten(-2)
 
 
+def raise_bins(spectrograms: Tensor, bins: int) -> Tensor:
+    """Move spectrograms up by bins, a third of a semitone each; what moves beyond an end is lost.
+
+    Parameters
+    ----------
+    spectrograms : Tensor [..., HALVES * BINS, frames]
+    bins : int
+        Down where negative.
+
+    Returns
+    -------
+    Tensor [..., HALVES * BINS, frames]
+    """
+    *batch, _, frames = spectrograms.shape
+    apart = spectrograms.reshape(*batch, HALVES, BINS, frames)
+    moved = torch.zeros_like(apart)
+    low, high = max(0, bins), BINS + min(0, bins)
+    moved[..., low:high, :] = apart[..., low - bins : high - bins, :]
+    return moved.flatten(-3, -2)
+
+
 def tuning(magnitudes: Tensor) -> float:
     """Return how far the loudest partials lie above the centres of semitones.
 

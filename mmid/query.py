@@ -30,7 +30,7 @@ from mmid.features import (
     shift_bands,
 )
 from mmid.library import MIDI_SUFFIXES, QUIET, Piece, Recording
-from mmid.log_frequency import tuning
+from mmid.log_frequency import BINS_PER_SEMITONE, raise_bins, tuning
 from mmid.memory import in_parts
 from mmid.midi import read_midi
 from mmid.params import DEFAULT, FeatureParams
@@ -45,6 +45,9 @@ PHASES = 2
 
 TUNINGS = (0, -20, 20, -40, 40)
 """Tunings tried, cents above concert pitch; the transcriber bears 15 more either way."""
+
+FAR_TUNED = 28
+"""From so many cents on, a fine spectrogram is moved by a bin; the transcriber bears less."""
 
 TUNED_SECONDS = 10.0
 """The tuning is told from so much of the middle of a recording."""
@@ -167,14 +170,16 @@ class Sound:
         """Return the notes a model hears in it, in its own tuning, if it is one that does."""
         if encoders.transcriber is None:
             return self
-        if self.params.scale == "fine":  # which bears any tuning
-            bands, cents = (
-                self.spectrogram,
-                round(tuning(log_expand(self.spectrogram, self.params))),
-            )
-            return Heard(_transcribed(bands[None], encoders)[0], self.params, cents)
+        if self.params.scale == "fine":
+            return self._finely_transcribed(encoders)
         cents = self._tuning(encoders)
         bands = self._shifted(self.spectrogram, -cents) if cents else self.spectrogram
+        return Heard(_transcribed(bands[None], encoders)[0], self.params, cents)
+
+    def _finely_transcribed(self, encoders: Encoders) -> Heard:
+        cents = round(tuning(log_expand(self.spectrogram, self.params)))
+        bins = round(cents / 100 * BINS_PER_SEMITONE) if abs(cents) >= FAR_TUNED else 0
+        bands = raise_bins(self.spectrogram, -bins)
         return Heard(_transcribed(bands[None], encoders)[0], self.params, cents)
 
     def _tuning(self, encoders: Encoders) -> int:

@@ -11,7 +11,7 @@ import torch
 from tiny import EAR, HARMONIC_EAR
 
 from mmid.build import build_index
-from mmid.encoders import Encoders, ModelConfig
+from mmid.encoders import Encoders, ModelConfig, fast_autocast
 from mmid.features import piano_roll, spectrogram
 from mmid.harmonic import (
     EDGE_REACH,
@@ -26,7 +26,7 @@ from mmid.harmonic import (
 )
 from mmid.identify import Identifier
 from mmid.index import LibraryIndex
-from mmid.log_frequency import BINS, BINS_PER_SEMITONE, HALF_FRAME_RATE, HALVES
+from mmid.log_frequency import BINS, BINS_PER_SEMITONE, HALF_FRAME_RATE, HALVES, raise_bins
 from mmid.midi import NOTE_DTYPE
 from mmid.params import DEFAULT, FINE
 from mmid.query import Heard, Sound
@@ -189,6 +189,19 @@ def test_a_recording_is_transcribed_with_its_tuning(model, draw_notes, play):
     assert isinstance(transcribed, Heard)
     assert transcribed.log_odds.shape == (CHANNELS, PITCHES, bands.shape[1])
     assert abs(transcribed.tuning) <= 50
+
+
+@pytest.mark.parametrize(("cents", "bins"), [(-38, 1), (-15, 0), (15, 0), (38, -1)])
+def test_music_far_from_concert_pitch_is_moved_nearer(model, draw_notes, play, cents, bins):
+    samples = torch.from_numpy(play(draw_notes(0), 6.0))
+    position = torch.arange(0, len(samples) - 1, 2 ** (cents / 1200))
+    first = position.long()
+    bands = spectrogram(torch.lerp(samples[first], samples[first + 1], position % 1), FINE)
+    transcribed = Sound(bands, FINE).listened(model.encoders)
+    assert transcribed.tuning == pytest.approx(cents, abs=6)
+    with fast_autocast(model.encoders.device):
+        moved = model.encoders.transcribe(raise_bins(bands, bins)[None, None])
+    assert torch.equal(transcribed.log_odds, moved[0])
 
 
 def test_a_recording_is_identified_with_it(model, tmp_path, pieces, play, write_wav):

@@ -22,6 +22,7 @@ from mmid.log_frequency import (
     bin_frequencies,
     half_frame_magnitudes,
     half_frames,
+    raise_bins,
     tuning,
 )
 from mmid.params import FINE, FeatureParams
@@ -104,3 +105,12 @@ def test_the_fine_grid_has_one_shape():
     for change in ({"bands": 92}, {"window": 2_048}, {"hop": 512}):
         with pytest.raises(MmidError, match="go together"):
             FeatureParams.from_dict(replace(FINE, **change).to_dict())
+
+
+@pytest.mark.parametrize("bins", [-2, -1, 0, 1])
+def test_moving_bins_moves_them_in_both_half_frames_and_loses_those_at_the_end(bins):
+    bands = torch.rand(2, FINE.bands, 5) + 0.1
+    moved = half_frames(raise_bins(bands, bins))
+    kept = slice(max(0, bins), BINS + min(0, bins))
+    assert torch.equal(moved[:, kept], half_frames(bands)[:, kept.start - bins : kept.stop - bins])
+    assert (moved == 0).sum() == abs(bins) * 2 * 5 * HALVES
