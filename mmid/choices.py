@@ -7,11 +7,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-Scale = Literal["log", "mel"]
-"""Spacing of a spectrogram's bands: 16 to the octave, or the 2020 report's mel scale."""
-
-AnyScale = Literal[Scale, "fine"]
-"""Those, or the three bins a semitone that a transcriber of harmonics takes."""
+Scale = Literal["log", "mel", "fine"]
+"""Spacing of a spectrogram's bands: 16 to the octave, the 2020 report's mel scale, or the three a
+semitone that a transcriber of harmonics takes."""
 
 RollRate = Literal["exact", "adaptive"]
 """Frames of a roll a second: the spectrogram's, or the 2020 report's fit to song lengths."""

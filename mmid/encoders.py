@@ -112,6 +112,15 @@ def _transcriber_config(values: dict[str, Any]) -> TranscriberShape:
     return TranscriberConfig.from_dict(values)
 
 
+def build_transcriber(
+    params: FeatureParams, config: TranscriberShape
+) -> Transcriber | HarmonicTranscriber:
+    """Make a transcriber of spectrograms, with random weights."""
+    if isinstance(config, HarmonicConfig):
+        return HarmonicTranscriber(config)
+    return Transcriber(params.bands, config)
+
+
 class Encoders(nn.Module):
     """Both pathways, the temperature they were trained with, and maybe a transcriber."""
 
@@ -123,10 +132,7 @@ class Encoders(nn.Module):
         self.transcriber: Transcriber | HarmonicTranscriber | None = None
         channels, rows = 1, params.bands
         if self.config.transcriber:
-            if isinstance(self.config.transcriber, HarmonicConfig):
-                self.transcriber = HarmonicTranscriber(self.config.transcriber)
-            else:
-                self.transcriber = Transcriber(params.bands, self.config.transcriber)
+            self.transcriber = build_transcriber(params, self.config.transcriber)
             channels, rows = CHANNELS, params.pitches
         self.audio = build_pathway(channels, rows, params.snippet, self.config.audio)
         self.roll = build_pathway(

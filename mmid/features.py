@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from mmid.audio import MAX_SECONDS, stream_audio
-from mmid.log_frequency import half_frame_magnitudes
+from mmid.log_frequency import bin_frequencies, half_frame_magnitudes
 from mmid.params import CONCERT_A, DEFAULT, FAMILIES, FeatureParams
 
 LOUD_QUANTILE = 0.95
@@ -74,7 +74,9 @@ def _mel_filterbank(params: FeatureParams) -> np.ndarray:
 
 
 def band_centres(params: FeatureParams = DEFAULT) -> np.ndarray:
-    """Return the centre of every band, Hz."""
+    """Return the centre of every band, Hz; rising, once for each of `FeatureParams.halves`."""
+    if params.scale == "fine":
+        return np.tile(bin_frequencies(), params.halves)
     peaks = design_filterbank(params).argmax(1)
     return np.asarray(peaks * params.sample_rate / params.window)
 
@@ -95,14 +97,19 @@ def shift_bands(
     -------
     Tensor [batch, bands, frames]
     """
-    octaves = torch.log2(torch.from_numpy(band_centres(params)).float())
+    halves, (batch, bands, frames) = params.halves, magnitudes.shape
+    octaves = torch.log2(torch.from_numpy(band_centres(params)[: bands // halves]).float())
     target = octaves - torch.as_tensor(semitones).reshape(-1, 1) / 12
+    if halves > 1:  # each by itself
+        target = target.expand(batch, -1).repeat_interleave(halves, 0)
+        magnitudes = magnitudes.reshape(batch * halves, bands // halves, frames)
     above = torch.searchsorted(octaves, target).clamp(1, len(octaves) - 1)
     low, high = octaves[above - 1], octaves[above]
     share = ((target - low) / (high - low)).clamp(0, 1)[..., None].to(magnitudes.device)
-    above = above[..., None].expand(len(magnitudes), -1, magnitudes.shape[-1])
+    above = above[..., None].expand(len(magnitudes), -1, frames)
     above = above.to(magnitudes.device)
-    return torch.lerp(magnitudes.gather(1, above - 1), magnitudes.gather(1, above), share)
+    shifted = torch.lerp(magnitudes.gather(1, above - 1), magnitudes.gather(1, above), share)
+    return shifted.reshape(batch, bands, frames)
 
 
 @lru_cache

@@ -17,7 +17,7 @@ from torch import Tensor
 from mmid.params import CONCERT_A, FINE
 
 SAMPLE_RATE = FINE.sample_rate
-HALVES = 2
+HALVES = FINE.halves
 HALF_HOP = FINE.hop // HALVES
 HALF_FRAME_RATE = SAMPLE_RATE / HALF_HOP
 

@@ -10,7 +10,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any, get_args
 
-from mmid.choices import AnyScale, RollRate
+from mmid.choices import RollRate, Scale
 from mmid.errors import MmidError
 
 FAMILIES = 16
@@ -57,7 +57,7 @@ class FeatureParams:
     low: float = 30.0
     high: float = 6_000.0
     compression: float = 1_000.0
-    scale: AnyScale = "log"
+    scale: Scale = "log"
     pitches: int = 128
     onsets: bool = True
     unstacked: bool = False
@@ -78,6 +78,11 @@ class FeatureParams:
     def bins(self) -> int:
         """Frequency bins of the STFT."""
         return self.window // 2 + 1
+
+    @property
+    def halves(self) -> int:
+        """How often a frame of a spectrogram holds every band, evenly spaced in time."""
+        return 2 if self.scale == "fine" else 1
 
     @property
     def layers(self) -> int:
@@ -138,7 +143,7 @@ class FeatureParams:
             real = isinstance(getattr(DEFAULT, name), float)
             if type(value) not in ((int, float) if real else (int,)) or not least <= value <= most:
                 raise MmidError(f"a feature parameter out of range: {name} {value!r:.20}")
-        choices = (("scale", get_args(AnyScale)), ("roll_rate", get_args(RollRate)))
+        choices = (("scale", get_args(Scale)), ("roll_rate", get_args(RollRate)))
         flags = (("onsets", (True, False)), ("unstacked", (True, False)))
         for name, known in (*choices, *flags):
             if getattr(self, name) not in known:

@@ -17,14 +17,14 @@ from torch import Tensor, nn
 from mmid.autoencoders import Autoencoder, AutoencoderConfig, Side, draw_reconstructions
 from mmid.checkpoint import load_tensors, save_checkpoint, save_tensors
 from mmid.data import Batch, PairSource
-from mmid.encoders import Encoders, fast_autocast
+from mmid.encoders import Encoders, build_transcriber, fast_autocast
 from mmid.errors import ModelError
 from mmid.experiment import Experiment
 from mmid.losses import info_nce, pairwise_ranking, triplet_ranking
 from mmid.metrics import Retrieval, ranks, summarize
 from mmid.pretrained import load_model
 from mmid.ranks import gathered
-from mmid.transcriber import LOWEST, PITCHES, Transcriber, TranscriberConfig
+from mmid.transcriber import LOWEST, PITCHES
 
 MAX_SCALE = 100.0
 PICTURE_NAME, PICTURED = "reconstructions.png", 12
@@ -163,10 +163,9 @@ class Transcription:
 
     def __init__(self, experiment: Experiment, device: torch.device) -> None:
         self._experiment, self._device = experiment, device
-        self._config = TranscriberConfig()
-        self.network = nn.ModuleDict(
-            {"transcriber": Transcriber(experiment.features.bands, self._config)}
-        ).to(device)
+        self._config = experiment.transcriber
+        transcriber = build_transcriber(experiment.features, self._config)
+        self.network = nn.ModuleDict({"transcriber": transcriber}).to(device)
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the cross-entropy of the notes sounding and beginning, nats a pitch and frame."""
@@ -245,7 +244,7 @@ def _matching(experiment: Experiment, device: torch.device, init: Sequence[Path]
     """
     task = Matching(experiment, device)
     ear = task.network.transcriber
-    if ear and not any("transcriber.level.weight" in load_tensors(path)[0] for path in init):
+    if ear and not any(_brings(path, ear) for path in init):
         packaged = load_model(device=device).encoders
         grid = packaged.config.features
         if packaged.transcriber is None or (
@@ -257,6 +256,13 @@ def _matching(experiment: Experiment, device: torch.device, init: Sequence[Path]
             )
         ear.load_state_dict(packaged.transcriber.state_dict())
     return task
+
+
+def _brings(path: Path, transcriber: nn.Module) -> bool:
+    """Return whether a checkpoint holds the weights of a transcriber of this shape."""
+    held = load_tensors(path)[0]
+    wanted = {f"transcriber.{name}": t.shape for name, t in transcriber.state_dict().items()}
+    return all(name in held and held[name].shape == shape for name, shape in wanted.items())
 
 
 def make_task(experiment: Experiment, device: torch.device, init: Sequence[Path] = ()) -> Task:

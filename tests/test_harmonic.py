@@ -10,9 +10,15 @@ import pytest
 import torch
 from tiny import EAR, HARMONIC_EAR
 
+from mmid import corpus
+from mmid.augment import Augmentation, roughen
 from mmid.build import build_index
+from mmid.corpus import Job, Recipe, make_features
+from mmid.data import PairSource
 from mmid.encoders import Encoders, ModelConfig, fast_autocast
-from mmid.features import piano_roll, spectrogram
+from mmid.errors import ModelError
+from mmid.experiment import PRESETS, Experiment
+from mmid.features import piano_roll, shift_bands, spectrogram
 from mmid.harmonic import (
     EDGE_REACH,
     EDGE_WEIGHT,
@@ -26,13 +32,22 @@ from mmid.harmonic import (
 )
 from mmid.identify import Identifier
 from mmid.index import LibraryIndex
-from mmid.log_frequency import BINS, BINS_PER_SEMITONE, HALF_FRAME_RATE, HALVES, raise_bins
+from mmid.log_frequency import (
+    BINS,
+    BINS_PER_SEMITONE,
+    HALF_FRAME_RATE,
+    HALVES,
+    half_frames,
+    raise_bins,
+)
 from mmid.midi import NOTE_DTYPE
 from mmid.params import DEFAULT, FINE
 from mmid.query import Heard, Sound
+from mmid.tasks import make_task
 from mmid.transcriber import CHANNELS, LOWEST, PITCHES, heard_notes, transcribe
 
 SMALL = HARMONIC_EAR
+CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
@@ -217,3 +232,68 @@ def test_transcriber_and_spectrogram_go_together(tiny_config):
     for grid, ear in ((DEFAULT, HARMONIC_EAR), (FINE, EAR), (FINE, None)):
         with pytest.raises(ValueError, match="go together"):
             Encoders(replace(tiny_config, features=grid, transcriber=ear))
+
+
+# ---- trained
+
+
+@pytest.fixture
+def rendered(tmp_path, monkeypatch, draw_notes):
+    """Return a source of two renderings in which every note is a bin, easy to transcribe."""
+    paths = []
+    for number in range(2):
+        notes = draw_notes(number, 120, 19.0)
+        bands = torch.zeros(HALVES, BINS, 430)
+        bands[:, 1 : PITCHES * BINS_PER_SEMITONE : BINS_PER_SEMITONE] = piano_roll(notes, 430)[
+            0, LOWEST : LOWEST + PITCHES
+        ]
+        monkeypatch.setattr(corpus, "_sound", lambda job, b=bands: (job.notes, b.flatten(0, 1)))
+        paths.append(tmp_path / f"rendered {number}.safetensors")
+        make_features(Job(paths[-1], notes, Recipe("font.sf2"), FINE))
+    return PairSource(paths, FINE, None, 1)
+
+
+def test_a_run_teaches_it_notes_and_pathways_begin_with_it(
+    rendered, monkeypatch, tmp_path, tiny_config
+):
+    monkeypatch.setattr("mmid.experiment.HarmonicConfig", lambda: HARMONIC_EAR)
+    monkeypatch.setattr("mmid.experiment.fit_config", lambda snippet: tiny_config.audio)
+    run = replace(
+        PRESETS["transcription"], spectrogram="fine", snippet=42, augment=(), validation_pairs=16
+    )
+    task = make_task(run, CPU)
+    before = task.judge(rendered)
+    optimizer = torch.optim.AdamW(task.network.parameters(), 2e-2)
+    task.network.train()
+    for batch in rendered.batches(8, 60, 0):
+        optimizer.zero_grad()
+        task.loss(batch).backward()
+        optimizer.step()
+    assert task.judge(rendered).loss < before.loss / 4
+    task.save(tmp_path / "transcriber.safetensors", {})
+    begun = make_task(Experiment(spectrogram="fine"), CPU, [tmp_path / "transcriber.safetensors"])
+    for name, tensor in task.network["transcriber"].state_dict().items():
+        assert torch.equal(begun.network.transcriber.state_dict()[name], tensor)
+
+
+def test_pathways_on_fine_spectrograms_need_it():
+    with pytest.raises(ModelError, match="need a transcriber of these spectrograms"):
+        make_task(Experiment(spectrogram="fine"), CPU)
+
+
+def test_effects_do_the_same_to_both_half_frames():
+    bands = torch.rand(3, BINS, 60).repeat(1, HALVES, 1)
+    effects = Augmentation.only(["cents", "equalizer", "reverb", "telephone"])
+    rough = roughen(bands, effects, FINE, torch.Generator().manual_seed(0))
+    assert (rough - bands).abs().max() > 0.1
+    torch.testing.assert_close(rough[:, :BINS], rough[:, BINS:])
+
+
+def test_transposing_fine_spectrograms_moves_both_halves_by_bins():
+    bands = torch.rand(2, FINE.bands, 6)
+    third = 1 / BINS_PER_SEMITONE
+    moved = shift_bands(bands, torch.tensor([third, -2 * third]), FINE)
+    inner = slice(3, BINS - 3)
+    for row, bins in enumerate((1, -2)):
+        expected = half_frames(raise_bins(bands[row], bins))[inner]
+        torch.testing.assert_close(half_frames(moved[row])[inner], expected, atol=1e-2, rtol=0)

@@ -205,7 +205,7 @@ def played(tmp_path, monkeypatch, draw_notes):
 @pytest.fixture
 def ear(monkeypatch, listening_config):
     """Make transcribers tiny, and let pathways listen through them."""
-    monkeypatch.setattr("mmid.tasks.TranscriberConfig", lambda: listening_config.transcriber)
+    monkeypatch.setattr("mmid.experiment.TranscriberConfig", lambda: listening_config.transcriber)
     monkeypatch.setattr(Experiment, "model", listening_config)
 
 

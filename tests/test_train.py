@@ -229,7 +229,7 @@ def test_a_corpus_is_trained_on_with_progress(corpus, tmp_path):
 def test_a_run_listens_through_the_transcriber_it_begins_with(
     corpus, tmp_path, monkeypatch, listening_config
 ):
-    monkeypatch.setattr("mmid.tasks.TranscriberConfig", lambda: listening_config.transcriber)
+    monkeypatch.setattr("mmid.experiment.TranscriberConfig", lambda: listening_config.transcriber)
     monkeypatch.setattr(Experiment, "model", listening_config)
     short = replace(CONFIG, epochs=1, epoch_pairs=96)
     ear, run = tmp_path / "ear", tmp_path / "run"
