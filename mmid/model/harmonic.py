@@ -133,7 +133,7 @@ class _Residual(nn.Module):
 class HarmonicTranscriber(nn.Module):
     """A small convolutional transcriber for instruments and voices of all kinds.
 
-    Two layers find partials, one gathers those of each pitch, another tells notes from the
+    Two layers find partials, one gathers those of each pitch, another parts notes from the
     harmonics of other notes, and dilated ones follow each pitch through time.
 
     Parameters
