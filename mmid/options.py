@@ -10,8 +10,9 @@ from typing import Literal
 FARTHEST = 24
 """Semitones that a query may be transposed by, either way: two octaves."""
 
-Scale = Literal["log", "mel"]
-"""Spacing of a spectrogram's bands: 16 to the octave, or the 2020 report's mel scale."""
+Scale = Literal["log", "mel", "fine"]
+"""Spacing of a spectrogram's bands: 16 to the octave, the 2020 report's mel scale, or the three a
+semitone that a transcriber of harmonics takes."""
 
 RollRate = Literal["exact", "adaptive"]
 """Frames of a roll a second: the spectrogram's, or the 2020 report's fit to song lengths."""

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from mmid.model.encoders import Encoders
+from mmid.model.harmonic import HarmonicConfig
 from mmid.model.pathways import EncoderConfig
 from mmid.model.transcriber import TranscriberConfig
 
@@ -21,6 +22,7 @@ TINY = EncoderConfig(
 EAR = TranscriberConfig(
     widths=(4, 4), rows=(5, 3), times=(3, 3), row_strides=(4, 4), mixed=16, dilation=1
 )
+HARMONIC_EAR = HarmonicConfig(stem=2, fine=3, width=4, again=2, dilations=(1, 2))
 
 
 def shaken(encoders: Encoders, seed: int = 0) -> Encoders:

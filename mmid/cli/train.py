@@ -67,7 +67,7 @@ class PresetGroup:
 
     task: Annotated[Task | None, _option("network", "What is learned.")] = None
     encoder: Annotated[Encoder | None, _option("network", "Whose pathways.")] = None
-    spectrogram: Annotated[Scale | None, _option("features", "Spacing of the 92 bands.")] = None
+    spectrogram: Annotated[Scale | None, _option("features", "Spacing of the bands.")] = None
     roll_rate: Annotated[
         RollRate | None,
         _option("features", "Frame rate: the audio's, or the 2020 report's."),

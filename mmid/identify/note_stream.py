@@ -28,7 +28,7 @@ STRETCH_SECONDS = 30.0
 """Transcribed at once: so much has a loudness and a tuning of its own."""
 
 AROUND = 12
-"""Frames transcribed on either side of a stretch, so that its own come out as in the whole."""
+"""Frames transcribed on either side of a stretch, or as many as its own depend on."""
 
 
 Source: TypeAlias = str | os.PathLike[str] | Query
@@ -84,7 +84,8 @@ def transcribe_stretches(
         return
     frames = round(STRETCH_SECONDS * params.frame_rate)
     blocks = stream_audio(source, params.sample_rate, start, duration)
-    for samples, before in cut_stretches(blocks, frames, params):
+    around = max(AROUND, encoders.config.reach)
+    for samples, before in cut_stretches(blocks, frames, params, around):
         sound = Sound(spectrogram(torch.from_numpy(samples), params), params)
         yield _notes(encoders, sound)[..., before : before + frames]
 
@@ -97,17 +98,17 @@ def _notes(encoders: Encoders, query: Query) -> Tensor:
 
 
 def cut_stretches(
-    blocks: Iterator[np.ndarray], frames: int, params: FeatureParams
+    blocks: Iterator[np.ndarray], frames: int, params: FeatureParams, around: int = AROUND
 ) -> Iterator[tuple[np.ndarray, int]]:
     """Cut a stream of samples into stretches with what is around them; count the frames before."""
-    stretch, around = frames * params.hop, AROUND * params.hop
+    stretch, beside = frames * params.hop, around * params.hop
     samples, before = np.empty(0, np.float32), 0
     for block in blocks:
         samples = np.concatenate([samples, block])
-        while len(samples) >= before * params.hop + stretch + around:
-            yield samples[: before * params.hop + stretch + around], before
-            samples = samples[before * params.hop + stretch - around :]
-            before = AROUND
+        while len(samples) >= before * params.hop + stretch + beside:
+            yield samples[: before * params.hop + stretch + beside], before
+            samples = samples[before * params.hop + stretch - beside :]
+            before = around
     if len(samples) > before * params.hop:
         yield samples, before
 

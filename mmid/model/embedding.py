@@ -25,6 +25,7 @@ from mmid.model.transcriber import LOWEST, PITCHES, transcribed_rolls
 from mmid.music.formats import MIDI_SUFFIXES
 from mmid.music.grid import DEFAULT, FeatureParams
 from mmid.music.library import QUIET, Piece, Recording
+from mmid.music.log_frequency import BINS_PER_SEMITONE, raise_bins, tuning
 from mmid.music.midi import read_midi
 from mmid.music.notes import last_offset, shifted, sounding, stretched, transposed
 from mmid.music.piano_roll import piano_roll
@@ -47,6 +48,9 @@ PHASES = 2
 
 TUNINGS = (0, -20, 20, -40, 40)
 """Tunings tried, cents above concert pitch; the transcriber bears 15 more either way."""
+
+FAR_TUNED = 28
+"""From so many cents on, a fine spectrogram is moved by a bin; the transcriber bears less."""
 
 TUNED_SECONDS = 10.0
 """The tuning is estimated from so much of the middle of a recording."""
@@ -169,9 +173,17 @@ class Sound:
         """Return the notes a model transcribes, in its own tuning, if it is one that does."""
         if encoders.transcriber is None:
             return self
-        tuning = self._tuning(encoders)
-        bands = self._shifted(self.spectrogram, -tuning) if tuning else self.spectrogram
-        return Transcribed(_transcribed(bands[None], encoders)[0], self.params, tuning)
+        if self.params.scale == "fine":
+            return self._finely_transcribed(encoders)
+        cents = self._tuning(encoders)
+        bands = self._shifted(self.spectrogram, -cents) if cents else self.spectrogram
+        return Transcribed(_transcribed(bands[None], encoders)[0], self.params, cents)
+
+    def _finely_transcribed(self, encoders: Encoders) -> Transcribed:
+        cents = round(tuning(log_expand(self.spectrogram, self.params)))
+        bins = round(cents / 100 * BINS_PER_SEMITONE) if abs(cents) >= FAR_TUNED else 0
+        bands = raise_bins(self.spectrogram, -bins)
+        return Transcribed(_transcribed(bands[None], encoders)[0], self.params, cents)
 
     def _tuning(self, encoders: Encoders) -> int:
         """Return the tuning in which the model finds most notes, cents above concert pitch."""

@@ -10,13 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from mmid.errors import MmidError
 from mmid.model.batching import in_parts
+from mmid.model.harmonic import MEMORY, HarmonicConfig, HarmonicTranscriber
 from mmid.model.pathways import (
     ACTIVATIONS,
     DorferConfig,
@@ -36,6 +37,8 @@ from mmid.model.transcriber import (
     transcribed_rolls,
 )
 from mmid.music.grid import FeatureParams
+
+TranscriberShape: TypeAlias = TranscriberConfig | HarmonicConfig
 
 BLOCK = 2_048
 """Embeddings computed in one pass over a long recording; bounds memory. Less where it is short."""
@@ -61,15 +64,21 @@ class ModelConfig:
     audio, roll : PathwayConfig
     cca : bool
         Whether a projection follows both pathways.
-    transcriber : TranscriberConfig or None
-        Whether the audio pathway takes the transcribed notes rather than the spectrogram.
+    transcriber : TranscriberConfig, HarmonicConfig or None
+        Whether the audio pathway takes the transcribed notes rather than the spectrogram. One of
+        harmonics goes with the grid `mmid.music.grid.FINE`, another with none of its scale.
     """
 
     features: FeatureParams = field(default_factory=FeatureParams)
     audio: PathwayConfig = field(default_factory=EncoderConfig)
     roll: PathwayConfig = field(default_factory=EncoderConfig)
     cca: bool = False
-    transcriber: TranscriberConfig | None = None
+    transcriber: TranscriberShape | None = None
+
+    def __post_init__(self) -> None:
+        fine = self.features.scale == "fine"
+        if fine != isinstance(self.transcriber, HarmonicConfig):
+            raise ValueError("a transcriber and a spectrogram that do not go together")
 
     @property
     def reach(self) -> int:
@@ -95,8 +104,23 @@ class ModelConfig:
             _pathway_config(values["audio"]),
             _pathway_config(values["roll"]),
             values.get("cca", False),
-            TranscriberConfig.from_dict(transcriber) if transcriber else None,
+            _transcriber_config(transcriber) if transcriber else None,
         )
+
+
+def _transcriber_config(values: dict[str, Any]) -> TranscriberShape:
+    if "dilations" in values:
+        return HarmonicConfig.from_dict(values)
+    return TranscriberConfig.from_dict(values)
+
+
+def build_transcriber(
+    params: FeatureParams, config: TranscriberShape
+) -> Transcriber | HarmonicTranscriber:
+    """Make a transcriber of spectrograms, with random weights."""
+    if isinstance(config, HarmonicConfig):
+        return HarmonicTranscriber(config)
+    return Transcriber(params.bands, config)
 
 
 class Encoders(nn.Module):
@@ -110,10 +134,10 @@ class Encoders(nn.Module):
         self._learning = False
         self._roll_frozen = False
         params = self.config.features
-        self.transcriber: Transcriber | None = None
+        self.transcriber: Transcriber | HarmonicTranscriber | None = None
         channels, rows = 1, params.bands
         if self.config.transcriber:
-            self.transcriber = Transcriber(params.bands, self.config.transcriber)
+            self.transcriber = build_transcriber(params, self.config.transcriber)
             channels, rows = CHANNELS, params.pitches
         self.audio = build_pathway(channels, rows, params.snippet, self.config.audio)
         self.roll = build_pathway(
@@ -184,7 +208,8 @@ class Encoders(nn.Module):
         """Return the log-odds of notes, as `transcriber.transcribe`, where the model can."""
         if self.transcriber is None:
             return None
-        return transcribe(self.transcriber, spectrograms, self.config.reach)
+        share = MEMORY if isinstance(self.transcriber, HarmonicTranscriber) else 1
+        return transcribe(self.transcriber, spectrograms, self.config.reach, share)
 
     def audio_input(self, spectrograms: Tensor) -> Tensor:
         """Turn spectrograms into what the audio pathway takes.

@@ -198,21 +198,24 @@ FRAMES_AT_ONCE = 4_096
 
 
 @torch.no_grad()
-def transcribe(transcriber: Transcriber, spectrograms: Tensor, reach: int) -> Tensor:
+def transcribe(transcriber: nn.Module, spectrograms: Tensor, reach: int, share: int = 1) -> Tensor:
     """Return the log-odds of notes in recordings of any length.
 
     Parameters
     ----------
-    transcriber : Transcriber
+    transcriber : Transcriber, or another network of the same input and output
     spectrograms : Tensor [batch, 1, bands, frames]
     reach : int
-        `TranscriberConfig.reach`.
+        Of its configuration.
+    share : int
+        How much more memory it needs than a `Transcriber`.
 
     Returns
     -------
     Tensor [batch, CHANNELS, PITCHES, frames] float32
     """
     frames = spectrograms.shape[-1]
+    at_once = FRAMES_AT_ONCE // share
 
     def transcribe_part(first: int, count: int) -> Tensor:
         begin = max(0, first - reach)
@@ -221,7 +224,7 @@ def transcribe(transcriber: Transcriber, spectrograms: Tensor, reach: int) -> Te
 
     parts = [
         part
-        for first in range(0, frames, FRAMES_AT_ONCE)
-        for part in in_parts(transcribe_part, min(FRAMES_AT_ONCE, frames - first), first)
+        for first in range(0, frames, at_once)
+        for part in in_parts(transcribe_part, min(at_once, frames - first), first)
     ]
     return torch.cat(parts, -1)

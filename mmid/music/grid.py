@@ -36,8 +36,8 @@ class FeatureParams:
         Lowest and highest band edge, Hz.
     compression : float
         ``c`` of the log compression ``log(1 + c x) / log(1 + c)``; 1000 keeps 60 dB.
-    scale : {"log", "mel"}
-        Spacing of the bands: 16 to the octave, or the 2020 report's mel scale.
+    scale : {"log", "mel", "fine"}
+        Spacing of the bands: 16 to the octave, the 2020 report's mel scale, or as in `FINE`.
     pitches : int
         MIDI pitches of the roll.
     onsets : bool
@@ -78,6 +78,11 @@ class FeatureParams:
     def bins(self) -> int:
         """Frequency bins of the STFT."""
         return self.window // 2 + 1
+
+    @property
+    def halves(self) -> int:
+        """How often a frame of a spectrogram holds every band, evenly spaced in time."""
+        return 2 if self.scale == "fine" else 1
 
     @property
     def layers(self) -> int:
@@ -145,9 +150,17 @@ class FeatureParams:
                 raise MmidError(f"a feature parameter of another kind: {name}")
         if not self.low < self.high <= self.sample_rate / 2 or self.hop > self.window:
             raise MmidError("feature parameters that do not go together")
+        if self.scale == "fine" and self.spectrogram_values != FINE.spectrogram_values:
+            raise MmidError("feature parameters that do not go together")
 
 
 DEFAULT = FeatureParams()
+
+FINE = FeatureParams(window=5_120, bands=624, low=27.0, high=10_600.0, scale="fine")
+"""Three bins a semitone, twice a frame: what `mmid.music.log_frequency` gives."""
+
+CONCERT_A = 440.0
+"""Hz."""
 
 BOUNDS = {
     "sample_rate": (1_000, 192_000),

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from mmid.music.audio import MAX_SECONDS, stream_audio
-from mmid.music.grid import DEFAULT, FeatureParams
+from mmid.music.grid import CONCERT_A, DEFAULT, FeatureParams
+from mmid.music.log_frequency import bin_frequencies, half_frame_magnitudes
 
 LOUD_QUANTILE = 0.95
 """A recording's level is this quantile, over frames, of its loudest band."""
@@ -27,7 +28,6 @@ SILENCE = 1e-5
 """Levels below this (full scale is 1) count as silence and are not amplified."""
 
 BANDS_PER_OCTAVE = 16
-CONCERT_A = 440.0
 
 
 def design_filterbank(params: FeatureParams = DEFAULT) -> np.ndarray:
@@ -74,7 +74,9 @@ def _mel_filterbank(params: FeatureParams) -> np.ndarray:
 
 
 def band_centres(params: FeatureParams = DEFAULT) -> np.ndarray:
-    """Return the centre of every band, Hz."""
+    """Return the centre of every band, Hz; rising, once for each of `FeatureParams.halves`."""
+    if params.scale == "fine":
+        return np.tile(bin_frequencies(), params.halves)
     peaks = design_filterbank(params).argmax(1)
     return np.asarray(peaks * params.sample_rate / params.window)
 
@@ -95,14 +97,19 @@ def shift_bands(
     -------
     Tensor [batch, bands, frames]
     """
-    octaves = torch.log2(torch.from_numpy(band_centres(params)).float())
+    halves, (batch, bands, frames) = params.halves, magnitudes.shape
+    octaves = torch.log2(torch.from_numpy(band_centres(params)[: bands // halves]).float())
     target = octaves - torch.as_tensor(semitones).reshape(-1, 1) / 12
+    if halves > 1:  # each by itself
+        target = target.expand(batch, -1).repeat_interleave(halves, 0)
+        magnitudes = magnitudes.reshape(batch * halves, bands // halves, frames)
     above = torch.searchsorted(octaves, target).clamp(1, len(octaves) - 1)
     low, high = octaves[above - 1], octaves[above]
     share = ((target - low) / (high - low)).clamp(0, 1)[..., None].to(magnitudes.device)
-    above = above[..., None].expand(len(magnitudes), -1, magnitudes.shape[-1])
+    above = above[..., None].expand(len(magnitudes), -1, frames)
     above = above.to(magnitudes.device)
-    return torch.lerp(magnitudes.gather(1, above - 1), magnitudes.gather(1, above), share)
+    shifted = torch.lerp(magnitudes.gather(1, above - 1), magnitudes.gather(1, above), share)
+    return shifted.reshape(batch, bands, frames)
 
 
 @lru_cache
@@ -125,6 +132,8 @@ def frame_count(seconds: float, params: FeatureParams = DEFAULT) -> int:
 
 
 def _band_magnitudes(padded: Tensor, params: FeatureParams) -> Tensor:
+    if params.scale == "fine":
+        return half_frame_magnitudes(padded)
     from mmid.music._torchaudio import functional
 
     window = torch.hann_window(params.window, device=padded.device)

@@ -78,12 +78,13 @@ def _uniform(size: int, low: float, high: float, generator: torch.Generator) -> 
     return torch.rand(size, generator=generator) * (high - low) + low
 
 
-def _smooth_curves(count: int, bands: int, generator: torch.Generator) -> Tensor:
+def _smooth_curves(count: int, params: FeatureParams, generator: torch.Generator) -> Tensor:
     """Draw smooth random functions of the band, of unit variance: ``[count, bands, 1]``."""
-    place = torch.linspace(0, 1, bands)
+    place = torch.linspace(0, 1, params.bands // params.halves)
     waves = torch.stack([torch.cos(torch.pi * k * place) / k for k in range(1, 6)])
     curves = torch.randn(count, 5, generator=generator) @ waves
-    return (curves / waves.square().sum(0).mean().sqrt()).unsqueeze(-1)
+    curves = (curves / waves.square().sum(0).mean().sqrt()).repeat(1, params.halves)
+    return curves.unsqueeze(-1)
 
 
 def _detune(magnitudes: Tensor, cents: float, params: FeatureParams, g: torch.Generator) -> Tensor:
@@ -108,9 +109,11 @@ def _reverberate(
     return mixed.permute(1, 0, 2).sqrt()
 
 
-def _add_noise(magnitudes: Tensor, share: float, g: torch.Generator) -> Tensor:
-    count, bands, _ = magnitudes.shape
-    decibels = _uniform(count, -40, 0, g)[:, None, None] + 6 * _smooth_curves(count, bands, g)
+def _add_noise(
+    magnitudes: Tensor, share: float, params: FeatureParams, g: torch.Generator
+) -> Tensor:
+    count = len(magnitudes)
+    decibels = _uniform(count, -40, 0, g)[:, None, None] + 6 * _smooth_curves(count, params, g)
     level = magnitudes.amax(1).mean(-1)[:, None, None] * 10 ** (decibels / 20) * 0.5
     level = level * (torch.rand(count, generator=g) < share)[:, None, None]
     grain = torch.rand(magnitudes.shape, generator=g).clamp_min(1e-6).log().neg()
@@ -120,8 +123,8 @@ def _add_noise(magnitudes: Tensor, share: float, g: torch.Generator) -> Tensor:
 def _equalize(
     magnitudes: Tensor, a: Augmentation, params: FeatureParams, g: torch.Generator
 ) -> Tensor:
-    count, bands, _ = magnitudes.shape
-    decibels = a.equalizer * _smooth_curves(count, bands, g)
+    count = len(magnitudes)
+    decibels = a.equalizer * _smooth_curves(count, params, g)
     decibels = decibels + _uniform(count, -a.gain, a.gain, g)[:, None, None]
     centres = torch.from_numpy(band_centres(params))
     outside = ((centres < 300) | (centres > 3_400))[None, :, None]
@@ -155,5 +158,5 @@ def roughen(
     if augmentation.equalizer or augmentation.gain or augmentation.telephone:
         linear = _equalize(linear, augmentation, params, generator)
     if augmentation.noise:
-        linear = _add_noise(linear, augmentation.noise, generator)
+        linear = _add_noise(linear, augmentation.noise, params, generator)
     return log_compress(linear, params)

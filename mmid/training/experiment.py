@@ -5,14 +5,15 @@ Conventions: every field is an option of ``mmid train`` of the same name; a pres
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from mmid.errors import MmidError
-from mmid.model.encoders import ModelConfig
+from mmid.model.encoders import ModelConfig, TranscriberShape
+from mmid.model.harmonic import HarmonicConfig
 from mmid.model.pathways import DorferConfig, fit_config
 from mmid.model.transcriber import TranscriberConfig
-from mmid.music.grid import FeatureParams
+from mmid.music.grid import FINE, FeatureParams
 from mmid.options import (
     Encoder,
     Learn,
@@ -39,8 +40,8 @@ class Experiment:
     encoder : {"notes", "conv", "dorfer"}
         mmid's pathways, the audio one taking the notes that a transcriber gives or the spectrogram
         itself; or those of Dorfer et al. 2017.
-    spectrogram : {"log", "mel"}
-        Spacing of the spectrogram's bands.
+    spectrogram : {"log", "mel", "fine"}
+        Spacing of the spectrogram's bands; on the fine ones the transcriber is that of harmonics.
     roll_rate : {"exact", "adaptive"}
         Frame rate of the piano roll.
     onsets, unstacked : bool
@@ -124,14 +125,21 @@ class Experiment:
             raise MmidError("InfoNCE needs negatives from the batch: give --loss ranking")
         if self.sampling == "random" and not self.epoch_pairs:
             raise MmidError("random snippets have no end: give --epoch-pairs")
+        if self.spectrogram == "fine" and not (
+            self.task == "transcription" or (self.task == "retrieval" and self.encoder == "notes")
+        ):
+            raise MmidError(
+                "the fine spectrogram is a transcriber's: leave --encoder and --task out"
+            )
         if self.encoder == "dorfer" and self.snippet < 2**4:
             raise MmidError("four poolings by two need snippets of at least 16 frames")
 
     @property
     def features(self) -> FeatureParams:
         """The grid."""
-        return FeatureParams(
-            scale=self.spectrogram,
+        grid = FINE if self.spectrogram == "fine" else FeatureParams(scale=self.spectrogram)
+        return replace(
+            grid,
             onsets=self.onsets,
             unstacked=self.unstacked,
             roll_rate=self.roll_rate,
@@ -142,8 +150,13 @@ class Experiment:
     def model(self) -> ModelConfig:
         """The grid and both pathways."""
         pathway = DorferConfig() if self.encoder == "dorfer" else fit_config(self.snippet)
-        transcriber = TranscriberConfig() if self.encoder == "notes" else None
+        transcriber = self.transcriber if self.encoder == "notes" else None
         return ModelConfig(self.features, pathway, pathway, self.cca, transcriber)
+
+    @property
+    def transcriber(self) -> TranscriberShape:
+        """The transcriber of the spectrogram."""
+        return HarmonicConfig() if self.spectrogram == "fine" else TranscriberConfig()
 
     @property
     def augmentation(self) -> Augmentation:

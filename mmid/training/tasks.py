@@ -17,11 +17,11 @@ from torch import Tensor, nn
 
 from mmid.errors import ModelError
 from mmid.model.checkpoint import load_tensors, save_checkpoint, save_tensors
-from mmid.model.encoders import Encoders
+from mmid.model.encoders import Encoders, build_transcriber
 from mmid.model.loading import load_model
 from mmid.model.metrics import Retrieval, ranks, summarize
 from mmid.model.precision import Network, Precision, settle
-from mmid.model.transcriber import LOWEST, PITCHES, SHORTEST, Transcriber, TranscriberConfig
+from mmid.model.transcriber import LOWEST, PITCHES, SHORTEST
 from mmid.training.autoencoder import Autoencoder, AutoencoderConfig, Side, draw_reconstructions
 from mmid.training.distributed import gathered
 from mmid.training.experiment import Experiment
@@ -174,10 +174,9 @@ class Transcription:
 
     def __init__(self, experiment: Experiment, device: torch.device) -> None:
         self._experiment, self._device = experiment, device
-        self._config = TranscriberConfig()
-        self.network = nn.ModuleDict(
-            {"transcriber": Transcriber(experiment.features.bands, self._config)}
-        ).to(device)
+        self._config = experiment.transcriber
+        transcriber = build_transcriber(experiment.features, self._config)
+        self.network = nn.ModuleDict({"transcriber": transcriber}).to(device)
 
     @cached_property
     def precision(self) -> Precision:
@@ -269,9 +268,7 @@ def _matching(experiment: Experiment, device: torch.device, init: Sequence[Path]
     """
     task = Matching(experiment, device)
     transcriber = task.network.transcriber
-    if transcriber and not any(
-        "transcriber.level.weight" in load_tensors(path)[0] for path in init
-    ):
+    if transcriber and not any(_brings(path, transcriber) for path in init):
         packaged = load_model(device=device).encoders
         grid = packaged.config.features
         if packaged.transcriber is None or (
@@ -283,6 +280,13 @@ def _matching(experiment: Experiment, device: torch.device, init: Sequence[Path]
             )
         transcriber.load_state_dict(packaged.transcriber.state_dict())
     return task
+
+
+def _brings(path: Path, transcriber: nn.Module) -> bool:
+    """Return whether a checkpoint holds the weights of a transcriber of this shape."""
+    held = load_tensors(path)[0]
+    wanted = {f"transcriber.{name}": t.shape for name, t in transcriber.state_dict().items()}
+    return all(name in held and held[name].shape == shape for name, shape in wanted.items())
 
 
 def make_task(experiment: Experiment, device: torch.device, init: Sequence[Path] = ()) -> Task:

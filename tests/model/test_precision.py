@@ -271,7 +271,7 @@ TASKS = ["retrieval", "transcription", "audio-autoencoder", "midi-autoencoder"]
 @pytest.fixture
 def make(sound, monkeypatch, tiny_config):
     monkeypatch.setattr(Experiment, "model", replace(tiny_config, transcriber=None))
-    monkeypatch.setattr("mmid.training.tasks.TranscriberConfig", lambda: EAR)
+    monkeypatch.setattr("mmid.training.experiment.TranscriberConfig", lambda: EAR)
     return lambda task: make_task(Experiment(task=task, batch=4), CPU)
 
 

@@ -10,8 +10,10 @@ import pytest
 from mmid import options
 from mmid.errors import MmidError
 from mmid.model.encoders import ModelConfig
+from mmid.model.harmonic import HarmonicConfig
 from mmid.model.pathways import LIGHT, DorferConfig, EncoderConfig
 from mmid.model.transcriber import CHANNELS, TranscriberConfig
+from mmid.music.grid import FINE
 from mmid.training.experiment import PRESETS, Experiment
 
 REPORT = PRESETS["report-2020"]
@@ -65,6 +67,8 @@ def test_every_preset_has_its_name_among_the_choices():
         ({"negatives": "sampled"}, "InfoNCE needs negatives from the batch"),
         ({"epoch_pairs": 0}, "give --epoch-pairs"),
         ({"encoder": "dorfer", "snippet": 10}, "at least 16 frames"),
+        ({"spectrogram": "fine", "encoder": "conv"}, "fine spectrogram is a transcriber's"),
+        ({"spectrogram": "fine", "task": "audio-autoencoder"}, "is a transcriber's"),
     ],
 )
 def test_choices_that_do_not_go_together_are_refused(change, match):
@@ -75,3 +79,12 @@ def test_choices_that_do_not_go_together_are_refused(change, match):
 def test_choices_reach_the_grid():
     chosen = Experiment(spectrogram="mel", onsets=False, unstacked=True, snippet=21).features
     assert (chosen.scale, chosen.roll_channels, chosen.snippet) == ("mel", 16, 21)
+
+
+def test_fine_spectrograms_are_transcribed_by_harmonics():
+    for preset in ("default", "transcription"):
+        chosen = replace(PRESETS[preset], spectrogram="fine")
+        assert chosen.transcriber == HarmonicConfig()
+        assert chosen.features.spectrogram_values == FINE.spectrogram_values
+        assert chosen.features.snippet == chosen.snippet
+        assert chosen.model.reach == HarmonicConfig().reach

@@ -230,7 +230,7 @@ def test_a_run_listens_through_the_transcriber_it_begins_with(
     corpus, tmp_path, monkeypatch, transcribing_config
 ):
     monkeypatch.setattr(
-        "mmid.training.tasks.TranscriberConfig", lambda: transcribing_config.transcriber
+        "mmid.training.experiment.TranscriberConfig", lambda: transcribing_config.transcriber
     )
     monkeypatch.setattr(Experiment, "model", transcribing_config)
     short = replace(CONFIG, epochs=1, epoch_pairs=96)

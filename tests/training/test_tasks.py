@@ -202,7 +202,7 @@ def played(tmp_path, monkeypatch, draw_notes):
 def ear(monkeypatch, transcribing_config):
     """Make transcribers tiny, and let pathways listen through them."""
     monkeypatch.setattr(
-        "mmid.training.tasks.TranscriberConfig", lambda: transcribing_config.transcriber
+        "mmid.training.experiment.TranscriberConfig", lambda: transcribing_config.transcriber
     )
     monkeypatch.setattr(Experiment, "model", transcribing_config)
 
