@@ -34,7 +34,7 @@ class ClipResult:
     rank : int or None
         Of the first right match; None if there is none.
     matched : bool
-        Whether the first match was sure enough.
+        Whether the first match was confident enough.
     answer : str
         The name of the first match.
     confidence, votes : float
@@ -80,7 +80,7 @@ class ClipScores:
     clips : int
     top1, top5, mrr : float
     matched : float
-        Share of clips whose first match was sure enough.
+        Share of clips whose first match was confident enough.
     median_position_error, position_error_95 : float or None
         Seconds, over the right answers.
     auroc : float or None

@@ -21,7 +21,7 @@ from mmid.evaluation.medley import Span, read_spans
 from mmid.identify.identifier import Identifier
 from mmid.identify.timeline import EVERY, Played, Timeline, follow
 from mmid.index.items import Entry
-from mmid.system.console import Tell, quiet
+from mmid.system.console import ProgressCallback, quiet
 from mmid.system.files import file_digest
 from mmid.system.tables import FittingTable, clock
 
@@ -115,7 +115,7 @@ def evaluate_timeline(
     truth: Path,
     recording: Path,
     every: float = EVERY,
-    progress: Tell = quiet,
+    progress: ProgressCallback = quiet,
 ) -> TimelineScores:
     """Make the timeline of a recording that is known, and score it.
 

@@ -1,4 +1,4 @@
-"""A query looked up in a library: its snippets at every tempo and in every key, and its triples.
+"""A query looked up: its snippets at every tempo and in every key, and its note triples.
 
 Conventions: a tempo ratio is the query's speed against the library's.
 """
@@ -146,12 +146,12 @@ class Lookup:
         """Look snippets up at every tempo and in each key, in one search."""
         together = np.concatenate([v.reshape(-1, v.shape[2]) for v, _ in embedded.snippets])
         rows, similarity = self._index.search(together, count, self._options.search)
-        piece, place = self._index.locate(rows)
+        piece, position = self._index.locate(rows)
         hits, first = [], 0
         for ratio, (_, frames) in zip(embedded.tempo_ratios, embedded.snippets, strict=True):
             for key in embedded.keys:
                 own = slice(first, first + len(frames))
-                hits.append(Hits(ratio, frames, piece[own], place[own], similarity[own], key))
+                hits.append(Hits(ratio, frames, piece[own], position[own], similarity[own], key))
                 first = own.stop
         return tuple(h for h in hits if len(h.query_frame))
 

@@ -24,11 +24,11 @@ from torch import Tensor
 from mmid.errors import MmidError
 from mmid.identify.answer import Identification, Match
 from mmid.identify.identifier import Identifier
-from mmid.identify.note_stream import Source, Tape, length_of, transcribe_stretches
+from mmid.identify.note_stream import QueryInput, Tape, length_of, transcribe_stretches
 from mmid.identify.score_following import Track, part, track_piece
 from mmid.model.embedding import Transcribed
 from mmid.music.library import BadFile
-from mmid.system.console import Tell, quiet
+from mmid.system.console import ProgressCallback, quiet
 
 EVERY = 30.0
 """Length of the windows that are looked up, seconds."""
@@ -127,11 +127,11 @@ class _Found:
 
 def follow(
     identifier: Identifier,
-    source: Source,
+    source: QueryInput,
     every: float = EVERY,
     start: float = 0.0,
     duration: float | None = None,
-    progress: Tell = quiet,
+    progress: ProgressCallback = quiet,
 ) -> Timeline:
     """Find what is played in a long recording from when to when.
 
@@ -180,7 +180,7 @@ def follow_files(
     every: float = EVERY,
     start: float = 0.0,
     duration: float | None = None,
-    progress: Tell = quiet,
+    progress: ProgressCallback = quiet,
 ) -> Iterator[Timeline]:
     """Follow recordings one by one, as `follow` does; one that fails says so in its timeline.
 

@@ -30,7 +30,7 @@ from mmid.model.checkpoint import Checkpoint
 from mmid.music.folders import item_name
 from mmid.music.library import BadFile, Piece, Recording
 from mmid.options import Kind, LibraryKind
-from mmid.system.console import Tell, quiet, stage
+from mmid.system.console import ProgressCallback, quiet, stage
 from mmid.system.processes import Engine, parallel
 
 
@@ -101,7 +101,7 @@ def build_index(
     progress : callable
         Called with the number of files done.
     embed : callable
-        Gives the vectors and places of an item, as `embed_item` does.
+        Gives the vectors and positions of an item, as `embed_item` does.
     recipe : dict, optional
         What distinguishes this way of embedding; by default `recipe_of` its kind.
 
@@ -171,7 +171,7 @@ def update_index(
     *,
     jobs: int | None = None,
     engine: Engine = parallel,
-    progress: Tell = quiet,
+    progress: ProgressCallback = quiet,
 ) -> BuildReport:
     """Bring an index up to the folders it follows and those named now; the first time, build it.
 
@@ -258,7 +258,9 @@ def _refuse_dropping(held: Library, gone: int) -> None:
         )
 
 
-def _write(store: Store, origin: IndexOrigin, plan: Plan, update: Update, progress: Tell) -> None:
+def _write(
+    store: Store, origin: IndexOrigin, plan: Plan, update: Update, progress: ProgressCallback
+) -> None:
     """Write the index, unless it is there as it should be; nothing is pending then."""
     old = update.reused
     as_it_was = old is not None and IndexOrigin.of(old.manifest) == origin

@@ -64,7 +64,7 @@ def check_graph(path: Path, rows: int) -> None:
     ----------
     path : Path
     rows : int
-        How many vectors there are, and so cells at most.
+        How many vectors there are, and so inverted lists at most.
 
     Raises
     ------
@@ -147,16 +147,16 @@ def _check_upper(words: np.ndarray, count: int, links: int) -> np.ndarray:
 def _find_lists(words: np.ndarray, count: int, length: int) -> tuple[np.ndarray, np.ndarray]:
     """Return which vectors have lists, of so many bytes each, and where the word before them is."""
     filled = np.flatnonzero(words)
-    found, node, place = [], 0, 0
-    while (after := int(np.searchsorted(filled, place))) < len(filled):
+    found, node, position = [], 0, 0
+    while (after := int(np.searchsorted(filled, position))) < len(filled):
         first = int(filled[after])
-        node, size = node + first - place, int(words[first])
-        place = first + 1 + size // 4
-        if size % length or node >= count or place > len(words):
+        node, size = node + first - position, int(words[first])
+        position = first + 1 + size // 4
+        if size % length or node >= count or position > len(words):
             raise ValueError("is cut short")
         found.append((node, first))
         node += 1
-    if node + len(words) - place != count:
+    if node + len(words) - position != count:
         raise ValueError("is cut short")
     high, begins = np.array(found, np.int64).reshape(-1, 2).T
     return high, begins

@@ -1,4 +1,4 @@
-"""How sure an answer is: a probability from what the votes and the alignment say.
+"""How confident an answer is: a probability from what the votes and the alignment say.
 
 Conventions: evidence is a row of figures, those of `Evidence` in their order; the probability is a
 logistic regression on them, fitted to answers known to be right or wrong.

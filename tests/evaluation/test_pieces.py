@@ -209,9 +209,9 @@ def test_repeated_bars_are_found_wherever_they_are(start, draw_notes):
         parts[number] = part.copy()
         parts[number]["onset"] += number * seconds
         parts[number]["offset"] += number * seconds
-    places = same_bars(np.concatenate(parts), start, 8.0)
-    assert places[0] == start
-    far = np.abs(places[:, None] - [start, start + 2 * seconds])
+    positions = same_bars(np.concatenate(parts), start, 8.0)
+    assert positions[0] == start
+    far = np.abs(positions[:, None] - [start, start + 2 * seconds])
     assert far.min(1).max() < 0.1 and far.min(0).max() < 0.1
 
 

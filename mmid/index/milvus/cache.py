@@ -1,4 +1,4 @@
-"""What is kept here of an index on Milvus: its pieces' rows, notes and triples.
+"""What is kept here of an index on Milvus: its pieces' rows, notes and note triples.
 
 Conventions: as those of `mmid.index.milvus.index`. A copy is a folder that is named after the
 version of the index, made whole or not at all, and follows the server: only what is new is fetched.
@@ -24,7 +24,7 @@ from mmid.index.sorted_file import SortedFile, page_index_of
 from mmid.music.notes import NOTE_DTYPE
 from mmid.system.arrays import map_array, store_array
 
-PLACE_BITS = 24
+POSITION_BITS = 24
 """Of a snippet's key: 2^24 frames are 200 hours."""
 
 PART_BITS = 10
@@ -87,7 +87,7 @@ def note_parts(notes: np.ndarray) -> Iterator[str]:
 def read_notes(server: Milvus, header: Header, entries: Sequence[Entry]) -> np.ndarray:
     """Read the notes of entries that follow one another."""
     table = header.table(server.address.name, "notes")
-    first, last = (entry.first >> PLACE_BITS for entry in (entries[0], entries[-1]))
+    first, last = (entry.first >> POSITION_BITS for entry in (entries[0], entries[-1]))
     parts = server.texts(table, (first << PART_BITS, (last + 1) << PART_BITS)).values()
     return np.frombuffer(b"".join(map(base64.b64decode, parts)), NOTE_DTYPE)
 
@@ -107,8 +107,8 @@ class Copy:
         """Map the notes."""
         return map_array(self.folder / NOTES, NOTE_DTYPE)
 
-    def triples(self) -> SortedFile:
-        """Open the triples."""
+    def postings(self) -> SortedFile:
+        """Open the postings of the note triples."""
         return SortedFile(self.folder / POSTINGS, self.folder / PAGE_INDEX)
 
 
@@ -157,19 +157,19 @@ class Copies:
 
     def _make(self, folder: Path, header: Header, before: Copy | None) -> None:
         entries = [entry for _, entry in read_rows(self._server, header)]
-        known = before.header.next << PLACE_BITS if before else 0
+        known = before.header.next << POSITION_BITS if before else 0
         kept = [entry for entry in entries if entry.first < known]
         parts = self._notes(header, before, kept, entries[len(kept) :])
         notes = store_array(folder / NOTES, sum(e.notes for e in entries), parts, NOTE_DTYPE)
         firsts = np.cumsum([0, *(entry.notes for entry in entries)]).tolist()
         if before and len(kept) == len(before.entries()):
             old = map_array(before.folder / POSTINGS, np.uint64)
-            tokens = library_postings(notes, firsts[:-1], old, firsts[len(kept)])
+            postings = library_postings(notes, firsts[:-1], old, firsts[len(kept)])
         else:
-            tokens = library_postings(notes, firsts[:-1])
+            postings = library_postings(notes, firsts[:-1])
         kind = np.dtype(np.uint64)
-        triples = store_array(folder / POSTINGS, tokens.count, tokens.parts, kind)
-        np.save(folder / PAGE_INDEX, page_index_of(triples))
+        stored = store_array(folder / POSTINGS, postings.count, postings.parts, kind)
+        np.save(folder / PAGE_INDEX, page_index_of(stored))
         rows = [replace(e, first_note=first) for e, first in zip(entries, firsts, strict=False)]
         write_pieces(folder / PIECES, rows)
         (folder / HEADER_NAME).write_text(json.dumps(asdict(header)))

@@ -2,9 +2,10 @@
 
 Conventions: an index NAME is a table of that name with one row, the header, and three tables
 ``NAME_<12 hex>_snippets``, ``_pieces`` and ``_notes`` that the header names. A piece has a number
-that is never given again; a snippet's key is its piece's number and its place, so that a hit says
-both at once. What is new is written first, then the header, in one step; then what was dropped
-goes. The pieces' rows, notes and triples are kept in a folder here and follow the header's version.
+that is never given again; a snippet's key is its piece's number and its position, so that a hit
+says both at once. What is new is written first, then the header, in one step; then what was dropped
+goes. The pieces' rows, notes and note triples are kept in a folder here and follow the header's
+version.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from mmid.index.manifest import FORMAT, IndexOrigin, Manifest
 from mmid.index.milvus.cache import (
     PART_BITS,
     PIECES_TOGETHER,
-    PLACE_BITS,
+    POSITION_BITS,
     Copies,
     Copy,
     Header,
@@ -42,7 +43,7 @@ from mmid.index.sorted_file import SortedFile
 from mmid.model.checkpoint import Checkpoint
 from mmid.options import Kind, Search
 from mmid.settings import cache_folder
-from mmid.system.console import Tell, quiet, stage
+from mmid.system.console import ProgressCallback, quiet, stage
 
 HEADER: Range = (0, 1)
 """The only key of the table of an index's name."""
@@ -66,7 +67,11 @@ class ServedIndex(Noted):
         self._server, self._header, self._folder = server, header, copy.folder
         self.manifest, self.where = header.manifest, str(server.address)
         self.kind: Kind = self.manifest["kind"]
-        self.entries, self.all_notes, self._triples = copy.entries(), copy.notes(), copy.triples()
+        self.entries, self.all_notes, self._opened_postings = (
+            copy.entries(),
+            copy.notes(),
+            copy.postings(),
+        )
         self._firsts = np.array([entry.first for entry in self.entries])
 
     def __len__(self) -> int:
@@ -104,7 +109,7 @@ class ServedIndex(Noted):
                 f"{self.where}: the server searches its own way; leave --search {how} out"
             )
         table = self._header.table(self._server.address.name, "snippets")
-        k, end = min(k, self.snippets), self._header.next << PLACE_BITS
+        k, end = min(k, self.snippets), self._header.next << POSITION_BITS
         keys, similarity = self._server.search(table, queries, k)
         if (keys >= end).any():  # of pieces that are being added
             return self._server.search(table, queries, k, end)
@@ -115,16 +120,16 @@ class ServedIndex(Noted):
         pieces = np.searchsorted(self._firsts, rows, side="right") - 1
         return pieces, rows - self._firsts[pieces]
 
-    def _tokens(self) -> SortedFile:
-        return self._triples
+    def _postings(self) -> SortedFile:
+        return self._opened_postings
 
     def item(self, piece: int) -> Embedded:
         """Return all that the index holds of an item."""
         entry = self.entries[piece]
         table = self._header.table(self._server.address.name, "snippets")
-        keys, vectors = self._server.vectors(table, _snippet_keys(entry.first >> PLACE_BITS))
-        places = (keys - entry.first).astype(np.uint32)
-        return Embedded(entry, self.kind, pack(vectors), places, self.notes_of(entry))
+        keys, vectors = self._server.vectors(table, _snippet_keys(entry.first >> POSITION_BITS))
+        positions = (keys - entry.first).astype(np.uint32)
+        return Embedded(entry, self.kind, pack(vectors), positions, self.notes_of(entry))
 
     def faults(self) -> list[str]:
         """Compare what the server holds with what the header says."""
@@ -224,7 +229,7 @@ class MilvusStore:
             raise
         self._drop_tables(header)
         end = header.next
-        self._delete(header, [(end, 1 << 62 - PLACE_BITS)])
+        self._delete(header, [(end, 1 << 62 - POSITION_BITS)])
         dropped = [entry for goes, entry in read_rows(self._server, header) if goes]
         if dropped:
             self._drop(header, dropped)
@@ -245,14 +250,14 @@ class MilvusStore:
         fresh: Sequence[Entry],
         load: Callable[[int], Embedded],
         old: ServedIndex | None = None,
-        progress: Tell = quiet,
+        progress: ProgressCallback = quiet,
     ) -> None:
         """Write the index in place of what is there, as `folder_writer.write_index` does.
 
         Raises
         ------
         LibraryIndexError
-            If an item has several vectors a place, or the server does not do it.
+            If an item has several vectors a position, or the server does not do it.
         """
         header = old._header if old else None
         rows = sum(entry.count for entry in [*(after for _, after in kept), *fresh])
@@ -287,12 +292,12 @@ class MilvusStore:
         """Add items by their numbers: snippets and notes, and their rows last."""
         name, keys = self.address.name, []
         for number, (entry, item) in new.items():
-            if len(np.unique(item.places)) < len(item.places):
+            if len(np.unique(item.positions)) < len(item.positions):
                 raise LibraryIndexError(
-                    f"{self.where}: holds one vector a place, {entry.name} has several:"
+                    f"{self.where}: holds one vector a position, {entry.name} has several:"
                     " build an index folder"
                 )
-            keys.append((number << PLACE_BITS) + item.places.astype(np.int64))
+            keys.append((number << POSITION_BITS) + item.positions.astype(np.int64))
         vectors = unpack(np.concatenate([item.vectors for _, item in new.values()]))
         self._server.put_vectors(header.table(name, "snippets"), np.concatenate(keys), vectors)
         parts = (
@@ -301,21 +306,22 @@ class MilvusStore:
             for i, part in enumerate(note_parts(item.notes))
         )
         self._server.put_texts(header.table(name, "notes"), parts)
-        self._put_rows(header, [replace(e, first=n << PLACE_BITS) for n, (e, _) in new.items()])
+        self._put_rows(header, [replace(e, first=n << POSITION_BITS) for n, (e, _) in new.items()])
 
     def _put_rows(self, header: Header, entries: Sequence[Entry], *, dropped: bool = False) -> None:
         rows = (
-            (e.first >> PLACE_BITS, json.dumps(asdict(e) | {"dropped": dropped})) for e in entries
+            (e.first >> POSITION_BITS, json.dumps(asdict(e) | {"dropped": dropped}))
+            for e in entries
         )
         self._server.put_texts(header.table(self.address.name, "pieces"), rows)
 
     def _drop(self, header: Header, entries: Sequence[Entry]) -> None:
-        numbers = [entry.first >> PLACE_BITS for entry in entries]
+        numbers = [entry.first >> POSITION_BITS for entry in entries]
         self._delete(header, [(number, number + 1) for number in numbers])
 
     def _delete(self, header: Header, numbers: Sequence[Range]) -> None:
         """Delete all there is of some pieces, their rows last."""
-        for what, bits in (("snippets", PLACE_BITS), ("notes", PART_BITS), ("pieces", 0)):
+        for what, bits in (("snippets", POSITION_BITS), ("notes", PART_BITS), ("pieces", 0)):
             table = header.table(self.address.name, what)
             self._server.load(table)
             self._server.delete(table, [(first << bits, end << bits) for first, end in numbers])
@@ -337,4 +343,4 @@ def _fitting(left_out: list[list[str]]) -> list[list[str]]:
 
 
 def _snippet_keys(number: int) -> Range:
-    return number << PLACE_BITS, (number + 1) << PLACE_BITS
+    return number << POSITION_BITS, (number + 1) << POSITION_BITS
