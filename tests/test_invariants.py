@@ -17,7 +17,7 @@ from mmid.index.fingerprints import FINGERPRINT, find_triples
 from mmid.index.hnsw import build_graph
 from mmid.index.inverted_lists import InvertedLists, learn_centroids, nearest_centroids
 from mmid.index.manifest import FORMAT, MANIFEST, read_manifest
-from mmid.index.quantization import STEPS, pack, unpack
+from mmid.index.quantization import INT8_SCALE, pack, unpack
 from mmid.music.notes import NOTE_DTYPE
 
 EMBEDDING, K = 16, 4
@@ -179,7 +179,7 @@ def test_postings_are_sorted_and_name_notes_that_exist(seed, count):
 def test_packing_loses_at_most_half_a_step(seed, count):
     vectors = unit_vectors(seed, count)
     packed = pack(vectors)
-    assert np.abs(unpack(packed) - vectors).max() <= 0.5 / STEPS + 1e-6
+    assert np.abs(unpack(packed) - vectors).max() <= 0.5 / INT8_SCALE + 1e-6
     assert np.array_equal(pack(unpack(packed)), packed)
 
 

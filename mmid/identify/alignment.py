@@ -19,7 +19,7 @@ from mmid.model.transcriber import LOWEST, PITCHES
 from mmid.music.grid import FeatureParams
 from mmid.music.piano_roll import draw_rolls
 
-COMMON = (2.0, 3.0)
+RARITY = (2.0, 3.0)
 """Added to the log-odds of a note sounding and beginning: how rare notes are, softened."""
 
 MOST_LOG_ODDS = 6.0
@@ -89,7 +89,7 @@ def note_gains(log_odds: Tensor, frames: int = FRAMES) -> Gains:
     frames : int
         Frames of longer ones are averaged until no more than these are left.
     """
-    common = torch.tensor(COMMON, device=log_odds.device)[:, None, None]
+    common = torch.tensor(RARITY, device=log_odds.device)[:, None, None]
     gains = (log_odds.clamp(-MOST_LOG_ODDS, MOST_LOG_ODDS) + common).flatten(0, 1)
     step = -(-gains.shape[1] // frames)
     if step > 1:

@@ -35,7 +35,7 @@ NEIGHBOURS = 25
 EACH = 3
 """Candidates of one piece, at most, that are compared note by note."""
 
-COMPARED = 21_500
+FRAMES_TO_COMPARE = 21_500
 """Frames to compare, over all candidates: the longer the query, the fewer candidates."""
 
 LOOKED_UP, IN_EACH_KEY = 1_200, 500
@@ -90,7 +90,7 @@ class SearchResult:
     def most_compared(self) -> int:
         """How many candidates are worth comparing with it."""
         frames = max((part.values.shape[1] for part in self.gains), default=COMPARED_FRAMES)
-        return COMPARED // frames
+        return FRAMES_TO_COMPARE // frames
 
 
 class Lookup:

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from mmid.errors import LibraryIndexError, label
-from mmid.index.embedder import EVERY, Embed, embed_item, embed_nothing, embedded
+from mmid.index.embedder import KEPT_EVERY, Embed, embed_item, embed_nothing, embedded
 from mmid.index.items import Entry, LeftOut
-from mmid.index.library_folders import Followed, follow, known_manifest, refuse_missing
+from mmid.index.library_folders import Followed, follow_folders, known_manifest, refuse_missing
 from mmid.index.manifest import FORMAT, IndexOrigin
 from mmid.index.pending import Embedded, Pending
 from mmid.index.protocol import Library, Place, Store
@@ -78,7 +78,7 @@ class BuildReport:
 
 def recipe_of(kind: Kind, every: int | None = None) -> dict[str, Any]:
     """Return how `embed_item` embeds; vectors made by another recipe are not mixed with these."""
-    return {"every": every or EVERY[kind]}
+    return {"every": every or KEPT_EVERY[kind]}
 
 
 def build_index(
@@ -207,7 +207,7 @@ def update_index(
     store = store_at(place)
     refuse_missing(library)
     with nullcontext() if options.dry_run else store.writing():
-        followed = follow(store, library, kind, only=options.replace)
+        followed = follow_folders(store, library, kind, only=options.replace)
         every = options.every or _every_before(store, followed.kind)
         origin = _origin(followed.kind, model, recipe_of(followed.kind, every), followed)
         update = _prepared(store, origin, followed, options)

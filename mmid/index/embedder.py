@@ -27,7 +27,7 @@ from mmid.options import Kind
 from mmid.system.console import warn
 from mmid.system.processes import Engine, parallel
 
-EVERY: dict[Kind, int] = {"midi": 2, "recordings": 1}
+KEPT_EVERY: dict[Kind, int] = {"midi": 2, "recordings": 1}
 """Of a pathway's snippets, every so many is kept: queries are embedded more densely. Recordings
 keep all, as the votes alone give the tempo there: no notes are compared."""
 
@@ -42,7 +42,7 @@ def embed_whole(
     query : Query
     model : Checkpoint
     every : int, optional
-        Keep every so many-th snippet of the pathway; by default as `EVERY` says.
+        Keep every so many-th snippet of the pathway; by default as `KEPT_EVERY` says.
 
     Returns
     -------
@@ -59,10 +59,10 @@ def embed_whole(
             part.cpu().numpy()
             for part in embed_frames(pathway, shape, params, drawing.frames, drawing.draw)
         ]
-    every = every or EVERY[query.kind]
+    every = every or KEPT_EVERY[query.kind]
     vectors = np.concatenate(parts)[::every]
     positions = np.arange(0, snippet_count(drawing.frames, params, shape), every) * shape.stride
-    kept = drawing.heard_from(positions, params.snippet)
+    kept = drawing.has_content(positions, params.snippet)
     kept = kept if kept.any() else np.ones_like(kept)
     grid = positions * (params.frame_rate / drawing.rate)
     return vectors[kept], grid[kept].round().astype(np.uint32)

@@ -16,7 +16,7 @@ import numpy as np
 from mmid.errors import LibraryIndexError
 from mmid.index.fingerprints import (
     FINGERPRINT,
-    LONGEST,
+    LONGEST_GAP,
     NOTE_BITS,
     STOP,
     find_triples,
@@ -192,5 +192,5 @@ def _end_to_end(onset: np.ndarray, bounds: np.ndarray) -> np.ndarray:
     counts = np.diff(bounds)
     filled = counts > 0
     lasts = onset[bounds[1:][filled] - 1].astype(np.float64)
-    begins = np.cumsum(lasts + 2 * LONGEST) - lasts
+    begins = np.cumsum(lasts + 2 * LONGEST_GAP) - lasts
     return np.asarray(onset + np.repeat(begins, counts[filled]))

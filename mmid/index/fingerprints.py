@@ -25,7 +25,7 @@ from mmid.index.sorted_file import SortedFile
 APART = 0.05
 """Notes closer than this sound together."""
 
-LONGEST = 8.0
+LONGEST_GAP = 8.0
 """No gap within a triple is longer."""
 
 FOLLOWERS = 5
@@ -115,7 +115,7 @@ def find_triples(onset: np.ndarray, pitch: np.ndarray) -> NoteTriples:
     follower = np.searchsorted(onset, onset + APART)[:, None] + np.arange(FOLLOWERS)
     exists = follower < len(onset)
     follower = np.minimum(follower, len(onset) - 1)
-    exists &= onset[follower] - onset[:, None] <= LONGEST
+    exists &= onset[follower] - onset[:, None] <= LONGEST_GAP
     first, which = np.nonzero(exists)
     second = follower[first, which]
     pair, which = np.nonzero(exists[second])
@@ -205,14 +205,14 @@ SCATTER = np.uint64(0x9E3779B97F4A7C15)
 MOST_TRIPLES = 1_500
 """Of a query; those of a longer one are thinned evenly."""
 
-COMMON = 300
+MOST_POSTINGS = 300
 """A fingerprint with more postings than this says little for what it costs to count: leaving it out
 is five times as fast and finds more, and half of a library's postings need not be kept."""
 
 LARGE = 60_000_000
 """With twice as many postings a library may have twice as many of a fingerprint, and so on."""
 
-LEFT_OUT = 8
+KEPT_ONE_IN = 8
 """A library keeps at least one in so many of its postings."""
 
 CROWDED = (10, 4, 0)
@@ -258,7 +258,7 @@ def most_common(postings: int) -> int:
     >>> most_common(1_000), most_common(130_000_000), most_common(500_000_000)
     (300, 600, 2400)
     """
-    return COMMON << max(0, (postings // LARGE).bit_length() - 1)
+    return MOST_POSTINGS << max(0, (postings // LARGE).bit_length() - 1)
 
 
 def search_triples(
@@ -294,7 +294,7 @@ def search_triples(
     middle = (onset[0] + onset[-1]) / 2
     near = np.abs(onset - middle) <= SPREAD / 2
     triples = kept_half(find_triples(onset[near], notes["pitch"][near])).thin(MOST_TRIPLES)
-    common = most_common(LEFT_OUT * len(postings))
+    common = most_common(KEPT_ONE_IN * len(postings))
     which, found = look_up(postings_near(postings, triples, common), triples, common)
     tempo_ratio = found.span / triples.span[which]
     fits = (tempo_ratio >= SLOWEST) & (tempo_ratio <= FASTEST)

@@ -21,7 +21,7 @@ LINKS = 12
 BUILD_BREADTH = 80
 SEARCH_BREADTH = 128
 
-HEADER = np.dtype(
+GRAPH_HEADER = np.dtype(
     [
         *((name, "<u8") for name in ("level0", "capacity", "count", "stride", "label", "vector")),
         *(("top", "<i4"), ("entry", "<u4")),
@@ -76,7 +76,7 @@ def check_graph(path: Path, rows: int) -> None:
     count, stride, size = header["count"], header["stride"], path.stat().st_size
     if not (0 < count <= header["capacity"] <= rows and header["entry"] < count):
         raise ValueError("counts more than there is")
-    upper = HEADER.itemsize + count * stride
+    upper = GRAPH_HEADER.itemsize + count * stride
     if size < upper + 4 * count or size % 4:
         raise ValueError("is cut short")
     levels = _check_upper(np.memmap(path, "<u4", "r", upper), count, header["M"])
@@ -84,17 +84,17 @@ def check_graph(path: Path, rows: int) -> None:
         raise ValueError("begins on another level")
     node = _node(header["dimensions"], header["M"])
     for first in range(0, count, CHECKED):  # each mapped for itself, as a map stays in memory
-        some, begin = min(CHECKED, count - first), HEADER.itemsize + first * stride
+        some, begin = min(CHECKED, count - first), GRAPH_HEADER.itemsize + first * stride
         _check_nodes(np.memmap(path, node, "r", begin, (some,)), count)
 
 
 def _read_header(path: Path) -> dict[str, Any]:
     """Read what a graph's file says of itself, and the ``dimensions`` that follow from it."""
     with open_regular(path) as file:
-        head = np.fromfile(file, HEADER, 1)
+        head = np.fromfile(file, GRAPH_HEADER, 1)
     if not len(head):
         raise ValueError("is cut short")
-    header = {name: head[name][0].item() for name in HEADER.names or ()}
+    header = {name: head[name][0].item() for name in GRAPH_HEADER.names or ()}
     links = header["M"]
     vector = 4 + 4 * 2 * links
     header["dimensions"], rest = divmod(header["label"] - vector, 4)

@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from threadpoolctl import ThreadpoolController
 
-from mmid.index.quantization import STEPS, unpack
+from mmid.index.quantization import INT8_SCALE, unpack
 from mmid.system.console import ProgressCallback, quiet
 
 PER_ROOT = 3
@@ -222,7 +222,7 @@ class InvertedLists:
         return np.concatenate(rows), np.concatenate(cosine)
 
     def _search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        scaled = np.asarray(queries, np.float32) / np.float32(STEPS)
+        scaled = np.asarray(queries, np.float32) / np.float32(INT8_SCALE)
         near = self._near(queries)
         first, rank = self._visit(scaled, near[:, :FLOOR_LISTS], k, None).best(k)
         floor = np.full(len(queries), -np.inf, np.float32)

@@ -44,7 +44,7 @@ SETTLED_NS = 2_000_000_000
 MOST_SECONDS = 1e6
 """No note is later; twelve days, which float32 still resolves to a tenth of a second."""
 
-LONGEST = 1.2
+MOST_SQUARED_LENGTH = 1.2
 """Square of a vector's length: what rounding a unit vector's coordinates may make of it."""
 
 
@@ -52,14 +52,14 @@ def check_vectors(path: Path) -> None:
     """Look for vectors that are longer than unit vectors."""
     for block in read_blocks(path, np.int8, 2):
         lengths = np.square(unpack(block)).sum(1)
-        if not (lengths < LONGEST).all():
+        if not (lengths < MOST_SQUARED_LENGTH).all():
             raise ValueError("holds no unit vectors")
 
 
 def check_centroids(path: Path) -> None:
     """Look for centroids that are no numbers or longer than unit vectors."""
     for block in read_blocks(path, np.float32, 2):
-        if not (np.square(block, dtype=np.float64).sum(1) < LONGEST).all():
+        if not (np.square(block, dtype=np.float64).sum(1) < MOST_SQUARED_LENGTH).all():
             raise ValueError("holds no unit vectors")
 
 

@@ -97,7 +97,7 @@ class Drawing:
     active: np.ndarray
     draw: Callable[[int, int], Tensor]
 
-    def heard_from(self, positions: np.ndarray, snippet: int) -> np.ndarray:
+    def has_content(self, positions: np.ndarray, snippet: int) -> np.ndarray:
         """Return which snippets, by their first frames, hold something to recognise."""
         held = np.lib.stride_tricks.sliding_window_view(self.active, snippet)[positions]
         return np.asarray(held.any(1))
@@ -415,7 +415,7 @@ def embed_query(
     within = np.broadcast_to((begins <= length - params.snippet)[:, None], embedded.shape[1:4])
     positions = (firsts[:, None] + begins[:, None])[within]
     order = np.argsort(positions, kind="stable")
-    kept = order[drawing.heard_from(positions[order], params.snippet)]
+    kept = order[drawing.has_content(positions[order], params.snippet)]
     scale = params.frame_rate / drawing.rate / tempo_ratio
     return embedded[:, within][:, kept], positions[kept] * scale
 

@@ -134,7 +134,7 @@ def test_postings_are_the_same_at_once_and_bit_by_bit(library, monkeypatch):
 def test_of_common_fingerprints_only_stop_entries_are_kept(library, monkeypatch, common, large):
     notes, firsts, pieces = library
     everything = listed(notes, firsts)
-    monkeypatch.setattr("mmid.index.fingerprints.COMMON", common)
+    monkeypatch.setattr("mmid.index.fingerprints.MOST_POSTINGS", common)
     monkeypatch.setattr("mmid.index.fingerprints.LARGE", large)
     monkeypatch.setattr("mmid.index.fingerprint_table.BLOCK", 1_000)
     most = common << max(0, (len(everything) // large).bit_length() - 1)

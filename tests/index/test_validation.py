@@ -15,7 +15,7 @@ from mmid.errors import LibraryIndexError
 from mmid.identify.identifier import Identifier
 from mmid.index.build import update_index
 from mmid.index.folder import LibraryIndex
-from mmid.index.hnsw import HEADER
+from mmid.index.hnsw import GRAPH_HEADER
 from mmid.index.manifest import (
     BOUNDS,
     CENTROIDS,
@@ -83,7 +83,7 @@ def link(place: int, value: int) -> Harm:
 
     def harm(path: Path) -> None:
         data = bytearray(path.read_bytes())
-        first = HEADER.itemsize + place
+        first = GRAPH_HEADER.itemsize + place
         data[first : first + 4] = value.to_bytes(4, "little")
         path.write_bytes(data)
 

@@ -45,7 +45,7 @@ MADE = f"[!p]*/{HEADER_NAME}"
 
 
 @dataclass(frozen=True)
-class Header:
+class IndexHeader:
     """What the server says of an index.
 
     Parameters
@@ -67,7 +67,7 @@ class Header:
         return f"{name}_{self.manifest['data']}_{what}"
 
 
-def read_rows(server: Milvus, header: Header) -> Iterator[tuple[bool, Entry]]:
+def read_rows(server: Milvus, header: IndexHeader) -> Iterator[tuple[bool, Entry]]:
     """Yield the pieces' rows, and of each whether it is about to be dropped."""
     table = header.table(server.address.name, "pieces")
     for first in range(0, header.next, PIECES_TOGETHER):
@@ -84,7 +84,7 @@ def note_parts(notes: np.ndarray) -> Iterator[str]:
         yield base64.b64encode(raw[first : first + PART_BYTES]).decode()
 
 
-def read_notes(server: Milvus, header: Header, entries: Sequence[Entry]) -> np.ndarray:
+def read_notes(server: Milvus, header: IndexHeader, entries: Sequence[Entry]) -> np.ndarray:
     """Read the notes of entries that follow one another."""
     table = header.table(server.address.name, "notes")
     first, last = (entry.first >> POSITION_BITS for entry in (entries[0], entries[-1]))
@@ -97,7 +97,7 @@ class Copy:
     """A folder with what is kept here of a version of an index."""
 
     folder: Path
-    header: Header
+    header: IndexHeader
 
     def entries(self) -> list[Entry]:
         """Read the pieces' rows; their notes are counted as they lie here."""
@@ -125,7 +125,7 @@ class Copies:
     def __init__(self, folder: Path, server: Milvus) -> None:
         self._folder, self._server = folder, server
 
-    def of(self, header: Header) -> Copy:
+    def of(self, header: IndexHeader) -> Copy:
         """Return the copy of a version; make it from an older one and what is new since."""
         folder = self._folder / header.version
         if not folder.is_dir():
@@ -144,18 +144,18 @@ class Copies:
                 shutil.rmtree(other.parent, ignore_errors=True)
         return Copy(folder, header)
 
-    def _last(self, header: Header) -> Copy | None:
+    def _last(self, header: IndexHeader) -> Copy | None:
         """Return an older copy of the same tables."""
         for path in self._folder.glob(MADE):
             try:
-                found = Header(**json.loads(path.read_text()))
+                found = IndexHeader(**json.loads(path.read_text()))
             except (OSError, ValueError, TypeError):
                 continue
             if found.manifest["data"] == header.manifest["data"]:
                 return Copy(path.parent, found)
         return None
 
-    def _make(self, folder: Path, header: Header, before: Copy | None) -> None:
+    def _make(self, folder: Path, header: IndexHeader, before: Copy | None) -> None:
         entries = [entry for _, entry in read_rows(self._server, header)]
         known = before.header.next << POSITION_BITS if before else 0
         kept = [entry for entry in entries if entry.first < known]
@@ -175,7 +175,11 @@ class Copies:
         (folder / HEADER_NAME).write_text(json.dumps(asdict(header)))
 
     def _notes(
-        self, header: Header, before: Copy | None, kept: Sequence[Entry], fresh: Sequence[Entry]
+        self,
+        header: IndexHeader,
+        before: Copy | None,
+        kept: Sequence[Entry],
+        fresh: Sequence[Entry],
     ) -> Iterator[np.ndarray]:
         if before:
             stored, here = before.notes(), {entry.first: entry for entry in before.entries()}

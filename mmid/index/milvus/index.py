@@ -31,7 +31,7 @@ from mmid.index.milvus.cache import (
     POSITION_BITS,
     Copies,
     Copy,
-    Header,
+    IndexHeader,
     note_parts,
     read_rows,
 )
@@ -45,7 +45,7 @@ from mmid.options import Kind, Search
 from mmid.settings import cache_folder
 from mmid.system.console import ProgressCallback, quiet, stage
 
-HEADER: Range = (0, 1)
+HEADER_KEYS: Range = (0, 1)
 """The only key of the table of an index's name."""
 
 MOST_LEFT_OUT = 40_000
@@ -58,12 +58,12 @@ class ServedIndex(Noted):
     Parameters
     ----------
     server : Milvus
-    header : Header
+    header : IndexHeader
     copy : Copy
         Of the header's version.
     """
 
-    def __init__(self, server: Milvus, header: Header, copy: Copy) -> None:
+    def __init__(self, server: Milvus, header: IndexHeader, copy: Copy) -> None:
         self._server, self._header, self._folder = server, header, copy.folder
         self.manifest, self.where = header.manifest, str(server.address)
         self.kind: Kind = self.manifest["kind"]
@@ -170,13 +170,13 @@ class MilvusStore:
         """
         return self._header().manifest
 
-    def _header(self) -> Header:
+    def _header(self) -> IndexHeader:
         name = self.address.name
         if name not in self._server.tables():
             raise LibraryIndexError(f"{self.where}: no index there; make one with mmid build-index")
         self._server.load(name)
         try:
-            header = Header(**json.loads(self._server.texts(name, HEADER)[0]))
+            header = IndexHeader(**json.loads(self._server.texts(name, HEADER_KEYS)[0]))
         except (KeyError, TypeError, ValueError) as error:
             raise LibraryIndexError(f"{self.where}: no mmid index; choose another name") from error
         if header.manifest["format"] != FORMAT:
@@ -235,7 +235,7 @@ class MilvusStore:
             self._drop(header, dropped)
             self._commit(replace(header, version=uuid.uuid4().hex))
 
-    def _drop_tables(self, header: Header) -> None:
+    def _drop_tables(self, header: IndexHeader) -> None:
         """Drop tables of the index that a header does not name."""
         named = f"{self.address.name}_{header.manifest['data']}_"
         own = f"{self.address.name}_data"
@@ -265,7 +265,7 @@ class MilvusStore:
         manifest = origin.manifest(rows, data, {})
         manifest["left_out"] = _fitting(manifest["left_out"])
         if header is None:
-            header = Header(manifest, 0, "")
+            header = IndexHeader(manifest, 0, "")
             self._make(header, load(0).vectors.shape[1])
         held = header.next
         for first in range(0, len(fresh), PIECES_TOGETHER):
@@ -277,18 +277,18 @@ class MilvusStore:
         stay = {before.first for before, _ in kept}
         dropped = [entry for entry in old.entries if entry.first not in stay] if old else []
         self._put_rows(header, dropped, dropped=True)
-        header = Header(manifest, held + len(fresh), uuid.uuid4().hex)
+        header = IndexHeader(manifest, held + len(fresh), uuid.uuid4().hex)
         self._commit(header)
         if dropped:
             self._drop(header, dropped)
             self._commit(replace(header, version=uuid.uuid4().hex))
         self._drop_tables(header)
 
-    def _make(self, header: Header, dimensions: int) -> None:
+    def _make(self, header: IndexHeader, dimensions: int) -> None:
         for what, size in (("snippets", dimensions), ("pieces", 0), ("notes", 0)):
             self._server.make(header.table(self.address.name, what), size)
 
-    def _add(self, header: Header, new: dict[int, tuple[Entry, Embedded]]) -> None:
+    def _add(self, header: IndexHeader, new: dict[int, tuple[Entry, Embedded]]) -> None:
         """Add items by their numbers: snippets and notes, and their rows last."""
         name, keys = self.address.name, []
         for number, (entry, item) in new.items():
@@ -308,25 +308,27 @@ class MilvusStore:
         self._server.put_texts(header.table(name, "notes"), parts)
         self._put_rows(header, [replace(e, first=n << POSITION_BITS) for n, (e, _) in new.items()])
 
-    def _put_rows(self, header: Header, entries: Sequence[Entry], *, dropped: bool = False) -> None:
+    def _put_rows(
+        self, header: IndexHeader, entries: Sequence[Entry], *, dropped: bool = False
+    ) -> None:
         rows = (
             (e.first >> POSITION_BITS, json.dumps(asdict(e) | {"dropped": dropped}))
             for e in entries
         )
         self._server.put_texts(header.table(self.address.name, "pieces"), rows)
 
-    def _drop(self, header: Header, entries: Sequence[Entry]) -> None:
+    def _drop(self, header: IndexHeader, entries: Sequence[Entry]) -> None:
         numbers = [entry.first >> POSITION_BITS for entry in entries]
         self._delete(header, [(number, number + 1) for number in numbers])
 
-    def _delete(self, header: Header, numbers: Sequence[Range]) -> None:
+    def _delete(self, header: IndexHeader, numbers: Sequence[Range]) -> None:
         """Delete all there is of some pieces, their rows last."""
         for what, bits in (("snippets", POSITION_BITS), ("notes", PART_BITS), ("pieces", 0)):
             table = header.table(self.address.name, what)
             self._server.load(table)
             self._server.delete(table, [(first << bits, end << bits) for first, end in numbers])
 
-    def _commit(self, header: Header) -> None:
+    def _commit(self, header: IndexHeader) -> None:
         if self.address.name not in self._server.tables():
             self._server.make(self.address.name)
         self._server.load(self.address.name)
