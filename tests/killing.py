@@ -146,7 +146,7 @@ def contents(folder: Path) -> dict[str, tuple[bytes, ...]]:
     index, held = LibraryIndex(folder, None), {}
     for number, entry in enumerate(index.entries):
         item = index.item(number)
-        arrays = (item.vectors, item.places, item.notes)
+        arrays = (item.vectors, item.positions, item.notes)
         held[entry.name] = (entry.digest.encode(), *(a.tobytes() for a in arrays))
     return held
 

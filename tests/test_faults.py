@@ -205,8 +205,8 @@ def test_a_device_out_of_memory_takes_smaller_batches(recording, transcribing_mo
     with small_device(int(0.6 * max(needed))) as tried:
         found = embed()
     assert len(tried) > len(needed)
-    for (vectors, places), (others, same) in zip(wanted, found, strict=True):
-        np.testing.assert_array_equal(places, same)
+    for (vectors, positions), (others, same) in zip(wanted, found, strict=True):
+        np.testing.assert_array_equal(positions, same)
         np.testing.assert_allclose(vectors, others, atol=1e-5)
 
 

@@ -15,9 +15,9 @@ from mmid.identify.voting import Candidate, Hits, consistent, majority
 from mmid.index.fingerprint_table import library_postings
 from mmid.index.fingerprints import FINGERPRINT, find_triples
 from mmid.index.hnsw import build_graph
-from mmid.index.inverted_lists import Cells, learn_centroids, nearest_centroids
+from mmid.index.inverted_lists import InvertedLists, learn_centroids, nearest_centroids
 from mmid.index.manifest import FORMAT, MANIFEST, read_manifest
-from mmid.index.quantization import STEPS, pack, unpack
+from mmid.index.quantization import INT8_SCALE, pack, unpack
 from mmid.music.notes import NOTE_DTYPE
 
 EMBEDDING, K = 16, 4
@@ -47,12 +47,12 @@ def hits(draw: st.DrawFn) -> Hits:
     ratio = draw(st.sampled_from([0.5, 1.0, 1.25, 2.0]))
     frames = 4 * np.arange(queries, dtype=np.int64)
     piece = rng.integers(0, 6, (queries, K))
-    place = rng.integers(0, 5_000, (queries, K))
+    position = rng.integers(0, 5_000, (queries, K))
     aligned = rng.random(queries) < draw(st.floats(0, 1))
     piece[aligned, 0] = 2
-    place[aligned, 0] = (700 + frames[aligned] * ratio).astype(np.int64)
+    position[aligned, 0] = (700 + frames[aligned] * ratio).astype(np.int64)
     similarity = -np.sort(-rng.uniform(0.2, 1.0, (queries, K)), axis=1)
-    return Hits(ratio, frames, piece, place, similarity.astype(np.float32))
+    return Hits(ratio, frames, piece, position, similarity.astype(np.float32))
 
 
 def standings(found: list[Candidate]) -> dict[int, float]:
@@ -63,7 +63,7 @@ def standings(found: list[Candidate]) -> dict[int, float]:
 @given(hits())
 def test_votes_do_not_depend_on_the_order_of_pieces(found):
     renamed = Hits(
-        found.tempo_ratio, found.query_frame, 5 - found.piece, found.place, found.similarity
+        found.tempo_ratio, found.query_frame, 5 - found.piece, found.position, found.similarity
     )
     for vote in (consistent, majority):
         before = {5 - candidate.piece: candidate.share for candidate in vote(found, 10)}
@@ -72,13 +72,13 @@ def test_votes_do_not_depend_on_the_order_of_pieces(found):
 
 @examples
 @given(hits(), st.integers(1, 20))
-def test_a_later_place_in_the_pieces_moves_starts_and_changes_no_share(found, bins):
+def test_a_later_position_in_the_pieces_moves_starts_and_changes_no_share(found, bins):
     queries = found.query_frame * found.tempo_ratio
     width = 24 + 0.05 * (queries.max() - queries.min())
     later = bins * round(20 * width)  # whole bins: positions within bins stay as they are
     assume(later == bins * 20 * width)
     moved = Hits(
-        found.tempo_ratio, found.query_frame, found.piece, found.place + later, found.similarity
+        found.tempo_ratio, found.query_frame, found.piece, found.position + later, found.similarity
     )
     before, after = consistent(found, 10), consistent(moved, 10)
     assert standings(before) == {c.piece: c.share for c in after}
@@ -94,7 +94,7 @@ def test_a_query_read_at_another_rate_votes_alike(found, factor):
         found.tempo_ratio * factor,
         found.query_frame // factor,  # frames are multiples of four
         found.piece,
-        found.place,
+        found.position,
         found.similarity,
     )
     before, after = consistent(found, 10), consistent(slower, 10)
@@ -109,7 +109,7 @@ def test_shares_are_shares_in_any_key(found, transpose):
         found.tempo_ratio,
         found.query_frame,
         found.piece,
-        found.place,
+        found.position,
         found.similarity,
         transpose,
     )
@@ -179,7 +179,7 @@ def test_postings_are_sorted_and_name_notes_that_exist(seed, count):
 def test_packing_loses_at_most_half_a_step(seed, count):
     vectors = unit_vectors(seed, count)
     packed = pack(vectors)
-    assert np.abs(unpack(packed) - vectors).max() <= 0.5 / STEPS + 1e-6
+    assert np.abs(unpack(packed) - vectors).max() <= 0.5 / INT8_SCALE + 1e-6
     assert np.array_equal(pack(unpack(packed)), packed)
 
 
@@ -189,7 +189,7 @@ def test_all_lists_probed_are_an_exact_search(seed, count, queries):
     packed = pack(unit_vectors(seed, count))
     asking = unit_vectors(seed ^ 1, queries)
     centroids = learn_centroids(packed)  # fewer than are probed
-    lists = Cells.of(
+    lists = InvertedLists.of(
         packed, centroids, nearest_centroids(packed, centroids), build_graph(centroids)
     )
     k = min(5, count)

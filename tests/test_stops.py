@@ -130,16 +130,16 @@ def test_a_batch_stops_in_time_and_keeps_what_is_done(
 def test_an_evaluation_stops_in_time_and_keeps_what_is_done(
     number, status, word, tmp_path, built, recording, options, monkeypatch
 ):
-    begun, asked = tmp_path / "begun", Identifier.ask
+    begun, asked = tmp_path / "begun", Identifier.search
 
-    def ask(self, *arguments):
+    def search(self, *arguments):
         if len(begun.read_text()) == 8:
             time.sleep(60)
         begun.write_text(begun.read_text() + "x")
         return asked(self, *arguments)
 
     begun.touch()
-    monkeypatch.setattr(Identifier, "ask", ask)
+    monkeypatch.setattr(Identifier, "search", search)
     rows = [f"{i},{recording},{tmp_path}/library/piece 2.mid" for i in range(300)]
     (tmp_path / "pairs.csv").write_text("\n".join(["id,audio,midi", *rows]))
     said, out = tmp_path / "said", tmp_path / "o.json"

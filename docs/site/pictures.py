@@ -62,13 +62,13 @@ def draw_votes(folder: Path, target: Path) -> None:
     model = load_model()
     index = LibraryIndex(folder / "demo" / "index", model)
     identifier = Identifier(model, index)
-    asked = identifier.ask(identifier.open(folder / "demo" / "recording.ogg"))
+    asked = identifier.search(identifier.open(folder / "demo" / "recording.ogg"))
     best, rival = identifier.decide(asked).matches[:2]
     trace = identifier.trace(asked, best)
     tempo = trace.candidate.tempo_ratio  # of note triples it is between those tried
     hits = min(asked.hits, key=lambda tried: abs(np.log2(tried.tempo_ratio / tempo)))
     rate = identifier.params.frame_rate
-    starts = (hits.place - hits.query_frame[:, None] * hits.tempo_ratio) / rate
+    starts = (hits.position - hits.query_frame[:, None] * hits.tempo_ratio) / rate
     nearest = hits.similarity[:, :1]
     weights = np.exp(SHARPNESS * (hits.similarity - nearest)) * nearest.clip(0, 1)
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 3.6), layout="constrained")

@@ -183,7 +183,7 @@ def eval_pieces(
         jobs,
         direction=sources.direction,
         semitones=sources.semitones,
-        rough=sources.rough,
+        degradation=sources.rough,
         leave_out=leave_out,
     )
     digests = [entry.digest for entry in opened.entries]

@@ -1,7 +1,7 @@
 """An evaluation as continuous integration reads it: JUnit's XML and GitHub's annotations.
 
-Conventions: a clip passes if its first answer is right, however sure. Nothing here depends on the
-time or the machine: the same scores give the same text. Names are shown as `mmid.errors.label`
+Conventions: a clip passes if its first answer is right, however confident. Nothing here depends on
+the time or the machine: the same scores give the same text. Names are shown as `mmid.errors.label`
 shows them, for XML has no place for control characters.
 """
 

@@ -130,13 +130,13 @@ class _Trial:
         identifier, params = self.identifier, self.identifier.params
         names = {identifier.names[i] for i in right}
         clip, spare = source.clip(first, size, params), NEIGHBOURS if self.absent else 0
-        asked = identifier.ask(clip, spare)
+        asked = identifier.search(clip, spare)
         result = _judge(
             source, first / params.sample_rate, identifier.decide(asked), names, identifier
         )
         if self.absent:
             if len(identifier.options.keys) > FEW_KEYS:  # what is there would choose the keys
-                asked = identifier.ask(clip, spare, right)
+                asked = identifier.search(clip, spare, right)
             other = identifier.decide(asked, excluded=right)
             result = replace(
                 result,
@@ -163,8 +163,8 @@ class _Trial:
         def clips(system: int, column: int) -> list[ClipResult]:
             return [clip for answers in done for clip in answers[system][column]]
 
-        sure = self.identifier.options.min_confidence
-        scores = [sum_up(length, clips(0, n), sure) for n, length in enumerate(self.lengths)]
+        least = self.identifier.options.min_confidence
+        scores = [sum_up(length, clips(0, n), least) for n, length in enumerate(self.lengths)]
         scores += [
             compare(sum_up(mmid.seconds, clips(system, n), math.inf), mmid, baseline.name)
             for system, baseline in enumerate(self.baselines, 1)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from mmid.identify.alignment import SURE, align, align_closely, note_gains
+from mmid.identify.alignment import MOST_LOG_ODDS, align, align_closely, note_gains
 from mmid.identify.voting import Candidate
 from mmid.model.transcriber import LOWEST, PITCHES
 from mmid.music.grid import FeatureParams
@@ -46,7 +46,7 @@ class Reference:
         pitch = torch.from_numpy(played["pitch"].astype(np.int64))
         times = torch.from_numpy(begin), torch.from_numpy(end)
         rolls = draw_rolls(torch.zeros_like(pitch), *times, pitch, 1, frames)
-        log_odds = SURE * (2 * rolls[0, :, LOWEST : LOWEST + PITCHES] - 1)
+        log_odds = MOST_LOG_ODDS * (2 * rolls[0, :, LOWEST : LOWEST + PITCHES] - 1)
         ratio = float(written["offset"].max(initial=0) / played["offset"].max(initial=0))
         place = Candidate(0, 1.0, ratio, 0.0, transpose)
         coarse = align(note_gains(log_odds, FRAMES), place, lambda piece: written, params)

@@ -34,7 +34,7 @@ class ClipResult:
     rank : int or None
         Of the first right match; None if there is none.
     matched : bool
-        Whether the first match was sure enough.
+        Whether the first match was confident enough.
     answer : str
         The name of the first match.
     confidence, votes : float
@@ -80,7 +80,7 @@ class ClipScores:
     clips : int
     top1, top5, mrr : float
     matched : float
-        Share of clips whose first match was sure enough.
+        Share of clips whose first match was confident enough.
     median_position_error, position_error_95 : float or None
         Seconds, over the right answers.
     auroc : float or None
@@ -126,7 +126,9 @@ class ClipScores:
         return asdict(self)
 
 
-def sum_up(length: float | None, results: Sequence[ClipResult], sure: float) -> ClipScores:
+def sum_up(
+    length: float | None, results: Sequence[ClipResult], min_confidence: float
+) -> ClipScores:
     """Return the figures of clips of one length.
 
     Parameters
@@ -134,12 +136,12 @@ def sum_up(length: float | None, results: Sequence[ClipResult], sure: float) -> 
     length : float or None
         Seconds; None is the whole source.
     results : sequence of ClipResult
-    sure : float
+    min_confidence : float
         The confidence at which a first match counts as found.
     """
     errors = [r.position_error for r in results if r.position_error is not None]
     count = max(1, len(results))
-    auroc, falsely, accepts = _rejection(results, sure)
+    auroc, falsely, accepts = _rejection(results, min_confidence)
     return ClipScores(
         length,
         len(results),
@@ -175,7 +177,7 @@ TRUE_ACCEPTS = 0.95
 
 
 def _rejection(
-    results: Sequence[ClipResult], sure: float
+    results: Sequence[ClipResult], min_confidence: float
 ) -> tuple[float, float, float] | tuple[None, None, None]:
     """Return AUROC, absent clips matched, and those accepted where 95 % of the others are."""
     absent = np.array([r.absent_confidence for r in results if r.absent_confidence is not None])
@@ -186,7 +188,7 @@ def _rejection(
     level = present[:, None] == absent
     threshold = np.quantile(present, 1 - TRUE_ACCEPTS, method="lower")
     auroc = float(above.mean() + level.mean() / 2)
-    return auroc, float(np.mean(absent >= sure)), float(np.mean(absent >= threshold))
+    return auroc, float(np.mean(absent >= min_confidence)), float(np.mean(absent >= threshold))
 
 
 def calibrate(scores: Sequence[dict[str, Any]]) -> list[float]:

@@ -16,13 +16,13 @@ from torch import Tensor
 
 from mmid.errors import MmidError
 from mmid.model.checkpoint import Checkpoint
-from mmid.model.encoders import cut, embed_places
+from mmid.model.encoders import cut, embed_positions
 from mmid.model.metrics import Retrieval, ranks, summarize
 from mmid.music.grid import FeatureParams
 from mmid.music.library import Piece
 from mmid.music.piano_roll import piano_roll
 from mmid.music.spectrogram import frame_count, spectrogram
-from mmid.system.console import Tell, quiet
+from mmid.system.console import ProgressCallback, quiet
 from mmid.system.tables import FittingTable
 
 SPACING = 10
@@ -62,7 +62,7 @@ def evaluate_snippets(
     *,
     pool: int = 2_000,
     seed: int = 0,
-    progress: Tell = quiet,
+    progress: ProgressCallback = quiet,
 ) -> SnippetScores:
     """Retrieve the snippets of played pieces in both directions, exactly (benchmark B1).
 
@@ -84,19 +84,19 @@ def evaluate_snippets(
         If the pieces hold fewer snippets than the pool.
     """
     params = model.encoders.config.features
-    places = _snippet_places(pieces, params, np.random.default_rng(seed))
-    if len(places) < pool:
+    positions = _snippet_positions(pieces, params, np.random.default_rng(seed))
+    if len(positions) < pool:
         raise MmidError(
-            f"{len(pieces)} pieces hold {len(places)} snippets, fewer than --pool {pool}"
+            f"{len(pieces)} pieces hold {len(positions)} snippets, fewer than --pool {pool}"
         )
-    chosen = np.random.default_rng(seed + 1).permutation(len(places))[:pool]
+    chosen = np.random.default_rng(seed + 1).permutation(len(positions))[:pool]
     audio, rolls, seen = [], [], []
     for number, piece in enumerate(pieces):
-        frames = sorted(places[i][1] for i in chosen if places[i][0] == number)
+        frames = sorted(positions[i][1] for i in chosen if positions[i][0] == number)
         if frames:
             bands = spectrogram(torch.from_numpy(play(piece)), params)
             roll = piano_roll(piece.midi.notes, bands.shape[1], params)
-            sides = embed_places(model.encoders, bands, roll, frames)
+            sides = embed_positions(model.encoders, bands, roll, frames)
             audio.append(sides[0])
             rolls.append(sides[1])
             seen.append(cut(roll, frames, params.snippet).flatten(1).half())
@@ -112,18 +112,18 @@ def evaluate_snippets(
     return SnippetScores(pool, len(seen), {name: summarize(r) for name, r in results.items()})
 
 
-def _snippet_places(
+def _snippet_positions(
     pieces: Sequence[Piece], params: FeatureParams, rng: np.random.Generator
 ) -> list[tuple[int, int]]:
     """List the snippets with an onset: piece and first frame, from a random phase of each."""
-    places = []
+    positions = []
     for number, piece in enumerate(pieces):
         last = frame_count(piece.midi.seconds, params) - params.snippet
         starts = np.arange(int(rng.integers(SPACING)), max(last, 0) + 1, SPACING)
         onsets = np.sort(piece.midi.notes["onset"]) * params.frame_rate
         begun = np.searchsorted(onsets, starts + params.snippet) > np.searchsorted(onsets, starts)
-        places += [(number, int(start)) for start in starts[begun]]
-    return places
+        positions += [(number, int(start)) for start in starts[begun]]
+    return positions
 
 
 def _repeats(rolls: Tensor) -> Tensor:

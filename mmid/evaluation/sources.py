@@ -377,7 +377,7 @@ def open_sources(
     *,
     direction: Direction = "recordings",
     semitones: int = 0,
-    rough: Degradation | None = None,
+    degradation: Degradation | None = None,
     leave_out: LeaveOut = None,
 ) -> tuple[int, Iterator[Source]]:
     """Return the queries that a folder holds.
@@ -397,7 +397,7 @@ def open_sources(
     MmidError
         If the list is needed but missing or unreadable, or a soundfont is given for scores.
     """
-    if rough is not None:
+    if degradation is not None:
         count, smooth = open_sources(
             *(folder, soundfont, params, tempo, side, seed, jobs),
             direction=direction,
@@ -405,7 +405,9 @@ def open_sources(
             leave_out=leave_out,
         )
         rate = params.sample_rate
-        return count, (DegradedSource(s.name, s.right, s, rough, rate, kind=s.kind) for s in smooth)
+        return count, (
+            DegradedSource(s.name, s.right, s, degradation, rate, kind=s.kind) for s in smooth
+        )
     if soundfont is not None and direction == "scores":
         raise MmidError("scores are queried as they are written: leave out the soundfont")
     if soundfont is not None and not (folder / PAIRS_NAME).is_file():

@@ -19,9 +19,9 @@ from rich.table import Table
 from mmid.errors import MmidError, label
 from mmid.evaluation.medley import Span, read_spans
 from mmid.identify.identifier import Identifier
-from mmid.identify.timeline import EVERY, Played, Timeline, follow
+from mmid.identify.timeline import WINDOW_SECONDS, Played, Timeline, follow
 from mmid.index.items import Entry
-from mmid.system.console import Tell, quiet
+from mmid.system.console import ProgressCallback, quiet
 from mmid.system.files import file_digest
 from mmid.system.tables import FittingTable, clock
 
@@ -114,8 +114,8 @@ def evaluate_timeline(
     entries: Sequence[Entry],
     truth: Path,
     recording: Path,
-    every: float = EVERY,
-    progress: Tell = quiet,
+    every: float = WINDOW_SECONDS,
+    progress: ProgressCallback = quiet,
 ) -> TimelineScores:
     """Make the timeline of a recording that is known, and score it.
 

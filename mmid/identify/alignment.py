@@ -19,10 +19,10 @@ from mmid.model.transcriber import LOWEST, PITCHES
 from mmid.music.grid import FeatureParams
 from mmid.music.piano_roll import draw_rolls
 
-COMMON = (2.0, 3.0)
+RARITY = (2.0, 3.0)
 """Added to the log-odds of a note sounding and beginning: how rare notes are, softened."""
 
-SURE = 6.0
+MOST_LOG_ODDS = 6.0
 """Log-odds farther from 0 count as these: no single frame decides."""
 
 FRAMES = 650
@@ -89,8 +89,8 @@ def note_gains(log_odds: Tensor, frames: int = FRAMES) -> Gains:
     frames : int
         Frames of longer ones are averaged until no more than these are left.
     """
-    common = torch.tensor(COMMON, device=log_odds.device)[:, None, None]
-    gains = (log_odds.clamp(-SURE, SURE) + common).flatten(0, 1)
+    common = torch.tensor(RARITY, device=log_odds.device)[:, None, None]
+    gains = (log_odds.clamp(-MOST_LOG_ODDS, MOST_LOG_ODDS) + common).flatten(0, 1)
     step = -(-gains.shape[1] // frames)
     if step > 1:
         gains = torch.nn.functional.avg_pool1d(gains[None], step, ceil_mode=True)[0]

@@ -13,7 +13,7 @@ from typing import Any
 from mmid.errors import label
 from mmid.options import Reason
 
-LONG_SECONDS = 60.0
+LONG_QUERY_SECONDS = 60.0
 """From this length on, music may well be a concert of several pieces."""
 
 
@@ -157,9 +157,9 @@ def _next_steps(answer: Identification) -> list[str]:
     if len(answer.keys) < 2:
         steps.append("other keys (--transpose auto)")
     compared = any(match.explained is not None for match in answer.matches)
-    if answer.seconds >= LONG_SECONDS and compared:
+    if answer.seconds >= LONG_QUERY_SECONDS and compared:
         steps.append("--every 30 if it is a concert of several pieces")
-    if answer.seconds < LONG_SECONDS or not steps:
+    if answer.seconds < LONG_QUERY_SECONDS or not steps:
         steps.insert(0, "a longer or clearer clip")
     return steps
 

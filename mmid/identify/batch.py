@@ -108,7 +108,7 @@ def _answer(
     if error is None:
         try:
             query = identifier.open(path, start, duration)
-            result = identifier.ask(query)
+            result = identifier.search(query)
             answer = identifier.decide(result, os.fspath(path))
             return Answered(answer, query, result)
         except MmidError as failure:

@@ -119,9 +119,9 @@ class Identifier:
         name : str
             What to call it in the answer.
         """
-        return self.decide(self.ask(query), name)
+        return self.decide(self.search(query), name)
 
-    def ask(
+    def search(
         self, query: Query, extra: int = 0, excluded: frozenset[int] = frozenset()
     ) -> SearchResult:
         """Look music up, as `Lookup.find` does; of many keys, those in which something fits.
@@ -156,7 +156,7 @@ class Identifier:
     def decide(
         self, result: SearchResult, name: str = "", excluded: frozenset[int] = frozenset()
     ) -> Identification:
-        """Choose among what `ask` found.
+        """Choose among what `search` found.
 
         Parameters
         ----------

@@ -40,7 +40,7 @@ PATIENCE = 5.0
 
 
 @dataclass(frozen=True, eq=False)
-class Source:
+class SoundSource:
     """Something to listen to.
 
     Parameters
@@ -85,7 +85,7 @@ class Guess:
 
 
 def listen(
-    identify: Callable[[Samples, int], Identification], source: Source, seconds: float
+    identify: Callable[[Samples, int], Identification], source: SoundSource, seconds: float
 ) -> Iterator[Guess]:
     """Guess until one is confident, until so much has sounded, or until the source ends.
 
@@ -93,7 +93,7 @@ def listen(
     ----------
     identify : callable
         ``identify(sound, rate)`` names the piece, as `mmid.api.Index.identify` does.
-    source : Source
+    source : SoundSource
     seconds : float
         The most to listen to.
 
@@ -128,7 +128,7 @@ def listen(
         raise MmidError(f"{label(source.name)}: gives no sound")
 
 
-def _spans(source: Source, least: float) -> Iterator[tuple[Samples, float]]:
+def _spans(source: SoundSource, least: float) -> Iterator[tuple[Samples, float]]:
     """Yield the newest `SPAN` at most, and how many seconds came since the last time."""
     newest: Samples = np.zeros(0, np.float32)
     new = 0
@@ -142,7 +142,7 @@ def _spans(source: Source, least: float) -> Iterator[tuple[Samples, float]]:
         yield newest, new / source.rate
 
 
-def file_source(path: Path, *, fast: bool = False) -> Source:
+def file_source(path: Path, *, fast: bool = False) -> SoundSource:
     """Play a recording to whoever listens: in real time, or as fast as it is read.
 
     Raises
@@ -152,7 +152,9 @@ def file_source(path: Path, *, fast: bool = False) -> Source:
     """
     rate = DEFAULT.sample_rate
     blocks = stream_audio(path, rate, block=round(STEP * rate))
-    return Source(str(path), rate, _steps(blocks, rate) if fast else _in_real_time(blocks, rate))
+    return SoundSource(
+        str(path), rate, _steps(blocks, rate) if fast else _in_real_time(blocks, rate)
+    )
 
 
 def _steps(blocks: Iterable[Samples], rate: int) -> Iterator[Samples]:
@@ -184,7 +186,7 @@ def _in_real_time(blocks: Iterable[Samples], rate: int) -> Iterator[Samples]:
 
 
 @contextmanager
-def microphone(name: str | None = None) -> Iterator[Source]:
+def microphone(name: str | None = None) -> Iterator[SoundSource]:
     """Listen to an input of this machine while the context lasts.
 
     Parameters
@@ -209,7 +211,7 @@ def microphone(name: str | None = None) -> Iterator[Source]:
         with sounddevice.InputStream(
             rate, device=device["index"], channels=1, dtype="float32", callback=keep
         ):
-            yield Source(device["name"], rate, _arriving(arrived, device["name"], rate))
+            yield SoundSource(device["name"], rate, _arriving(arrived, device["name"], rate))
     except sounddevice.PortAudioError as error:
         raise MmidError(
             f"{label(device['name'])}: cannot listen ({error}); close what else uses it, and let"

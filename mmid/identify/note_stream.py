@@ -31,11 +31,11 @@ AROUND = 12
 """Frames transcribed on either side of a stretch, or as many as its own depend on."""
 
 
-Source: TypeAlias = str | os.PathLike[str] | Query
+QueryInput: TypeAlias = str | os.PathLike[str] | Query
 """A file, or music that is open already."""
 
 
-def length_of(source: Source, start: float = 0.0, duration: float | None = None) -> int:
+def length_of(source: QueryInput, start: float = 0.0, duration: float | None = None) -> int:
     """Return how many seconds of music there seem to be, before they are read; 0 if unknown."""
     if not isinstance(source, (str, os.PathLike)):
         return int(source.seconds)
@@ -51,7 +51,7 @@ def _is_midi(path: str | os.PathLike[str]) -> bool:
 
 def transcribe_stretches(
     encoders: Encoders,
-    source: Source,
+    source: QueryInput,
     start: float = 0.0,
     duration: float | None = None,
 ) -> Iterator[Tensor]:

@@ -43,7 +43,7 @@ ALIKE = 0.7
 
 
 @dataclass(frozen=True, eq=False)
-class Track:
+class PieceTrack:
     """A piece along a stretch of a recording.
 
     Parameters
@@ -111,11 +111,11 @@ class Track:
         first, end = int(net[: seed + 1].argmin()), seed + int(net[seed:].argmax())
         return self.first + first, self.first + end
 
-    def moved(self, frames: int) -> Track:
+    def moved(self, frames: int) -> PieceTrack:
         """Return it as on a tape that begins so many frames earlier."""
         return replace(self, first=self.first + frames, seed=self.seed + frames)
 
-    def cut(self, first: int, end: int) -> Track:
+    def cut(self, first: int, end: int) -> PieceTrack:
         """Return the part from a frame of the recording up to another."""
         low, high = max(0, first - self.first), max(0, end - self.first)
         lost = [values[low - 1] if low else 0.0 for values in (self.gained, self.possible)]
@@ -136,7 +136,9 @@ class Track:
         return float(np.median(slopes)) or 1.0
 
 
-def part(earlier: Track, later: Track, *, same: bool = False) -> tuple[Track, Track]:
+def part(
+    earlier: PieceTrack, later: PieceTrack, *, same: bool = False
+) -> tuple[PieceTrack, PieceTrack]:
     """Share out what two tracks both claim, where that leaves them most gain together.
 
     If the later one explains nearly as much of all of the earlier one, that one is left nothing; of
@@ -165,7 +167,7 @@ def track_piece(
     notes: Notes,
     params: FeatureParams,
     passed: Callable[[int], None],
-) -> Track:
+) -> PieceTrack:
     """Follow a piece from where a window fits it best, back and on.
 
     Parameters
@@ -194,7 +196,7 @@ def track_piece(
     on = _pursue(_forward(tape, frame, passed), roll, position, hold, params)
     back.positions = positions - 1 - back.positions
     seconds = candidates[best].tempo_ratio / params.frame_rate
-    return Track(
+    return PieceTrack(
         frame - len(back.gained),
         frame,
         np.concatenate([back.turned(back.gained), back.gained[-1:].sum() + on.gained]),

@@ -1,4 +1,4 @@
-"""A query looked up in a library: its snippets at every tempo and in every key, and its triples.
+"""A query looked up: its snippets at every tempo and in every key, and its note triples.
 
 Conventions: a tempo ratio is the query's speed against the library's.
 """
@@ -35,7 +35,7 @@ NEIGHBOURS = 25
 EACH = 3
 """Candidates of one piece, at most, that are compared note by note."""
 
-COMPARED = 21_500
+FRAMES_TO_COMPARE = 21_500
 """Frames to compare, over all candidates: the longer the query, the fewer candidates."""
 
 LOOKED_UP, IN_EACH_KEY = 1_200, 500
@@ -90,7 +90,7 @@ class SearchResult:
     def most_compared(self) -> int:
         """How many candidates are worth comparing with it."""
         frames = max((part.values.shape[1] for part in self.gains), default=COMPARED_FRAMES)
-        return COMPARED // frames
+        return FRAMES_TO_COMPARE // frames
 
 
 class Lookup:
@@ -146,12 +146,12 @@ class Lookup:
         """Look snippets up at every tempo and in each key, in one search."""
         together = np.concatenate([v.reshape(-1, v.shape[2]) for v, _ in embedded.snippets])
         rows, similarity = self._index.search(together, count, self._options.search)
-        piece, place = self._index.locate(rows)
+        piece, position = self._index.locate(rows)
         hits, first = [], 0
         for ratio, (_, frames) in zip(embedded.tempo_ratios, embedded.snippets, strict=True):
             for key in embedded.keys:
                 own = slice(first, first + len(frames))
-                hits.append(Hits(ratio, frames, piece[own], place[own], similarity[own], key))
+                hits.append(Hits(ratio, frames, piece[own], position[own], similarity[own], key))
                 first = own.stop
         return tuple(h for h in hits if len(h.query_frame))
 

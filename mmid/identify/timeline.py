@@ -24,13 +24,13 @@ from torch import Tensor
 from mmid.errors import MmidError
 from mmid.identify.answer import Identification, Match
 from mmid.identify.identifier import Identifier
-from mmid.identify.note_stream import Source, Tape, length_of, transcribe_stretches
-from mmid.identify.score_following import Track, part, track_piece
+from mmid.identify.note_stream import QueryInput, Tape, length_of, transcribe_stretches
+from mmid.identify.score_following import PieceTrack, part, track_piece
 from mmid.model.embedding import Transcribed
 from mmid.music.library import BadFile
-from mmid.system.console import Tell, quiet
+from mmid.system.console import ProgressCallback, quiet
 
-EVERY = 30.0
+WINDOW_SECONDS = 30.0
 """Length of the windows that are looked up, seconds."""
 
 LEAST_EVERY = 6.0
@@ -121,17 +121,17 @@ class Timeline:
 class _Found:
     """A piece along one track, as the window named it."""
 
-    track: Track
+    track: PieceTrack
     match: Match
 
 
 def follow(
     identifier: Identifier,
-    source: Source,
-    every: float = EVERY,
+    source: QueryInput,
+    every: float = WINDOW_SECONDS,
     start: float = 0.0,
     duration: float | None = None,
-    progress: Tell = quiet,
+    progress: ProgressCallback = quiet,
 ) -> Timeline:
     """Find what is played in a long recording from when to when.
 
@@ -177,10 +177,10 @@ def _check(identifier: Identifier, every: float) -> None:
 def follow_files(
     identifier: Identifier,
     files: Sequence[Path | BadFile],
-    every: float = EVERY,
+    every: float = WINDOW_SECONDS,
     start: float = 0.0,
     duration: float | None = None,
-    progress: Tell = quiet,
+    progress: ProgressCallback = quiet,
 ) -> Iterator[Timeline]:
     """Follow recordings one by one, as `follow` does; one that fails says so in its timeline.
 
@@ -246,7 +246,7 @@ class _Follower:
         """Identify a window, perhaps as what was played before, and follow its piece both ways."""
         identifier = self._identifier
         params = identifier.params
-        result = identifier.ask(Transcribed(tape.between(first, last), params))
+        result = identifier.search(Transcribed(tape.between(first, last), params))
         answer = identifier.decide(result)
         match = window_match(answer, before)
         if match is None:

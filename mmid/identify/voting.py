@@ -29,7 +29,7 @@ class Hits:
         How fast the query is taken to be played against the score.
     query_frame : np.ndarray [queries] int64
         Where each query snippet begins, in frames of the query.
-    piece, place : np.ndarray [queries, k] int64
+    piece, position : np.ndarray [queries, k] int64
         Piece of each hit and the frame of it the snippet begins at.
     similarity : np.ndarray [queries, k] float32
         Cosine.
@@ -40,7 +40,7 @@ class Hits:
     tempo_ratio: float
     query_frame: np.ndarray
     piece: np.ndarray
-    place: np.ndarray
+    position: np.ndarray
     similarity: np.ndarray
     transpose: int = 0
 
@@ -98,7 +98,7 @@ DRIFT = 0.05
 def consistent(hits: Hits, top: int, length_of: Frames | None = None) -> list[Candidate]:
     """Count the query snippets that agree on where in a piece the query begins.
 
-    A hit says the query begins at ``place - query_frame * tempo_ratio`` of its piece. The starts
+    A hit says the query begins at ``position - query_frame * tempo_ratio`` of its piece. The starts
     fall in bins, on two grids half a bin apart; a query snippet votes once a bin, with its nearest
     hit there.
 
@@ -117,7 +117,7 @@ def consistent(hits: Hits, top: int, length_of: Frames | None = None) -> list[Ca
     """
     query = hits.query_frame * hits.tempo_ratio
     width = _width(query)
-    starts = hits.place - query[:, None]
+    starts = hits.position - query[:, None]
     weight = _weights(hits.similarity)
     best: dict[int, Candidate] = {}
     for shift in (0.0, 0.5):
@@ -160,8 +160,8 @@ def _fullest_bins(
 ) -> list[tuple[int, float, float]]:
     """Return piece, share and median start of the fullest bins, each piece at most once."""
     queries = np.broadcast_to(np.arange(len(piece))[:, None], piece.shape).ravel()
-    place = (piece << 24) + (bins & 0xFFFFFF)
-    keys, owner = np.unique(place.ravel(), return_inverse=True)
+    position = (piece << 24) + (bins & 0xFFFFFF)
+    keys, owner = np.unique(position.ravel(), return_inverse=True)
     order = np.lexsort((-weight.ravel(), queries, owner))
     first = np.ones(len(order), bool)
     first[1:] = (np.diff(owner[order]) != 0) | (np.diff(queries[order]) != 0)
@@ -191,10 +191,11 @@ def nearest(hits: Hits, count: int, excluded: frozenset[int] = frozenset()) -> H
     """Keep the nearest so many hits of each query snippet that are in none of the pieces named."""
     hidden = np.isin(hits.piece, list(excluded))
     order = np.argsort(hidden, axis=1, kind="stable")[:, :count]
-    piece, place, similarity = (
-        np.take_along_axis(array, order, 1) for array in (hits.piece, hits.place, hits.similarity)
+    piece, position, similarity = (
+        np.take_along_axis(array, order, 1)
+        for array in (hits.piece, hits.position, hits.similarity)
     )
-    return replace(hits, piece=piece, place=place, similarity=similarity)
+    return replace(hits, piece=piece, position=position, similarity=similarity)
 
 
 def elect(
@@ -280,7 +281,7 @@ def _same_tempo(one: Candidate | Hits, other: Candidate) -> bool:
 
 
 def _share_at(hits: Hits, candidate: Candidate, frames: int) -> float:
-    """Return the share of the votes for a place of a hypothesis that agrees with it."""
+    """Return the share of the votes for a position of a hypothesis that agrees with it."""
     if hits.transpose != candidate.transpose or not _same_tempo(hits, candidate):
         return 0.0
     assert candidate.start is not None
@@ -293,7 +294,7 @@ def _share_at(hits: Hits, candidate: Candidate, frames: int) -> float:
 def _near(hits: Hits, piece: int, start: float) -> np.ndarray:
     """Return which hits say that the query begins about there."""
     query = hits.query_frame * hits.tempo_ratio
-    apart = np.abs(hits.place - query[:, None] - start)
+    apart = np.abs(hits.position - query[:, None] - start)
     return np.asarray((hits.piece == piece) & (apart <= _width(query) / 2))
 
 
@@ -332,9 +333,9 @@ def straightened(hits: Sequence[Hits], candidate: Candidate) -> Candidate:
     if len(rows) < LEAST_SNIPPETS:
         return candidate
     best = np.where(near, own.similarity, -np.inf)[rows].argmax(1)
-    query, place = own.query_frame[rows], own.place[rows, best]
+    query, position = own.query_frame[rows], own.position[rows, best]
     weight = np.maximum(_weights(own.similarity)[rows, best], LEAST_WEIGHT)
-    slope, start = _line(query, place, weight)
+    slope, start = _line(query, position, weight)
     if not abs(math.log2(max(slope, 1e-6) / candidate.tempo_ratio)) <= SAME_TEMPO:
         return candidate
     return replace(candidate, tempo_ratio=slope, start=start)

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from mmid.errors import LibraryIndexError, label
-from mmid.index.embedder import EVERY, Embed, embed_item, embed_nothing, embedded
+from mmid.index.embedder import KEPT_EVERY, Embed, embed_item, embed_nothing, embedded
 from mmid.index.items import Entry, LeftOut
-from mmid.index.library_folders import Followed, follow, known_manifest, refuse_missing
+from mmid.index.library_folders import Followed, follow_folders, known_manifest, refuse_missing
 from mmid.index.manifest import FORMAT, IndexOrigin
 from mmid.index.pending import Embedded, Pending
 from mmid.index.protocol import Library, Place, Store
@@ -30,7 +30,7 @@ from mmid.model.checkpoint import Checkpoint
 from mmid.music.folders import item_name
 from mmid.music.library import BadFile, Piece, Recording
 from mmid.options import Kind, LibraryKind
-from mmid.system.console import Tell, quiet, stage
+from mmid.system.console import ProgressCallback, quiet, stage
 from mmid.system.processes import Engine, parallel
 
 
@@ -78,7 +78,7 @@ class BuildReport:
 
 def recipe_of(kind: Kind, every: int | None = None) -> dict[str, Any]:
     """Return how `embed_item` embeds; vectors made by another recipe are not mixed with these."""
-    return {"every": every or EVERY[kind]}
+    return {"every": every or KEPT_EVERY[kind]}
 
 
 def build_index(
@@ -101,7 +101,7 @@ def build_index(
     progress : callable
         Called with the number of files done.
     embed : callable
-        Gives the vectors and places of an item, as `embed_item` does.
+        Gives the vectors and positions of an item, as `embed_item` does.
     recipe : dict, optional
         What distinguishes this way of embedding; by default `recipe_of` its kind.
 
@@ -171,7 +171,7 @@ def update_index(
     *,
     jobs: int | None = None,
     engine: Engine = parallel,
-    progress: Tell = quiet,
+    progress: ProgressCallback = quiet,
 ) -> BuildReport:
     """Bring an index up to the folders it follows and those named now; the first time, build it.
 
@@ -207,7 +207,7 @@ def update_index(
     store = store_at(place)
     refuse_missing(library)
     with nullcontext() if options.dry_run else store.writing():
-        followed = follow(store, library, kind, only=options.replace)
+        followed = follow_folders(store, library, kind, only=options.replace)
         every = options.every or _every_before(store, followed.kind)
         origin = _origin(followed.kind, model, recipe_of(followed.kind, every), followed)
         update = _prepared(store, origin, followed, options)
@@ -258,7 +258,9 @@ def _refuse_dropping(held: Library, gone: int) -> None:
         )
 
 
-def _write(store: Store, origin: IndexOrigin, plan: Plan, update: Update, progress: Tell) -> None:
+def _write(
+    store: Store, origin: IndexOrigin, plan: Plan, update: Update, progress: ProgressCallback
+) -> None:
     """Write the index, unless it is there as it should be; nothing is pending then."""
     old = update.reused
     as_it_was = old is not None and IndexOrigin.of(old.manifest) == origin

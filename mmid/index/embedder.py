@@ -1,7 +1,7 @@
 """Files of a library to vectors: what an index holds of each.
 
 Conventions: of a file, vectors are packed (`mmid.index.quantization`), int8 ``[snippets,
-embedding]``; a snippet's place is the frame of the file it begins at.
+embedding]``; a snippet's position is the frame of the file it begins at.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from mmid.options import Kind
 from mmid.system.console import warn
 from mmid.system.processes import Engine, parallel
 
-EVERY: dict[Kind, int] = {"midi": 2, "recordings": 1}
+KEPT_EVERY: dict[Kind, int] = {"midi": 2, "recordings": 1}
 """Of a pathway's snippets, every so many is kept: queries are embedded more densely. Recordings
 keep all, as the votes alone give the tempo there: no notes are compared."""
 
@@ -42,12 +42,12 @@ def embed_whole(
     query : Query
     model : Checkpoint
     every : int, optional
-        Keep every so many-th snippet of the pathway; by default as `EVERY` says.
+        Keep every so many-th snippet of the pathway; by default as `KEPT_EVERY` says.
 
     Returns
     -------
     vectors : np.ndarray [n, embedding] float32
-    places : np.ndarray [n] uint32
+    positions : np.ndarray [n] uint32
         First frame of each.
     """
     encoders, params = model.encoders, model.encoders.config.features
@@ -59,12 +59,12 @@ def embed_whole(
             part.cpu().numpy()
             for part in embed_frames(pathway, shape, params, drawing.frames, drawing.draw)
         ]
-    every = every or EVERY[query.kind]
+    every = every or KEPT_EVERY[query.kind]
     vectors = np.concatenate(parts)[::every]
-    places = np.arange(0, snippet_count(drawing.frames, params, shape), every) * shape.stride
-    kept = drawing.heard_from(places, params.snippet)
+    positions = np.arange(0, snippet_count(drawing.frames, params, shape), every) * shape.stride
+    kept = drawing.has_content(positions, params.snippet)
     kept = kept if kept.any() else np.ones_like(kept)
-    grid = places * (params.frame_rate / drawing.rate)
+    grid = positions * (params.frame_rate / drawing.rate)
     return vectors[kept], grid[kept].round().astype(np.uint32)
 
 
@@ -76,8 +76,8 @@ def embed_item(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Embed a file of a library as `embed_whole` does, and pack its vectors."""
     query = as_query(item, model.encoders.config.features)
-    vectors, places = embed_whole(query, model, every)
-    return pack(vectors), places
+    vectors, positions = embed_whole(query, model, every)
+    return pack(vectors), positions
 
 
 def embed_nothing(item: Piece | Recording, model: Checkpoint) -> tuple[np.ndarray, np.ndarray]:
@@ -88,14 +88,14 @@ def embed_nothing(item: Piece | Recording, model: Checkpoint) -> tuple[np.ndarra
 def embedded(item: Piece | Recording, model: Checkpoint, embed: Embed) -> Embedded:
     """Embed an item in some way, and make its row of the table."""
     query = as_query(item, model.encoders.config.features)
-    vectors, places = embed(item, model)
+    vectors, positions = embed(item, model)
     title, damage, notes = None, None, np.zeros(0, NOTE_DTYPE)
     if isinstance(item, Piece):
         title, damage, notes = item.midi.title, item.midi.damage, item.midi.notes
     size, changed = file_stat(item.path)
-    counts = (0, len(places), 0, len(notes))
+    counts = (0, len(positions), 0, len(notes))
     entry = Entry(item.name, title, query.seconds, item.digest, *counts, size, changed)
-    return Embedded(entry, query.kind, vectors, places, notes, damage)
+    return Embedded(entry, query.kind, vectors, positions, notes, damage)
 
 
 def file_stat(path: Path) -> tuple[int, int]:

@@ -1,7 +1,7 @@
-"""The note triples of a library, listed as sorted tokens.
+"""The note triples of a library as sorted postings.
 
-Conventions: tokens are those of `mmid.index.fingerprints`. Of a fingerprint that more notes share
-than it is worth counting only a mark is kept.
+Conventions: postings are those of `mmid.index.fingerprints`. Of a fingerprint that more notes share
+than it is worth counting only a stop-list entry is kept.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import numpy as np
 from mmid.errors import LibraryIndexError
 from mmid.index.fingerprints import (
     FINGERPRINT,
-    LONGEST,
-    MARK,
+    LONGEST_GAP,
     NOTE_BITS,
+    STOP,
     find_triples,
     kept_half,
-    make_tokens,
+    make_postings,
     most_common,
     notes_of,
     spans_of,
@@ -31,12 +31,12 @@ NOTES_AT_ONCE = 20_000
 """Notes whose triples are listed at once: what comes of them stays in the processor's cache."""
 
 BLOCK = 1 << 20
-"""Tokens looked at together; bounds memory."""
+"""Postings looked at together; bounds memory."""
 
 
 @dataclass(frozen=True, eq=False)
-class Tokens:
-    """Sorted tokens, marks among them, in parts that are made as they are read, once.
+class Postings:
+    """Sorted postings, stop-list entries among them, in parts that are made as they are read, once.
 
     Parameters
     ----------
@@ -51,8 +51,8 @@ class Tokens:
 
 def library_postings(
     notes: np.ndarray, firsts: Sequence[int], known: np.ndarray | None = None, start: int = 0
-) -> Tokens:
-    """Return the tokens of pieces whose notes follow one another.
+) -> Postings:
+    """Return the postings of pieces whose notes follow one another.
 
     Parameters
     ----------
@@ -60,42 +60,42 @@ def library_postings(
     firsts : sequence of int
         Where each piece begins in them, ascending.
     known : np.ndarray [m] uint64, optional
-        The tokens of the pieces before a note.
+        The postings of the pieces before a note.
     start : int
         That note.
 
     Raises
     ------
     LibraryIndexError
-        If there are more notes than a token can number.
+        If there are more notes than a posting can number.
     """
     if len(notes) > 2**NOTE_BITS:
         raise LibraryIndexError(
             f"{len(notes):,} notes are too many for one index; make several of parts of the library"
         )
     if known is not None:
-        extended = _extended(known, _list_tokens(notes, firsts, start))
+        extended = _extended(known, _list_postings(notes, firsts, start))
         if extended is not None:
             return extended
-    tokens = _thinned(_list_tokens(notes, firsts, 0))
-    return Tokens(len(tokens), [tokens])
+    postings = _thinned(_list_postings(notes, firsts, 0))
+    return Postings(len(postings), [postings])
 
 
-def _list_tokens(notes: np.ndarray, firsts: Sequence[int], start: int) -> np.ndarray:
-    """Return all sorted tokens of the pieces from a note on."""
+def _list_postings(notes: np.ndarray, firsts: Sequence[int], start: int) -> np.ndarray:
+    """Return all sorted postings of the pieces from a note on."""
     bounds = np.array([*firsts, len(notes)])
     bounds = bounds[bounds >= start]
 
-    def tokens_of(some: np.ndarray) -> np.ndarray:
-        """Return the tokens of pieces that lie between some bounds."""
+    def postings_of(some: np.ndarray) -> np.ndarray:
+        """Return the postings of pieces that lie between some bounds."""
         own = notes[some[0] : some[-1]]
         onset = _end_to_end(own["onset"], some - some[0])
-        return kept_half(find_triples(onset, own["pitch"])).tokens(int(some[0]))
+        return kept_half(find_triples(onset, own["pitch"])).postings(int(some[0]))
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        tokens = _joined(list(pool.map(tokens_of, _parts(bounds))))
-    tokens.sort()
-    return tokens
+        postings = _joined(list(pool.map(postings_of, _parts(bounds))))
+    postings.sort()
+    return postings
 
 
 def _parts(bounds: np.ndarray) -> Iterator[np.ndarray]:
@@ -109,30 +109,30 @@ def _parts(bounds: np.ndarray) -> Iterator[np.ndarray]:
 
 def _joined(parts: list[np.ndarray]) -> np.ndarray:
     """Put arrays one behind the other, each let go of once it is there: no two whole copies."""
-    tokens = np.empty(sum(map(len, parts)), np.uint64)
-    end = len(tokens)
+    postings = np.empty(sum(map(len, parts)), np.uint64)
+    end = len(postings)
     while parts:
         part = parts.pop()
-        tokens[end - len(part) : end] = part
+        postings[end - len(part) : end] = part
         end -= len(part)
-    return tokens
+    return postings
 
 
-def _thinned(tokens: np.ndarray) -> np.ndarray:
-    """Leave a mark of fingerprints that are too common; the tokens given are overwritten."""
-    firsts = _firsts(tokens)
-    counts = np.diff(np.append(firsts, len(tokens)))
-    rare = counts <= most_common(len(tokens))
-    tokens[firsts[~rare]] = _marks(tokens[firsts[~rare]] >> FINGERPRINT, counts[~rare])
+def _thinned(postings: np.ndarray) -> np.ndarray:
+    """Leave stop-list entries of too common fingerprints; the postings given are overwritten."""
+    firsts = _firsts(postings)
+    counts = np.diff(np.append(firsts, len(postings)))
+    rare = counts <= most_common(len(postings))
+    postings[firsts[~rare]] = _stop_entries(postings[firsts[~rare]] >> FINGERPRINT, counts[~rare])
     kept = np.repeat(rare, counts)
     kept[firsts[~rare]] = True
-    return tokens[kept]
+    return postings[kept]
 
 
-def _extended(known: np.ndarray, more: np.ndarray) -> Tokens | None:
-    """Add tokens to thinned ones; None if some were left out there that no longer are to be."""
-    marks = np.concatenate([_marked(known, first) for first in range(0, len(known) + 1, BLOCK)])
-    before = len(known) + int((notes_of(known[marks]) - 1).sum())
+def _extended(known: np.ndarray, more: np.ndarray) -> Postings | None:
+    """Add postings to thinned ones; None if some were left out there that no longer are to be."""
+    stops = np.concatenate([_stop_entries_in(known, i) for i in range(0, len(known) + 1, BLOCK)])
+    before = len(known) + int((notes_of(known[stops]) - 1).sum())
     most = most_common(before + len(more))
     if most != most_common(before):
         return None
@@ -140,51 +140,51 @@ def _extended(known: np.ndarray, more: np.ndarray) -> Tokens | None:
     first = np.searchsorted(known, fingerprint << FINGERPRINT)
     end = np.searchsorted(known, (fingerprint + np.uint64(1)) << FINGERPRINT)
     counts = end - first
-    marked = np.isin(first, marks) & (counts > 0)
-    counts[marked] = notes_of(known[first[marked]])
+    stopped = np.isin(first, stops) & (counts > 0)
+    counts[stopped] = notes_of(known[first[stopped]])
     counts += added
     common = counts > most
     rare = more[np.repeat(~common, added)]
-    fresh = np.sort(np.concatenate([rare, _marks(fingerprint[common], counts[common])]))
+    fresh = np.sort(np.concatenate([rare, _stop_entries(fingerprint[common], counts[common])]))
     left_out = int((end - first)[common].sum())
     parts = _merged(known, fresh, first[common], end[common])
-    return Tokens(len(known) + len(fresh) - left_out, parts)
+    return Postings(len(known) + len(fresh) - left_out, parts)
 
 
 def _merged(
     known: np.ndarray, fresh: np.ndarray, first: np.ndarray, end: np.ndarray
 ) -> Iterator[np.ndarray]:
-    """Yield sorted tokens with others among them and ranges left out; all are ascending."""
-    place = np.searchsorted(known, fresh)
+    """Yield sorted postings with others among them and ranges left out; all are ascending."""
+    position = np.searchsorted(known, fresh)
     for begin in range(0, len(known) + 1, BLOCK):
         block = known[begin : begin + BLOCK]
-        some = slice(*np.searchsorted(place, [begin, begin + BLOCK]))
+        some = slice(*np.searchsorted(position, [begin, begin + BLOCK]))
         edges = np.zeros(len(block) + 1, np.int8)
         np.add.at(edges, np.clip(first - begin, 0, len(block)), 1)
         np.add.at(edges, np.clip(end - begin, 0, len(block)), -1)
         left = np.flatnonzero(np.cumsum(edges[:-1], dtype=np.int8))
-        ahead = place[some] - begin
+        ahead = position[some] - begin
         yield np.insert(np.delete(block, left), ahead - np.searchsorted(left, ahead), fresh[some])
 
 
-def _marks(fingerprint: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Return marks of fingerprints that so many tokens have."""
+def _stop_entries(fingerprint: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Return stop-list entries of fingerprints that so many postings have."""
     counts = np.minimum(counts, 2**NOTE_BITS - 1)
-    return make_tokens(fingerprint, counts, np.full(len(counts), MARK))
+    return make_postings(fingerprint, counts, np.full(len(counts), STOP))
 
 
-def _firsts(tokens: np.ndarray) -> np.ndarray:
-    """Return where the fingerprints of sorted tokens begin."""
-    found = [np.zeros(min(1, len(tokens)), np.int64)]
-    for first in range(1, len(tokens), BLOCK):
-        fingerprint = tokens[first - 1 : first + BLOCK] >> FINGERPRINT
+def _firsts(postings: np.ndarray) -> np.ndarray:
+    """Return where the fingerprints of sorted postings begin."""
+    found = [np.zeros(min(1, len(postings)), np.int64)]
+    for first in range(1, len(postings), BLOCK):
+        fingerprint = postings[first - 1 : first + BLOCK] >> FINGERPRINT
         found.append(np.flatnonzero(fingerprint[1:] != fingerprint[:-1]) + first)
     return np.concatenate(found)
 
 
-def _marked(tokens: np.ndarray, first: int) -> np.ndarray:
-    """Return where marks are in a block of tokens."""
-    return np.flatnonzero(spans_of(tokens[first : first + BLOCK]) == MARK) + first
+def _stop_entries_in(postings: np.ndarray, first: int) -> np.ndarray:
+    """Return where stop-list entries are in a block of postings."""
+    return np.flatnonzero(spans_of(postings[first : first + BLOCK]) == STOP) + first
 
 
 def _end_to_end(onset: np.ndarray, bounds: np.ndarray) -> np.ndarray:
@@ -192,5 +192,5 @@ def _end_to_end(onset: np.ndarray, bounds: np.ndarray) -> np.ndarray:
     counts = np.diff(bounds)
     filled = counts > 0
     lasts = onset[bounds[1:][filled] - 1].astype(np.float64)
-    begins = np.cumsum(lasts + 2 * LONGEST) - lasts
+    begins = np.cumsum(lasts + 2 * LONGEST_GAP) - lasts
     return np.asarray(onset + np.repeat(begins, counts[filled]))

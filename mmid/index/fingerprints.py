@@ -1,11 +1,11 @@
-"""Notes recognised by threes: what note triples of a query agree on a place of the library.
+"""Note-triple fingerprints: positions of a library that the note triples of a query agree on.
 
 Conventions: times in seconds. A triple is three notes that follow one another, each at least
 `APART` after the one before. Its fingerprint is their pitches and the ratio of the two gaps, which
-no tempo changes; its span, from the first note to the third, then gives the tempo. A token is a
+no tempo changes; its span, from the first note to the third, then gives the tempo. A posting is a
 64-bit number: fingerprint, note and span, from the highest bits to the lowest. Of fingerprints too
-common in a library there is a mark alone: their number for a note, and the last span. Notes are of
-`mmid.music.notes.NOTE_DTYPE`, sorted by onset.
+common in a library there is a stop-list entry alone: their number for a note, and the last span.
+Notes are of `mmid.music.notes.NOTE_DTYPE`, sorted by onset.
 
 References
 ----------
@@ -25,7 +25,7 @@ from mmid.index.sorted_file import SortedFile
 APART = 0.05
 """Notes closer than this sound together."""
 
-LONGEST = 8.0
+LONGEST_GAP = 8.0
 """No gap within a triple is longer."""
 
 FOLLOWERS = 5
@@ -39,21 +39,21 @@ SPAN_OCTAVES, SPAN_STEPS = 5, 102
 """Spans are kept from 1/32 s on, in so many steps an octave."""
 
 FINGERPRINT = np.uint64(NOTE_BITS + SPAN_BITS)
-"""Bits below a token's fingerprint."""
+"""Bits below a posting's fingerprint."""
 
-MARK = 2**SPAN_BITS - 1
-"""The span of a mark."""
+STOP = 2**SPAN_BITS - 1
+"""The span of a stop-list entry."""
 
 SLOWEST, FASTEST = 0.25, 4.0
 """Speeds of the query against the piece."""
 
 BIN = 1.0
-"""Tokens agree if they place the query's middle within so many seconds of the piece."""
+"""Postings agree if they put the query's middle within so many seconds of the piece."""
 
 
 @dataclass(frozen=True, eq=False)
-class Triples:
-    """Triples of the notes of some music.
+class NoteTriples:
+    """The note triples of some music.
 
     Parameters
     ----------
@@ -71,39 +71,39 @@ class Triples:
     def __len__(self) -> int:
         return len(self.note)
 
-    def take(self, chosen: np.ndarray) -> Triples:
+    def take(self, chosen: np.ndarray) -> NoteTriples:
         """Return some of them."""
-        return Triples(self.fingerprint[chosen], self.note[chosen], self.span[chosen])
+        return NoteTriples(self.fingerprint[chosen], self.note[chosen], self.span[chosen])
 
-    def thin(self, most: int) -> Triples:
+    def thin(self, most: int) -> NoteTriples:
         """Return at most so many of them, spread evenly."""
         return self.take(np.linspace(0, len(self) - 1, min(len(self), most)).astype(np.int64))
 
-    def tokens(self, base: int = 0) -> np.ndarray:
-        """Return them as tokens, unsorted, with notes counted from a base on."""
+    def postings(self, base: int = 0) -> np.ndarray:
+        """Return them as postings, unsorted, with notes counted from a base on."""
         span = np.round((np.log2(self.span) + SPAN_OCTAVES) * SPAN_STEPS)
-        return make_tokens(self.fingerprint, self.note + base, np.clip(span, 0, MARK - 1))
+        return make_postings(self.fingerprint, self.note + base, np.clip(span, 0, STOP - 1))
 
 
-def make_tokens(fingerprint: np.ndarray, note: np.ndarray, span: np.ndarray) -> np.ndarray:
+def make_postings(fingerprint: np.ndarray, note: np.ndarray, span: np.ndarray) -> np.ndarray:
     """Put fingerprints, notes and spans, whole numbers all, together."""
-    tokens = fingerprint << FINGERPRINT
-    tokens |= note.astype(np.uint64) << np.uint64(SPAN_BITS)
-    tokens |= span.astype(np.uint64)
-    return tokens
+    postings = fingerprint << FINGERPRINT
+    postings |= note.astype(np.uint64) << np.uint64(SPAN_BITS)
+    postings |= span.astype(np.uint64)
+    return postings
 
 
-def spans_of(tokens: np.ndarray) -> np.ndarray:
-    """Return the spans of tokens, as whole numbers; `MARK` of marks."""
-    return tokens & np.uint64(2**SPAN_BITS - 1)
+def spans_of(postings: np.ndarray) -> np.ndarray:
+    """Return the spans of postings, as whole numbers; `STOP` of stop-list entries."""
+    return postings & np.uint64(2**SPAN_BITS - 1)
 
 
-def notes_of(tokens: np.ndarray) -> np.ndarray:
-    """Return the notes of tokens, or what marks say in their place."""
-    return (tokens >> np.uint64(SPAN_BITS) & np.uint64(2**NOTE_BITS - 1)).astype(np.int64)
+def notes_of(postings: np.ndarray) -> np.ndarray:
+    """Return the notes of postings, or what stop-list entries say instead."""
+    return (postings >> np.uint64(SPAN_BITS) & np.uint64(2**NOTE_BITS - 1)).astype(np.int64)
 
 
-def find_triples(onset: np.ndarray, pitch: np.ndarray) -> Triples:
+def find_triples(onset: np.ndarray, pitch: np.ndarray) -> NoteTriples:
     """List the triples of notes.
 
     Parameters
@@ -115,7 +115,7 @@ def find_triples(onset: np.ndarray, pitch: np.ndarray) -> Triples:
     follower = np.searchsorted(onset, onset + APART)[:, None] + np.arange(FOLLOWERS)
     exists = follower < len(onset)
     follower = np.minimum(follower, len(onset) - 1)
-    exists &= onset[follower] - onset[:, None] <= LONGEST
+    exists &= onset[follower] - onset[:, None] <= LONGEST_GAP
     first, which = np.nonzero(exists)
     second = follower[first, which]
     pair, which = np.nonzero(exists[second])
@@ -124,57 +124,57 @@ def find_triples(onset: np.ndarray, pitch: np.ndarray) -> Triples:
     gap, then = onset[second] - onset[first], onset[third] - onset[second]
     ratio = np.floor(np.log2(then / gap) * BINS_PER_OCTAVE) + RATIO_BINS // 2
     fingerprint = np.clip(ratio, 0, RATIO_BINS - 1).astype(np.uint64)
-    for place, note in enumerate((third, second, first)):
-        fingerprint += pitch[note].astype(np.uint64) * np.uint64(RATIO_BINS * 128**place)
-    return Triples(fingerprint, first, gap + then)
+    for digit, note in enumerate((third, second, first)):
+        fingerprint += pitch[note].astype(np.uint64) * np.uint64(RATIO_BINS * 128**digit)
+    return NoteTriples(fingerprint, first, gap + then)
 
 
 def look_up(
-    tokens: np.ndarray, triples: Triples, common: int | None = None
-) -> tuple[np.ndarray, Triples]:
-    """Find the tokens of a query's fingerprints, gap ratios one bin off included.
+    postings: np.ndarray, triples: NoteTriples, common: int | None = None
+) -> tuple[np.ndarray, NoteTriples]:
+    """Find the postings of a query's fingerprints, gap ratios one bin off included.
 
     Parameters
     ----------
-    tokens : np.ndarray [n] uint64
+    postings : np.ndarray [n] uint64
         Sorted.
-    triples : Triples
+    triples : NoteTriples
         The query's.
     common : int, optional
-        Fingerprints with more tokens than this say too little, and are passed over.
-        Those that are only marked always are.
+        Fingerprints with more postings than this say too little, and are passed over.
+        Those on the stop list always are.
 
     Returns
     -------
     which : np.ndarray [found] int64
         The query's triple.
-    found : Triples
+    found : NoteTriples
         The library's.
     """
     whose, found = [], []
     for kept, fingerprint in _neighbours(triples):
-        first = np.searchsorted(tokens, fingerprint << FINGERPRINT)
-        count = np.searchsorted(tokens, (fingerprint + np.uint64(1)) << FINGERPRINT) - first
+        first = np.searchsorted(postings, fingerprint << FINGERPRINT)
+        count = np.searchsorted(postings, (fingerprint + np.uint64(1)) << FINGERPRINT) - first
         if common is not None:
             count[count > common] = 0
         before = np.cumsum(count) - count
-        place = np.repeat(first - before, count) + np.arange(count.sum())
+        position = np.repeat(first - before, count) + np.arange(count.sum())
         whose.append(np.repeat(kept, count))
-        found.append(tokens[place])
-    which, token = np.concatenate(whose), np.concatenate(found)
-    span = spans_of(token)
-    which, token, span = (side[span != MARK] for side in (which, token, span))
+        found.append(postings[position])
+    which, posting = np.concatenate(whose), np.concatenate(found)
+    span = spans_of(posting)
+    which, posting, span = (side[span != STOP] for side in (which, posting, span))
     seconds = 2.0 ** (span.astype(np.float64) / SPAN_STEPS - SPAN_OCTAVES)
-    return which, Triples(token >> FINGERPRINT, notes_of(token), seconds)
+    return which, NoteTriples(posting >> FINGERPRINT, notes_of(posting), seconds)
 
 
-def tokens_near(tokens: SortedFile, triples: Triples, common: int) -> np.ndarray:
-    """Read what `look_up` needs of a library's tokens for a query's triples.
+def postings_near(postings: SortedFile, triples: NoteTriples, common: int) -> np.ndarray:
+    """Read what `look_up` needs of a library's postings for a query's triples.
 
     Parameters
     ----------
-    tokens : SortedFile
-    triples : Triples
+    postings : SortedFile
+    triples : NoteTriples
         The query's.
     common : int
         As of `look_up`.
@@ -185,10 +185,10 @@ def tokens_near(tokens: SortedFile, triples: Triples, common: int) -> np.ndarray
         Sorted; others are among them.
     """
     queried = np.concatenate([fingerprint for _, fingerprint in _neighbours(triples)])
-    return tokens.near(queried << FINGERPRINT, (queried + np.uint64(1)) << FINGERPRINT, common)
+    return postings.near(queried << FINGERPRINT, (queried + np.uint64(1)) << FINGERPRINT, common)
 
 
-def _neighbours(triples: Triples) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _neighbours(triples: NoteTriples) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield which triples have a fingerprint one ratio bin lower, the same and higher, and it."""
     ratio = triples.fingerprint.astype(np.int64) % RATIO_BINS
     for shift in (-1, 0, 1):
@@ -205,18 +205,18 @@ SCATTER = np.uint64(0x9E3779B97F4A7C15)
 MOST_TRIPLES = 1_500
 """Of a query; those of a longer one are thinned evenly."""
 
-COMMON = 300
-"""A fingerprint with more tokens than this says little for what it costs to count: leaving it out
-is five times as fast and finds more, and half of a library's tokens need not be kept."""
+MOST_POSTINGS = 300
+"""A fingerprint with more postings than this says little for what it costs to count: leaving it out
+is five times as fast and finds more, and half of a library's postings need not be kept."""
 
 LARGE = 60_000_000
-"""With twice as many tokens a library may have twice as many of a fingerprint, and so on."""
+"""With twice as many postings a library may have twice as many of a fingerprint, and so on."""
 
-LEFT_OUT = 8
-"""A library keeps at least one in so many of its tokens."""
+KEPT_ONE_IN = 8
+"""A library keeps at least one in so many of its postings."""
 
 CROWDED = (10, 4, 0)
-"""Places of fewer tokens than this are counted only where not enough others have as many votes."""
+"""Positions of fewer postings than this are counted only if too few others have as many votes."""
 
 SPREAD = 60.0
 """So much of the middle of a query is looked up: the tempo of longer ones wanders too far."""
@@ -224,7 +224,7 @@ SPREAD = 60.0
 
 @dataclass(frozen=True)
 class Agreement:
-    """A place that triples of a query agree on.
+    """A position that triples of a query agree on.
 
     Parameters
     ----------
@@ -244,35 +244,35 @@ class Agreement:
     start: float
 
 
-def kept_half(triples: Triples) -> Triples:
+def kept_half(triples: NoteTriples) -> NoteTriples:
     """Keep half of them, by their pitches and so whatever the ratio of the gaps."""
     pitches = triples.fingerprint // np.uint64(RATIO_BINS)
     return triples.take(((pitches * SCATTER) >> np.uint64(63)) == 0)
 
 
-def most_common(tokens: int) -> int:
-    """Return how many tokens of a fingerprint a library of so many may have.
+def most_common(postings: int) -> int:
+    """Return how many postings of a fingerprint a library of so many may have.
 
     Examples
     --------
     >>> most_common(1_000), most_common(130_000_000), most_common(500_000_000)
     (300, 600, 2400)
     """
-    return COMMON << max(0, (tokens // LARGE).bit_length() - 1)
+    return MOST_POSTINGS << max(0, (postings // LARGE).bit_length() - 1)
 
 
 def search_triples(
-    tokens: SortedFile, library: np.ndarray, firsts: np.ndarray, notes: np.ndarray, top: int
+    postings: SortedFile, library: np.ndarray, firsts: np.ndarray, notes: np.ndarray, top: int
 ) -> list[Agreement]:
-    """Find the places of a library that most triples of a query agree on.
+    """Find the positions of a library that most triples of a query agree on.
 
-    A query's triple counts once a place, however often it is found there; the tempo comes from the
-    span of triples; and places are those of the query's middle, which an error of the tempo moves
-    least.
+    A query's triple counts once a position, however often it is found there; the tempo comes from
+    the span of triples; and positions are those of the query's middle, which an error of the tempo
+    moves least.
 
     Parameters
     ----------
-    tokens : SortedFile
+    postings : SortedFile
         From `mmid.index.fingerprint_table.library_postings`.
     library : np.ndarray of mmid.music.notes.NOTE_DTYPE
         What they are of.
@@ -281,7 +281,7 @@ def search_triples(
     notes : np.ndarray of mmid.music.notes.NOTE_DTYPE
         The query's.
     top : int
-        Places to return, one a piece.
+        Positions to return, one a piece.
 
     Returns
     -------
@@ -294,21 +294,21 @@ def search_triples(
     middle = (onset[0] + onset[-1]) / 2
     near = np.abs(onset - middle) <= SPREAD / 2
     triples = kept_half(find_triples(onset[near], notes["pitch"][near])).thin(MOST_TRIPLES)
-    common = most_common(LEFT_OUT * len(tokens))
-    which, found = look_up(tokens_near(tokens, triples, common), triples, common)
+    common = most_common(KEPT_ONE_IN * len(postings))
+    which, found = look_up(postings_near(postings, triples, common), triples, common)
     tempo_ratio = found.span / triples.span[which]
     fits = (tempo_ratio >= SLOWEST) & (tempo_ratio <= FASTEST)
-    fits &= found.note < len(library)  # which tokens of a strange index may not be
+    fits &= found.note < len(library)  # which postings of a strange index may not be
     which, note, tempo_ratio = which[fits], found.note[fits], tempo_ratio[fits]
     piece = np.searchsorted(firsts, note, side="right") - 1
     when = onset[near][triples.note[which]] - middle
-    place = np.asarray(library["onset"][note], np.float64) - when * tempo_ratio
+    position = np.asarray(library["onset"][note], np.float64) - when * tempo_ratio
     best: dict[int, Agreement] = {}
     for shift in (0.0, 0.5):
-        bins = np.floor(place / BIN + shift).astype(np.int64)
+        bins = np.floor(position / BIN + shift).astype(np.int64)
         for inside, votes in _fullest(piece, bins, which, len(triples), top):
             ratio = float(np.median(tempo_ratio[inside]))
-            start = float(np.median(place[inside]) - middle * ratio)
+            start = float(np.median(position[inside]) - middle * ratio)
             agreed = Agreement(int(piece[inside[0]]), votes / len(triples), ratio, start)
             if agreed.piece not in best or agreed.share > best[agreed.piece].share:
                 best[agreed.piece] = agreed
@@ -322,14 +322,14 @@ def _fullest(
     if not len(piece):
         return
     low = int(bins.min())
-    place = piece * (int(bins.max()) - low + 1) + bins - low
-    about = _tokens_about(place)
+    position = piece * (int(bins.max()) - low + 1) + bins - low
+    about = _postings_about(position)
     for least in CROWDED:
         (some,) = np.nonzero(about >= least)
-        key = place[some] * triples + which[some]
+        key = position[some] * triples + which[some]
         order = np.argsort(key)
         votes_of = key[order]
-        fresh = np.diff(votes_of, prepend=-1) != 0  # a triple votes once a place
+        fresh = np.diff(votes_of, prepend=-1) != 0  # a triple votes once a position
         firsts = np.flatnonzero(np.diff(votes_of // triples, prepend=-1))
         votes = np.add.reduceat(fresh, firsts) if len(firsts) else np.zeros(0, np.int64)
         if (votes >= least).sum() >= 2 * top:
@@ -339,8 +339,8 @@ def _fullest(
         yield some[order[firsts[i] : ends[i]]], int(votes[i])
 
 
-def _tokens_about(place: np.ndarray) -> np.ndarray:
-    """Return for each token at least the number of those that lie in the same place."""
-    bits = np.uint64(64 - len(place).bit_length())
-    scattered = ((place.astype(np.uint64) * SCATTER) >> bits).astype(np.int64)
+def _postings_about(position: np.ndarray) -> np.ndarray:
+    """Return for each posting at least the number of those that agree on the same position."""
+    bits = np.uint64(64 - len(position).bit_length())
+    scattered = ((position.astype(np.uint64) * SCATTER) >> bits).astype(np.int64)
     return np.bincount(scattered)[scattered]

@@ -1,10 +1,10 @@
-"""The index of a library, opened: snippet vectors in cells, their places, the items, their notes.
+"""The index of a library, opened: snippet vectors, their positions, the items, their notes.
 
 Conventions: an index is a folder. ``manifest.json`` names a data folder beside it and the SHA-256
 of every file there; it is replaced in one step, so a reader sees the old index or the new one,
 whole. An item is a MIDI file or a recording, and one index holds only one kind. Vectors are packed
-(`mmid.index.quantization`), int8 ``[rows, embedding]``, grouped by item; a snippet's place is the
-frame of the item it begins at. The notes of MIDI files are kept as well, to align a query with.
+(`mmid.index.quantization`), int8 ``[rows, embedding]``, grouped by item; a snippet's position is
+the frame of the item it begins at. The notes of MIDI files are kept as well, to align a query with.
 `mmid.index.build` writes.
 """
 
@@ -19,14 +19,14 @@ import torch
 
 from mmid.errors import LibraryIndexError
 from mmid.index.hnsw import load_graph
-from mmid.index.inverted_lists import Cells
+from mmid.index.inverted_lists import InvertedLists
 from mmid.index.items import Entry, read_pieces
 from mmid.index.manifest import (
     BOUNDS,
     CACHES,
-    CELLS,
     CENTROIDS,
     GRAPH,
+    LIST_ROWS,
     NOTES,
     PAGE_INDEX,
     PIECES,
@@ -93,8 +93,8 @@ class LibraryIndex(Noted):
     @stage("open an index")
     def _open(self) -> None:
         manifest = self.manifest
-        self._cells: Cells | None = None
-        self._triples: SortedFile | None = None
+        self._lists: InvertedLists | None = None
+        self._opened_postings: SortedFile | None = None
         self._exact: Any = None
         self.kind: Kind = manifest["kind"]
         data = self.folder / manifest["data"]
@@ -103,10 +103,10 @@ class LibraryIndex(Noted):
         self.entries: list[Entry] = read_pieces(check(PIECES))
         try:
             self.vectors = np.asarray(map_array(check(VECTORS), np.int8, 2))
-            self.places = map_array(check(POSITIONS), np.uint32)
+            self.positions = map_array(check(POSITIONS), np.uint32)
             self.all_notes = map_array(check(NOTES), NOTE_DTYPE)
             check_table(self.entries, manifest["rows"], len(self.all_notes))
-            if not len(self.vectors) == len(self.places) == manifest["rows"]:
+            if not len(self.vectors) == len(self.positions) == manifest["rows"]:
                 raise ValueError("counts do not agree")
         except (ValueError, OSError) as error:
             raise LibraryIndexError(
@@ -115,9 +115,9 @@ class LibraryIndex(Noted):
         self._firsts = np.array([entry.first for entry in self.entries])
         LOG.debug("index %s: %d items, %d snippets", self.folder, len(self), self.snippets)
         if self._searched:  # now, as a writer may replace the files later
-            self._tokens()
+            self._postings()
             if self.snippets > EXACT_BELOW:
-                self.cells()
+                self.inverted_lists()
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -150,7 +150,7 @@ class LibraryIndex(Noted):
         k : int
             Neighbours; fewer if the index is smaller.
         how : {"auto", "exact", "hnsw"}
-            Every vector compared, or those of the cells nearest by the graph; ``auto`` by size.
+            Every vector compared, or those of the nearest inverted lists; ``auto`` by size.
 
         Returns
         -------
@@ -161,8 +161,8 @@ class LibraryIndex(Noted):
         k = min(k, self.snippets)
         if how == "exact" or (how == "auto" and self.snippets <= EXACT_BELOW):
             return self._search_exact(queries, k)
-        rows, similarity = self.cells().search(queries, k)
-        if (similarity < -1.5).any():  # the cells looked into held too few
+        rows, similarity = self.inverted_lists().search(queries, k)
+        if (similarity < -1.5).any():  # the lists looked into held too few
             return self._search_exact(queries, k)
         return rows, similarity
 
@@ -178,39 +178,42 @@ class LibraryIndex(Noted):
             np.concatenate([f.values.numpy() for f in found]),
         )
 
-    def cells(self) -> Cells:
-        """Return the vectors in their cells.
+    def inverted_lists(self) -> InvertedLists:
+        """Return the vectors in their inverted lists.
 
         Raises
         ------
         LibraryIndexError
-            If the files of the cells are damaged or missing.
+            If the files of the inverted lists are damaged or missing.
         """
-        if self._cells is None:
-            self._cells = self._load_cells()
-        return self._cells
+        if self._lists is None:
+            self._lists = self._load_lists()
+        return self._lists
 
-    def _load_cells(self) -> Cells:
+    def _load_lists(self) -> InvertedLists:
         check = self.checks.check
         try:
             centroids = np.array(map_array(check(CENTROIDS), np.float32, 2))
-            rows, bounds = map_array(check(CELLS), np.uint32), map_array(check(BOUNDS), np.int64)
+            rows, bounds = (
+                map_array(check(LIST_ROWS), np.uint32),
+                map_array(check(BOUNDS), np.int64),
+            )
             graph = load_graph(check(GRAPH), self.vectors.shape[1])
             shapes = len(self.vectors), len(centroids) + 1, self.vectors.shape[1]
             if (len(rows), len(bounds), centroids.shape[1]) != shapes:
-                raise ValueError("counts of cells do not agree")
+                raise ValueError("counts of inverted lists do not agree")
             if graph.element_count != len(centroids):
-                raise ValueError("a graph of other cells")
+                raise ValueError("a graph of other inverted lists")
         except (RuntimeError, ValueError, OSError) as error:
             raise LibraryIndexError(f"{self.folder}: {error}; run mmid index rebuild") from error
-        return Cells(self.vectors, centroids, np.asarray(rows), np.array(bounds), graph)
+        return InvertedLists(self.vectors, centroids, np.asarray(rows), np.array(bounds), graph)
 
-    def _tokens(self) -> SortedFile:
-        if self._triples is None:
-            self._triples = self._load_triples()
-        return self._triples
+    def _postings(self) -> SortedFile:
+        if self._opened_postings is None:
+            self._opened_postings = self._load_postings()
+        return self._opened_postings
 
-    def _load_triples(self) -> SortedFile:
+    def _load_postings(self) -> SortedFile:
         try:
             return SortedFile(self.checks.check(POSTINGS), self.checks.check(PAGE_INDEX))
         except (ValueError, OSError) as error:
@@ -231,10 +234,10 @@ class LibraryIndex(Noted):
         entry = self.entries[piece]
         rows = slice(entry.first, entry.first + entry.count)
         return Embedded(
-            entry, self.kind, self.vectors[rows], self.places[rows], self.notes_of(entry)
+            entry, self.kind, self.vectors[rows], self.positions[rows], self.notes_of(entry)
         )
 
     def locate(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the item and the first frame of snippets, both shaped like their rows."""
         pieces = np.searchsorted(self._firsts, rows, side="right") - 1
-        return pieces, np.asarray(self.places)[rows].astype(np.int64)
+        return pieces, np.asarray(self.positions)[rows].astype(np.int64)

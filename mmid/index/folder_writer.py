@@ -20,12 +20,12 @@ from pathlib import Path
 import numpy as np
 
 from mmid.errors import LibraryIndexError
-from mmid.index.fingerprint_table import Tokens, library_postings
+from mmid.index.fingerprint_table import Postings, library_postings
 from mmid.index.folder import LibraryIndex
 from mmid.index.hnsw import build_graph, check_graph
 from mmid.index.inverted_lists import (
     OUTGROWN,
-    Cells,
+    InvertedLists,
     inverted_list_count,
     learn_centroids,
     nearest_centroids,
@@ -34,9 +34,9 @@ from mmid.index.items import Entry, write_pieces
 from mmid.index.lock import data_folders, manifest_bytes
 from mmid.index.manifest import (
     BOUNDS,
-    CELLS,
     CENTROIDS,
     GRAPH,
+    LIST_ROWS,
     MANIFEST,
     NOTES,
     PAGE_INDEX,
@@ -50,7 +50,7 @@ from mmid.index.pending import Embedded
 from mmid.index.sorted_file import page_index_of
 from mmid.music.notes import NOTE_DTYPE
 from mmid.system.arrays import map_array, store_array
-from mmid.system.console import Tell, quiet
+from mmid.system.console import ProgressCallback, quiet
 from mmid.system.files import UNFINISHED, file_digest, flush, unfinished, written_whole
 
 
@@ -65,7 +65,7 @@ def write_index(
     fresh: Sequence[Entry],
     load: Callable[[int], Embedded],
     old: LibraryIndex | None = None,
-    progress: Tell = quiet,
+    progress: ProgressCallback = quiet,
     *,
     anew: bool = False,
 ) -> None:
@@ -81,12 +81,12 @@ def write_index(
     fresh : sequence of Entry
         New rows.
     load : callable
-        Gives the item of a new row by its place in `fresh`.
+        Gives the item of a new row by its position in `fresh`.
     old : LibraryIndex, optional
     progress : callable
         Called with ``(what, done, total)``.
     anew : bool
-        Make cells and triples anew even where the old ones could be extended.
+        Make inverted lists and note triples anew even where the old ones could be extended.
     """
     entries = _laid_out([after for _, after in kept], fresh)
     sources = _Sources(old, [before for before, _ in kept], len(fresh), load)
@@ -114,19 +114,19 @@ def _write_data(
     entries: Sequence[Entry],
     sources: _Sources,
     extended: LibraryIndex | None,
-    progress: Tell,
+    progress: ProgressCallback,
 ) -> int:
     """Write all files of a data folder to the disk; return the rows of vectors."""
     rows, count = sum(entry.count for entry in entries), sum(entry.notes for entry in entries)
     with unfinished(data):
         vectors = store_array(data / VECTORS, rows, sources.arrays("vectors"))
-        store_array(data / POSITIONS, rows, sources.arrays("places"))
+        store_array(data / POSITIONS, rows, sources.arrays("positions"))
         notes = store_array(data / NOTES, count, sources.notes(), NOTE_DTYPE)
-        tokens = _triples(extended, len(sources.kept), notes, entries)
-        triples = store_array(data / POSTINGS, tokens.count, tokens.parts, np.dtype(np.uint64))
-        np.save(data / PAGE_INDEX, page_index_of(triples))
+        postings = _postings(extended, len(sources.kept), notes, entries)
+        stored = store_array(data / POSTINGS, postings.count, postings.parts, np.dtype(np.uint64))
+        np.save(data / PAGE_INDEX, page_index_of(stored))
         write_pieces(data / PIECES, entries)
-        _save_cells(_cells(extended, sources.kept, vectors, progress), data)
+        _save_lists(_lists(extended, sources.kept, vectors, progress), data)
         for path in [*data.iterdir(), data]:
             flush(path)
     return rows
@@ -139,21 +139,21 @@ def _digests(files: Sequence[Path]) -> dict[str, str]:
         return {path.name: digest for path, digest in zip(files, hashes, strict=True)}
 
 
-def _save_cells(cells: Cells, data: Path) -> None:
+def _save_lists(lists: InvertedLists, data: Path) -> None:
     """Write inverted lists; hnswlib does not say that the disk is full."""
-    np.save(data / CENTROIDS, cells.centroids)
-    np.save(data / CELLS, cells.rows)
-    np.save(data / BOUNDS, cells.bounds)
+    np.save(data / CENTROIDS, lists.centroids)
+    np.save(data / LIST_ROWS, lists.rows)
+    np.save(data / BOUNDS, lists.bounds)
     path = data / GRAPH
     try:
-        cells.graph.save_index(str(path))
-        check_graph(path, len(cells.centroids))
+        lists.graph.save_index(str(path))
+        check_graph(path, len(lists.centroids))
     except (RuntimeError, ValueError):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), os.fspath(path)) from None
 
 
 def _laid_out(kept: Sequence[Entry], fresh: Sequence[Entry]) -> list[Entry]:
-    """Give rows their places, one behind the other."""
+    """Give rows their positions, one behind the other."""
     entries, first, first_note = [], 0, 0
     for entry in (*kept, *fresh):
         entries.append(replace(entry, first=first, first_note=first_note))
@@ -194,10 +194,10 @@ def _runs(spans: Iterable[tuple[int, int]]) -> Iterator[slice]:
     yield slice(first, end)
 
 
-def _triples(
+def _postings(
     old: LibraryIndex | None, kept: int, notes: np.ndarray, entries: Sequence[Entry]
-) -> Tokens:
-    """Add new notes' triples to the old index's, if it is kept as it is; else list all."""
+) -> Postings:
+    """Add the triples of new notes to the old index's, if it is kept as it is; else list all."""
     firsts = [entry.first_note for entry in entries]
     if old and kept == len(old):
         start = sum(entry.notes for entry in entries[:kept])
@@ -209,20 +209,20 @@ def _triples(
     return library_postings(notes, firsts)
 
 
-def _cells(
-    old: LibraryIndex | None, kept: Sequence[Entry], vectors: np.ndarray, progress: Tell
-) -> Cells:
-    """Sort new vectors into the old index's cells, if these still do; else make cells."""
+def _lists(
+    old: LibraryIndex | None, kept: Sequence[Entry], vectors: np.ndarray, progress: ProgressCallback
+) -> InvertedLists:
+    """Sort new vectors into the old index's inverted lists, if these still do; else make new."""
     sound, known = None, np.zeros(0, np.int32)
     if old and kept:
         with suppress(LibraryIndexError):
-            sound = old.cells()
+            sound = old.inverted_lists()
     wanted = inverted_list_count(len(vectors))
     if sound and wanted / OUTGROWN <= len(sound.centroids) <= wanted * OUTGROWN:
-        centroids, graph, before = sound.centroids, sound.graph, sound.cell_of_rows()
+        centroids, graph, before = sound.centroids, sound.graph, sound.list_of_rows()
         known = np.concatenate([before[e.first : e.first + e.count] for e in kept])
     else:
         centroids = learn_centroids(vectors, progress)
         graph = build_graph(centroids)
     more = nearest_centroids(vectors[len(known) :], centroids, progress)
-    return Cells.of(vectors, centroids, np.concatenate([known, more]), graph)
+    return InvertedLists.of(vectors, centroids, np.concatenate([known, more]), graph)

@@ -21,7 +21,7 @@ LINKS = 12
 BUILD_BREADTH = 80
 SEARCH_BREADTH = 128
 
-HEADER = np.dtype(
+GRAPH_HEADER = np.dtype(
     [
         *((name, "<u8") for name in ("level0", "capacity", "count", "stride", "label", "vector")),
         *(("top", "<i4"), ("entry", "<u4")),
@@ -64,7 +64,7 @@ def check_graph(path: Path, rows: int) -> None:
     ----------
     path : Path
     rows : int
-        How many vectors there are, and so cells at most.
+        How many vectors there are, and so inverted lists at most.
 
     Raises
     ------
@@ -76,7 +76,7 @@ def check_graph(path: Path, rows: int) -> None:
     count, stride, size = header["count"], header["stride"], path.stat().st_size
     if not (0 < count <= header["capacity"] <= rows and header["entry"] < count):
         raise ValueError("counts more than there is")
-    upper = HEADER.itemsize + count * stride
+    upper = GRAPH_HEADER.itemsize + count * stride
     if size < upper + 4 * count or size % 4:
         raise ValueError("is cut short")
     levels = _check_upper(np.memmap(path, "<u4", "r", upper), count, header["M"])
@@ -84,17 +84,17 @@ def check_graph(path: Path, rows: int) -> None:
         raise ValueError("begins on another level")
     node = _node(header["dimensions"], header["M"])
     for first in range(0, count, CHECKED):  # each mapped for itself, as a map stays in memory
-        some, begin = min(CHECKED, count - first), HEADER.itemsize + first * stride
+        some, begin = min(CHECKED, count - first), GRAPH_HEADER.itemsize + first * stride
         _check_nodes(np.memmap(path, node, "r", begin, (some,)), count)
 
 
 def _read_header(path: Path) -> dict[str, Any]:
     """Read what a graph's file says of itself, and the ``dimensions`` that follow from it."""
     with open_regular(path) as file:
-        head = np.fromfile(file, HEADER, 1)
+        head = np.fromfile(file, GRAPH_HEADER, 1)
     if not len(head):
         raise ValueError("is cut short")
-    header = {name: head[name][0].item() for name in HEADER.names or ()}
+    header = {name: head[name][0].item() for name in GRAPH_HEADER.names or ()}
     links = header["M"]
     vector = 4 + 4 * 2 * links
     header["dimensions"], rest = divmod(header["label"] - vector, 4)
@@ -147,16 +147,16 @@ def _check_upper(words: np.ndarray, count: int, links: int) -> np.ndarray:
 def _find_lists(words: np.ndarray, count: int, length: int) -> tuple[np.ndarray, np.ndarray]:
     """Return which vectors have lists, of so many bytes each, and where the word before them is."""
     filled = np.flatnonzero(words)
-    found, node, place = [], 0, 0
-    while (after := int(np.searchsorted(filled, place))) < len(filled):
+    found, node, position = [], 0, 0
+    while (after := int(np.searchsorted(filled, position))) < len(filled):
         first = int(filled[after])
-        node, size = node + first - place, int(words[first])
-        place = first + 1 + size // 4
-        if size % length or node >= count or place > len(words):
+        node, size = node + first - position, int(words[first])
+        position = first + 1 + size // 4
+        if size % length or node >= count or position > len(words):
             raise ValueError("is cut short")
         found.append((node, first))
         node += 1
-    if node + len(words) - place != count:
+    if node + len(words) - position != count:
         raise ValueError("is cut short")
     high, begins = np.array(found, np.int64).reshape(-1, 2).T
     return high, begins

@@ -1,9 +1,9 @@
-"""The cells of an index: its snippets, gathered about centroids that an HNSW graph finds.
+"""The inverted lists of an index: its snippets, gathered about centroids that an HNSW graph finds.
 
 Conventions: vectors are packed (`mmid.index.quantization`), centroids float32 unit vectors
-``[cells, embedding]``. A row of the vectors lies in the cell of its nearest centroid. ``rows``
-lists them cell by cell, those of cell ``i`` from ``bounds[i]`` to before ``bounds[i + 1]``. Cells
-are a cache of the vectors.
+``[lists, embedding]``. A row of the vectors lies in the inverted list of its nearest centroid.
+``rows`` holds them list by list, list ``i`` from ``bounds[i]`` to before ``bounds[i + 1]``.
+Inverted lists are a cache of the vectors.
 
 References
 ----------
@@ -26,33 +26,33 @@ import numpy as np
 import torch
 from threadpoolctl import ThreadpoolController
 
-from mmid.index.quantization import STEPS, unpack
-from mmid.system.console import Tell, quiet
+from mmid.index.quantization import INT8_SCALE, unpack
+from mmid.system.console import ProgressCallback, quiet
 
 PER_ROOT = 3
-"""Cells for each unit of the square root of the vectors: 4,000 for two million."""
+"""Inverted lists for each unit of the square root of the vectors: 4,000 for two million."""
 
 OUTGROWN = 1.5
-"""Cells are made anew once there should be so many times more, or fewer."""
+"""Inverted lists are made anew once there should be so many times more, or fewer."""
 
 ROUNDS, SAMPLED = 4, 24
-"""Of k-means, and vectors a cell that it learns from."""
+"""Of k-means, and vectors a list that it learns from."""
 
-PROBED, SURE = 80, 3
+PROBED, FLOOR_LISTS = 80, 3
 """Lists a query is compared with, and how many of them set what the others must surpass."""
 
 ROWS_AT_ONCE = 8_192
-"""Queries searched at once, or vectors a thread finds the cells of; bounds memory."""
+"""Queries searched at once, or vectors a thread finds the lists of; bounds memory."""
 
 PART = 1 << 14
-"""Vectors of a cell compared at once: of much the same music it may hold a million."""
+"""Vectors of a list compared at once: of much the same music it may hold a million."""
 
-COMPARED = 256
+COMPARED_AT_ONCE = 256
 """Vectors compared with all centroids at once: what comes of it stays in the processor's cache."""
 
 
 def inverted_list_count(count: int) -> int:
-    """Return into how many cells so many vectors go.
+    """Return into how many inverted lists so many vectors go.
 
     Examples
     --------
@@ -62,7 +62,7 @@ def inverted_list_count(count: int) -> int:
     return max(1, min(count, round(PER_ROOT * math.sqrt(count))))
 
 
-def learn_centroids(vectors: np.ndarray, progress: Tell = quiet) -> np.ndarray:
+def learn_centroids(vectors: np.ndarray, progress: ProgressCallback = quiet) -> np.ndarray:
     """Place centroids among vectors, by a few rounds of k-means on some of them.
 
     Parameters
@@ -70,11 +70,11 @@ def learn_centroids(vectors: np.ndarray, progress: Tell = quiet) -> np.ndarray:
     vectors : np.ndarray [n, embedding] int8
         Packed.
     progress : callable
-        Called with ``("Learning cells", rounds done, in all)``.
+        Called with ``("Learning inverted lists", rounds done, in all)``.
 
     Returns
     -------
-    np.ndarray [cells, embedding] float32
+    np.ndarray [lists, embedding] float32
         The same for the same vectors.
     """
     count = inverted_list_count(len(vectors))
@@ -83,14 +83,14 @@ def learn_centroids(vectors: np.ndarray, progress: Tell = quiet) -> np.ndarray:
     sample = np.asarray(vectors[np.sort(some)])
     centroids = _to_unit(unpack(sample[np.sort(rng.permutation(len(sample))[:count])]))
     for done in range(ROUNDS):
-        progress("Learning cells", done, ROUNDS)
-        cell = nearest_centroids(sample, centroids)
+        progress("Learning inverted lists", done, ROUNDS)
+        number = nearest_centroids(sample, centroids)
         sums = np.zeros((count, vectors.shape[1]), np.float32)
-        np.add.at(sums, cell, unpack(sample))
-        empty = np.bincount(cell, minlength=count) == 0
+        np.add.at(sums, number, unpack(sample))
+        empty = np.bincount(number, minlength=count) == 0
         sums[empty] = centroids[empty]
         centroids = _to_unit(sums)
-    progress("Learning cells", ROUNDS, ROUNDS)
+    progress("Learning inverted lists", ROUNDS, ROUNDS)
     return centroids
 
 
@@ -100,15 +100,15 @@ def _to_unit(vectors: np.ndarray) -> np.ndarray:
 
 
 def nearest_centroids(
-    vectors: np.ndarray, centroids: np.ndarray, progress: Tell = quiet
+    vectors: np.ndarray, centroids: np.ndarray, progress: ProgressCallback = quiet
 ) -> np.ndarray:
-    """Return the cell of each vector.
+    """Return the number of the list that each vector lies in.
 
     Parameters
     ----------
     vectors : np.ndarray [n, embedding] int8
         Packed.
-    centroids : np.ndarray [cells, embedding] float32
+    centroids : np.ndarray [lists, embedding] float32
     progress : callable
         Called with ``("Sorting", vectors done, in all)``.
 
@@ -120,16 +120,16 @@ def nearest_centroids(
 
     def nearest(first: int) -> np.ndarray:
         some = unpack(vectors[first : first + ROWS_AT_ONCE])
-        parts = (some[i : i + COMPARED] for i in range(0, len(some), COMPARED))
+        parts = (some[i : i + COMPARED_AT_ONCE] for i in range(0, len(some), COMPARED_AT_ONCE))
         return np.concatenate([(part @ across).argmax(1) for part in parts])
 
-    cell = np.zeros(len(vectors), np.int32)
+    number = np.zeros(len(vectors), np.int32)
     firsts = range(0, len(vectors), ROWS_AT_ONCE)
     with _blas().limit(limits=1), ThreadPoolExecutor(torch.get_num_threads()) as pool:
         for first, found in zip(firsts, pool.map(nearest, firsts), strict=True):
-            cell[first : first + len(found)] = found
+            number[first : first + len(found)] = found
             progress("Sorting", first + len(found), len(vectors))
-    return cell
+    return number
 
 
 @cache
@@ -143,14 +143,14 @@ class _Hits:
     """Rows found for queries: whose they are, where in ``rows``, and their cosines."""
 
     whose: np.ndarray
-    place: np.ndarray
+    position: np.ndarray
     cosine: np.ndarray
 
     @classmethod
     def concatenate(cls, parts: Iterable[_Hits]) -> _Hits:
         """Put them one behind the other."""
         found = list(parts)
-        names = ("whose", "place", "cosine")
+        names = ("whose", "position", "cosine")
         return cls(*(np.concatenate([getattr(part, name) for part in found]) for name in names))
 
     def best(self, k: int) -> tuple[_Hits, np.ndarray]:
@@ -160,20 +160,20 @@ class _Hits:
         rank = np.arange(len(whose)) - np.searchsorted(whose, whose)
         kept = rank < k
         order = order[kept]
-        return _Hits(whose[kept], self.place[order], self.cosine[order]), rank[kept]
+        return _Hits(whose[kept], self.position[order], self.cosine[order]), rank[kept]
 
 
 @dataclass(frozen=True, eq=False)
-class Cells:
-    """Vectors in cells, ready to be searched.
+class InvertedLists:
+    """Vectors in inverted lists, ready to be searched.
 
     Parameters
     ----------
     vectors : np.ndarray [n, embedding] int8
         Packed; may be mapped.
-    centroids : np.ndarray [cells, embedding] float32
+    centroids : np.ndarray [lists, embedding] float32
     rows : np.ndarray [n] uint32
-    bounds : np.ndarray [cells + 1] int64
+    bounds : np.ndarray [lists + 1] int64
     graph : hnswlib.Index
         Of the centroids.
     """
@@ -186,21 +186,23 @@ class Cells:
     _kept: dict[int, np.ndarray] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, vectors: np.ndarray, centroids: np.ndarray, cell: np.ndarray, graph: Any) -> Cells:
-        """Gather vectors by the cells that `nearest_centroids` gave."""
-        rows = np.argsort(cell, kind="stable").astype(np.uint32)
-        counts = np.bincount(cell, minlength=len(centroids))
+    def of(
+        cls, vectors: np.ndarray, centroids: np.ndarray, number: np.ndarray, graph: Any
+    ) -> InvertedLists:
+        """Gather vectors by the lists that `nearest_centroids` gave."""
+        rows = np.argsort(number, kind="stable").astype(np.uint32)
+        counts = np.bincount(number, minlength=len(centroids))
         bounds = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         return cls(vectors, centroids, rows, bounds, graph)
 
-    def cell_of_rows(self) -> np.ndarray:
-        """Return the cell that each row lies in, int32."""
-        cell = np.zeros(len(self.rows), np.int32)
-        cell[self.rows] = np.repeat(np.arange(len(self.centroids)), np.diff(self.bounds))
-        return cell
+    def list_of_rows(self) -> np.ndarray:
+        """Return the number of the list that each row lies in, int32."""
+        number = np.zeros(len(self.rows), np.int32)
+        number[self.rows] = np.repeat(np.arange(len(self.centroids)), np.diff(self.bounds))
+        return number
 
     def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """Find the nearest vectors of queries, in the cells nearest to them.
+        """Find the nearest vectors of queries, in the lists nearest to them.
 
         Parameters
         ----------
@@ -211,7 +213,7 @@ class Cells:
         -------
         rows : np.ndarray [m, k] int64
         cosine : np.ndarray [m, k] float32
-            Best first; below -1 where those cells hold fewer.
+            Best first; below -1 where those lists hold fewer.
         """
         firsts = range(0, max(1, len(queries)), ROWS_AT_ONCE)
         with _blas().limit(limits=1):
@@ -220,22 +222,22 @@ class Cells:
         return np.concatenate(rows), np.concatenate(cosine)
 
     def _search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        scaled = np.asarray(queries, np.float32) / np.float32(STEPS)
+        scaled = np.asarray(queries, np.float32) / np.float32(INT8_SCALE)
         near = self._near(queries)
-        first, rank = self._visit(scaled, near[:, :SURE], k, None).best(k)
+        first, rank = self._visit(scaled, near[:, :FLOOR_LISTS], k, None).best(k)
         floor = np.full(len(queries), -np.inf, np.float32)
         last = rank == k - 1
         floor[first.whose[last]] = first.cosine[last]
-        others = self._visit(scaled, near[:, SURE:], k, floor)
+        others = self._visit(scaled, near[:, FLOOR_LISTS:], k, floor)
         found, rank = _Hits.concatenate([first, others]).best(k)
         rows = np.zeros((len(queries), k), np.int64)
         cosine = np.full((len(queries), k), -2, np.float32)
-        rows[found.whose, rank] = self.rows[found.place]
+        rows[found.whose, rank] = self.rows[found.position]
         cosine[found.whose, rank] = found.cosine
         return rows, cosine
 
     def _near(self, queries: np.ndarray) -> np.ndarray:
-        """Return the cells that queries look into, nearest first."""
+        """Return the lists that queries look into, nearest first."""
         probed = min(PROBED, len(self.centroids))
         self.graph.set_ef(probed)
         try:
@@ -247,15 +249,15 @@ class Cells:
     def _visit(
         self, queries: np.ndarray, near: np.ndarray, k: int, floor: np.ndarray | None
     ) -> _Hits:
-        """Look into cells, each once for all queries that do; the hits are above their floor."""
+        """Look into lists, each once for all queries that do; the hits are above their floor."""
         order = np.argsort(near, axis=None, kind="stable")
-        cell, whose = near.ravel()[order], order // max(1, near.shape[1])
-        firsts = np.flatnonzero(np.diff(cell, prepend=-1))
+        number, whose = near.ravel()[order], order // max(1, near.shape[1])
+        firsts = np.flatnonzero(np.diff(number, prepend=-1))
         queried = np.split(whose, firsts[1:])
         none = np.zeros(0, np.int64)
         found = [_Hits(none, none, np.zeros(0, np.float32))]
-        for number, some in zip(cell[firsts].tolist(), queried, strict=False):
-            begin, stop = self.bounds[number : number + 2].tolist()
+        for each, some in zip(number[firsts].tolist(), queried, strict=False):
+            begin, stop = self.bounds[each : each + 2].tolist()
             for start in range(begin, stop, PART):
                 end = min(stop, start + PART)
                 found.append(self._compare(queries, some, start, end, k, floor))
@@ -264,24 +266,24 @@ class Cells:
     def _compare(
         self,
         queries: np.ndarray,
-        asking: np.ndarray,
+        querying: np.ndarray,
         start: int,
         end: int,
         k: int,
         floor: np.ndarray | None,
     ) -> _Hits:
-        """Compare queries with part of a cell: their k best in it, or what is above a floor."""
+        """Compare queries with part of a list: their k best in it, or what is above a floor."""
         held = self._gathered(start, end).astype(np.float32)
-        cosine = queries.take(asking, 0) @ held.T
-        over = _kth(cosine, k) if floor is None else floor[asking]
+        cosine = queries.take(querying, 0) @ held.T
+        over = _kth(cosine, k) if floor is None else floor[querying]
         some = np.flatnonzero(cosine.max(1) > over)
-        asking, cosine = asking[some], cosine.take(some, 0)
+        querying, cosine = querying[some], cosine.take(some, 0)
         hit = np.flatnonzero(cosine > over[some, None])
-        which, place = np.divmod(hit, end - start)
-        return _Hits(asking[which], place + start, cosine.ravel()[hit])
+        which, position = np.divmod(hit, end - start)
+        return _Hits(querying[which], position + start, cosine.ravel()[hit])
 
     def _gathered(self, start: int, end: int) -> np.ndarray:
-        """Return the vectors of part of a cell; they are kept, next to one another."""
+        """Return the vectors of part of a list; they are kept, next to one another."""
         if start not in self._kept:
             self._kept[start] = self.vectors.take(self.rows[start:end], 0)
         return self._kept[start]

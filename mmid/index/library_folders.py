@@ -81,7 +81,7 @@ class Followed:
         return item_name(Path(root, name), self.root)
 
 
-def follow(
+def follow_folders(
     store: Store, library: Sequence[Path], kind: LibraryKind, *, only: bool = False
 ) -> Followed:
     """Find what an index has to follow now, and what lies there.

@@ -20,10 +20,10 @@ from mmid.index.manifest import IndexOrigin
 from mmid.index.protocol import Library, Place, Store
 from mmid.index.quantization import unpack
 from mmid.index.store import folder_at, store_at
-from mmid.system.console import Tell, quiet
+from mmid.system.console import ProgressCallback, quiet
 
 SAMPLE, NEIGHBOURS = 500, 10
-"""Snippets whose neighbours in the nearest cells are compared with the true ones, and how many."""
+"""Snippets whose neighbours in inverted lists are compared with the true ones, and how many."""
 
 JITTER = 0.15
 """Noise added to them, a coordinate's standard deviation times the root of the dimensions."""
@@ -131,7 +131,7 @@ def verify_index(place: Place, seed: int = 0) -> Verification:
 
 
 def search_recall(index: LibraryIndex, seed: int = 0) -> float:
-    """Return the share of true nearest neighbours that the cells hold, for shaken snippets."""
+    """Return the share of shaken snippets' true neighbours that the inverted lists hold."""
     rng = np.random.default_rng(seed)
     some = np.sort(rng.choice(index.snippets, min(SAMPLE, index.snippets), replace=False))
     vectors = unpack(index.vectors[some])
@@ -142,7 +142,9 @@ def search_recall(index: LibraryIndex, seed: int = 0) -> float:
     return float((found >= least).mean())
 
 
-def remove_pieces(place: Place, names: Sequence[str], progress: Tell = quiet) -> list[str]:
+def remove_pieces(
+    place: Place, names: Sequence[str], progress: ProgressCallback = quiet
+) -> list[str]:
     """Take items out of an index, whether or not their files are there still.
 
     Parameters
@@ -206,8 +208,8 @@ def _without(origin: IndexOrigin, folder: str) -> IndexOrigin:
     )
 
 
-def rebuild_caches(place: Place, progress: Tell = quiet) -> None:
-    """Make an index's cells and note triples anew.
+def rebuild_caches(place: Place, progress: ProgressCallback = quiet) -> None:
+    """Make an index's inverted lists and note triples anew.
 
     Raises
     ------
@@ -222,7 +224,9 @@ def rebuild_caches(place: Place, progress: Tell = quiet) -> None:
         write_index(folder, origin, pairs, [], old.item, old, progress, anew=True)
 
 
-def merge_indexes(place: Place, others: Sequence[Place], progress: Tell = quiet) -> list[str]:
+def merge_indexes(
+    place: Place, others: Sequence[Place], progress: ProgressCallback = quiet
+) -> list[str]:
     """Make an index of several, made by one model.
 
     Files of the same name and content count once; names are taken from where the libraries meet.
@@ -248,7 +252,7 @@ def merge_indexes(place: Place, others: Sequence[Place], progress: Tell = quiet)
         raise LibraryIndexError(f"{store.where}: holds an index; merge into a new one")
     roots = [origin.root for origin in origins]
     root = os.path.commonpath(roots) if all(roots) else ""
-    places: list[tuple[int, int]] = []
+    positions: list[tuple[int, int]] = []
     fresh: list[Entry] = []
     known: set[tuple[str, str]] = set()
     twice: list[str] = []
@@ -261,7 +265,7 @@ def merge_indexes(place: Place, others: Sequence[Place], progress: Tell = quiet)
                 twice.append(name)
                 continue
             known.add((name, entry.digest))
-            places.append((number, row))
+            positions.append((number, row))
             fresh.append(replace(entry, name=name))
     folders = tuple(dict.fromkeys(f for origin in origins for f in origin.folders))
     left = tuple(dict.fromkeys(bad))
@@ -271,7 +275,7 @@ def merge_indexes(place: Place, others: Sequence[Place], progress: Tell = quiet)
             merged,
             [],
             fresh,
-            lambda i: indexes[places[i][0]].item(places[i][1]),
+            lambda i: indexes[positions[i][0]].item(positions[i][1]),
             None,
             progress,
         )

@@ -21,11 +21,11 @@ DATA_NAME = re.compile(r"data-[0-9a-f]{12}")
 MANIFEST, CHECKED = "manifest.json", "checked.json"
 VECTORS, POSITIONS, NOTES = "vectors.npy", "places.npy", "notes.npy"
 PIECES = "pieces.sqlite"
-CELLS, BOUNDS = "cells.npy", "bounds.npy"
+LIST_ROWS, BOUNDS = "cells.npy", "bounds.npy"
 CENTROIDS, GRAPH = "centroids.npy", "graph.bin"
 POSTINGS, PAGE_INDEX = "triples.npy", "fences.npy"
 
-CACHES = (CELLS, BOUNDS, CENTROIDS, GRAPH, POSTINGS, PAGE_INDEX)
+CACHES = (LIST_ROWS, BOUNDS, CENTROIDS, GRAPH, POSTINGS, PAGE_INDEX)
 """Made of the other files, and so made again where they are damaged."""
 
 SHAPES: dict[type, tuple[str, ...]] = {

@@ -10,27 +10,27 @@ from mmid.index.sorted_file import SortedFile
 
 
 class Noted:
-    """The notes of the items of an index, wherever it lives, and what their triples find."""
+    """The notes of the items of an index, wherever it lives, and what their note triples find."""
 
     entries: list[Entry]
     all_notes: np.ndarray
 
-    def _tokens(self) -> SortedFile:
-        """Return the triples of all notes; every kind of index has them elsewhere."""
+    def _postings(self) -> SortedFile:
+        """Return the postings of all notes' triples; every kind of index has them elsewhere."""
         raise NotImplementedError
 
     def search_triples(self, notes: np.ndarray, top: int) -> list[Agreement]:
-        """Find the places that note triples of a query agree on, as `mmid.index.fingerprints` does.
+        """Find the positions that note triples of a query agree on (`mmid.index.fingerprints`).
 
         Parameters
         ----------
         notes : np.ndarray of mmid.music.notes.NOTE_DTYPE
             The query's, sorted by onset.
         top : int
-            Places to return, one a piece.
+            Positions to return, one a piece.
         """
         firsts = np.array([entry.first_note for entry in self.entries])
-        return search_triples(self._tokens(), self.all_notes, firsts, notes, top)
+        return search_triples(self._postings(), self.all_notes, firsts, notes, top)
 
     def notes(self, piece: int) -> np.ndarray:
         """Return the notes of a MIDI file, as `mmid.music.midi.read_midi` read them."""

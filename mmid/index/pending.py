@@ -23,6 +23,9 @@ from mmid.system.files import written_whole
 SHARD_SECONDS = 20.0
 """At most so much work is lost when a build is stopped."""
 
+STORED = {"vectors": "vectors", "places": "positions", "notes": "notes"}
+"""Arrays of a shard, and the attribute of `Embedded` that each holds."""
+
 
 @dataclass(frozen=True, eq=False)
 class Embedded:
@@ -31,7 +34,7 @@ class Embedded:
     entry: Entry
     kind: Kind
     vectors: np.ndarray
-    places: np.ndarray
+    positions: np.ndarray
     notes: np.ndarray
     damage: str | None = None  # of the file; not kept
 
@@ -66,9 +69,9 @@ class Pending:
         except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
             shard.unlink(missing_ok=True)  # it is only work to be done again
             return
-        self._place(shard, items)
+        self._locate(shard, items)
 
-    def _place(self, shard: Path, items: list[Embedded]) -> None:
+    def _locate(self, shard: Path, items: list[Embedded]) -> None:
         self._where |= {item.entry.digest: (shard, i) for i, item in enumerate(items)}
         self.entries |= {item.entry.digest: item.entry for item in items}
 
@@ -77,12 +80,12 @@ class Pending:
             return self._open[1]
         with np.load(shard, allow_pickle=False) as file:
             rows = json.loads(bytes(file["table"]))
-            vectors, places, notes = file["vectors"], file["places"], file["notes"]
+            vectors, positions, notes = file["vectors"], file["places"], file["notes"]
         items, first, first_note = [], 0, 0
         for kind, row in rows:
             entry = Entry(**row)
             end, end_note = first + entry.count, first_note + entry.notes
-            parts = vectors[first:end], places[first:end], notes[first_note:end_note]
+            parts = vectors[first:end], positions[first:end], notes[first_note:end_note]
             items.append(Embedded(entry, kind, *parts))
             first, first_note = end, end_note
         self._open = shard, items
@@ -95,8 +98,8 @@ class Pending:
         return len(self._where)
 
     def __getitem__(self, digest: str) -> Embedded:
-        shard, place = self._where[digest]
-        return self._read(shard)[place]
+        shard, position = self._where[digest]
+        return self._read(shard)[position]
 
     def add(self, item: Embedded) -> None:
         """Take an item; it is on disk after `SHARD_SECONDS` at most, or `flush`."""
@@ -113,13 +116,13 @@ class Pending:
             )
             rows = [(item.kind, asdict(item.entry)) for item in self._waiting]
             arrays = {
-                name: np.concatenate([getattr(item, name) for item in self._waiting])
-                for name in ("vectors", "places", "notes")
+                name: np.concatenate([getattr(item, attribute) for item in self._waiting])
+                for name, attribute in STORED.items()
             }
             table = np.frombuffer(json.dumps(rows).encode(), np.uint8)
             with written_whole(shard) as part, part.open("wb") as file:
                 np.savez(file, allow_pickle=False, table=table, **arrays)
-            self._place(shard, self._waiting)
+            self._locate(shard, self._waiting)
             self._waiting = []
         self._since = time.monotonic()
 

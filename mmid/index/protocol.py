@@ -16,7 +16,7 @@ from mmid.index.manifest import IndexOrigin, Manifest
 from mmid.index.pending import Embedded
 from mmid.model.checkpoint import Checkpoint
 from mmid.options import Kind, Search
-from mmid.system.console import Tell, quiet
+from mmid.system.console import ProgressCallback, quiet
 
 
 class Library(Protocol):
@@ -57,7 +57,7 @@ class Library(Protocol):
         """Return the item and the first frame of snippets."""
 
     def search_triples(self, notes: np.ndarray, top: int) -> list[Agreement]:
-        """Find the places that note triples of a query agree on."""
+        """Find the positions that note triples of a query agree on."""
 
     def notes(self, piece: int) -> np.ndarray:
         """Return the notes of a MIDI file."""
@@ -96,7 +96,7 @@ class Store(Protocol):
         fresh: Sequence[Entry],
         load: Callable[[int], Embedded],
         old: Any = None,
-        progress: Tell = quiet,
+        progress: ProgressCallback = quiet,
     ) -> None:
         """Write the index in place of what is there, as `folder_writer.write_index` does."""
 

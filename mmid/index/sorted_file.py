@@ -1,6 +1,6 @@
 """Sorted numbers on disk, of which only the pages needed are read.
 
-Conventions: an ``.npy`` file of uint64, sorted; its fences are the first numbers of its pages.
+Conventions: an ``.npy`` file of uint64, sorted; its page index are the first numbers of its pages.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ def page_index_of(numbers: np.ndarray) -> np.ndarray:
 
 
 class SortedFile:
-    """Sorted numbers on disk; memory holds their fences only.
+    """Sorted numbers on disk; memory holds their page index only.
 
     A memory map would do as much, but a system counts many pages around each one touched as the
     process's own.
 
     Parameters
     ----------
-    path, fences : Path
+    path, page_index : Path
         ``.npy`` files, of the numbers, read later, and of their `page_index_of`, read now.
 
     Raises
@@ -37,15 +37,15 @@ class SortedFile:
     OSError
         If one of them cannot be read.
     ValueError
-        If one does not hold such numbers, or the fences are not the file's own by their count.
+        If one does not hold such numbers, or the page index is not the file's own by its count.
     """
 
-    def __init__(self, path: Path, fences: Path) -> None:
+    def __init__(self, path: Path, page_index: Path) -> None:
         self._begin, (self._count,) = find_array(path, np.uint64)
-        mapped = map_array(fences, np.uint64)
+        mapped = map_array(page_index, np.uint64)
         if len(mapped) != -(-self._count // PAGE):
             raise ValueError(f"{path}: counts do not agree")
-        self._fences = np.array(mapped)
+        self._page_index = np.array(mapped)
         self._file = path.open("rb", buffering=0)
         self._reading = Lock()  # threads that read at once share where the file is read
 
@@ -67,9 +67,9 @@ class SortedFile:
         np.ndarray [m] uint64
             Sorted; others are among them.
         """
-        first = np.maximum(np.searchsorted(self._fences, low) - 1, 0)
-        last = np.minimum(np.searchsorted(self._fences, high), first + most // PAGE + 2)
-        bounds = np.zeros(len(self._fences) + 1, np.int64)
+        first = np.maximum(np.searchsorted(self._page_index, low) - 1, 0)
+        last = np.minimum(np.searchsorted(self._page_index, high), first + most // PAGE + 2)
+        bounds = np.zeros(len(self._page_index) + 1, np.int64)
         np.add.at(bounds, first, 1)
         np.add.at(bounds, np.maximum(first, last), -1)
         wanted = np.cumsum(bounds) > 0

@@ -23,7 +23,7 @@ from mmid.index.pending import Embedded
 from mmid.index.protocol import Place, Store
 from mmid.model.checkpoint import Checkpoint
 from mmid.settings import default_index
-from mmid.system.console import Tell, quiet
+from mmid.system.console import ProgressCallback, quiet
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class FolderStore:
         fresh: Sequence[Entry],
         load: Callable[[int], Embedded],
         old: LibraryIndex | None = None,
-        progress: Tell = quiet,
+        progress: ProgressCallback = quiet,
     ) -> None:
         """Write the index in place of what is there."""
         write_index(self.folder, origin, kept, fresh, load, old, progress)

@@ -19,7 +19,7 @@ from mmid.index.protocol import Library
 from mmid.model.checkpoint import Checkpoint
 from mmid.music.folders import item_name
 from mmid.music.library import BadFile
-from mmid.system.console import Tell
+from mmid.system.console import ProgressCallback
 from mmid.system.files import file_digest
 from mmid.system.processes import Engine
 
@@ -134,7 +134,12 @@ class Update:
         self.broken: list[BadFile] = []
 
     def embed(
-        self, model: Checkpoint, embed: Embed, jobs: int | None, engine: Engine, progress: Tell
+        self,
+        model: Checkpoint,
+        embed: Embed,
+        jobs: int | None,
+        engine: Engine,
+        progress: ProgressCallback,
     ) -> None:
         """Embed what is not known; what is done when this is stopped waits on disk."""
         what = "Reading" if self.pending is None else "Indexing"
@@ -197,15 +202,15 @@ class Update:
         kept: dict[int, Entry] = {}
         plan = Plan([], [], {folder: Counter() for folder in self._followed.folders})
         for name, digest in self._digests.items():
-            place = self._place(name, digest)
+            position = self._position_of(name, digest)
             size, changed = file_stat(self._files[name])
-            if place is None or place in kept:
+            if position is None or position in kept:
                 entry = self._entry(digest)
                 plan.fresh.append(replace(entry, name=name, size=size, changed=changed))
                 self._count(plan, name, "changed" if name in self._by_name else "added")
             else:
-                before = self._held[place]
-                kept[place] = replace(before, name=name, size=size, changed=changed)
+                before = self._held[position]
+                kept[position] = replace(before, name=name, size=size, changed=changed)
                 self._count(plan, name, "unchanged" if before.name == name else "moved")
         for item in self.bad:
             self._count(plan, item_name(item.path, self._followed.root), LEFT_OUT)
@@ -239,15 +244,15 @@ class Update:
     def _count(self, plan: Plan, name: str, what: str) -> None:
         plan.counts.setdefault(self._followed.folder_of(name), Counter())[what] += 1
 
-    def _place(self, name: str, digest: str) -> int | None:
+    def _position_of(self, name: str, digest: str) -> int | None:
         """Find the old row of a file: of its name if it is the same, else of its content."""
-        place = self._by_name.get(name)
-        if place is not None and self._held[place].digest == digest:
-            return place
-        place = self._by_digest.get(digest)
-        if place is not None and self._held[place].name in self._files:
+        position = self._by_name.get(name)
+        if position is not None and self._held[position].digest == digest:
+            return position
+        position = self._by_digest.get(digest)
+        if position is not None and self._held[position].name in self._files:
             return None  # that file is there still, this is a copy of it
-        return place
+        return position
 
     def _entry(self, digest: str) -> Entry:
         """Return what is known of a content."""

@@ -23,10 +23,10 @@ from mmid.index.items import Entry
 from mmid.index.manifest import (
     BOUNDS,
     CACHES,
-    CELLS,
     CENTROIDS,
     CHECKED,
     GRAPH,
+    LIST_ROWS,
     NOTES,
     PAGE_INDEX,
     POSITIONS,
@@ -44,7 +44,7 @@ SETTLED_NS = 2_000_000_000
 MOST_SECONDS = 1e6
 """No note is later; twelve days, which float32 still resolves to a tenth of a second."""
 
-LONGEST = 1.2
+MOST_SQUARED_LENGTH = 1.2
 """Square of a vector's length: what rounding a unit vector's coordinates may make of it."""
 
 
@@ -52,33 +52,33 @@ def check_vectors(path: Path) -> None:
     """Look for vectors that are longer than unit vectors."""
     for block in read_blocks(path, np.int8, 2):
         lengths = np.square(unpack(block)).sum(1)
-        if not (lengths < LONGEST).all():
+        if not (lengths < MOST_SQUARED_LENGTH).all():
             raise ValueError("holds no unit vectors")
 
 
 def check_centroids(path: Path) -> None:
     """Look for centroids that are no numbers or longer than unit vectors."""
     for block in read_blocks(path, np.float32, 2):
-        if not (np.square(block, dtype=np.float64).sum(1) < LONGEST).all():
+        if not (np.square(block, dtype=np.float64).sum(1) < MOST_SQUARED_LENGTH).all():
             raise ValueError("holds no unit vectors")
 
 
 def check_rows(path: Path, rows: int) -> None:
-    """Make sure that cells list no vectors that are not there."""
+    """Make sure that inverted lists name no vectors that are not there."""
     for block in read_blocks(path, np.uint32):
         if (block >= rows).any():
             raise ValueError("lists what is not there")
 
 
 def check_bounds(path: Path, rows: int) -> None:
-    """Make sure that cells follow one another from the first vector to the last."""
+    """Make sure that inverted lists follow one another from the first vector to the last."""
     bounds = map_array(path, np.int64)
     if not len(bounds) or bounds[0] != 0 or bounds[-1] != rows or (np.diff(bounds) < 0).any():
         raise ValueError("counts do not agree")
 
 
-def check_places(path: Path) -> None:
-    """Make sure that it holds places."""
+def check_positions(path: Path) -> None:
+    """Make sure that it holds positions."""
     find_array(path, np.uint32)
 
 
@@ -93,7 +93,7 @@ def check_notes(path: Path) -> None:
 
 
 def check_sorted(path: Path) -> None:
-    """Make sure that tokens, or the fences of their pages, are sorted."""
+    """Make sure that postings, or their page index, are sorted."""
     last = np.uint64(0)
     for block in read_blocks(path, np.uint64):
         if block[0] < last or (block[1:] < block[:-1]).any():
@@ -159,11 +159,11 @@ class Checks:
         self._path, self._data, self._hashes = folder / CHECKED, data, hashes
         self._looks: dict[str, Callable[[Path], None]] = {
             VECTORS: check_vectors,
-            POSITIONS: check_places,
+            POSITIONS: check_positions,
             NOTES: check_notes,
             POSTINGS: check_sorted,
             PAGE_INDEX: check_sorted,
-            CELLS: partial(check_rows, rows=rows),
+            LIST_ROWS: partial(check_rows, rows=rows),
             BOUNDS: partial(check_bounds, rows=rows),
             CENTROIDS: check_centroids,
             GRAPH: partial(check_graph, rows=rows),

@@ -1,4 +1,4 @@
-"""How sure an answer is: a probability from what the votes and the alignment say.
+"""How confident an answer is: a probability from what the votes and the alignment say.
 
 Conventions: evidence is a row of figures, those of `Evidence` in their order; the probability is a
 logistic regression on them, fitted to answers known to be right or wrong.
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-LONG_SECONDS = 30.0
+CAPPED_SECONDS = 30.0
 """Beyond this a query's length says no more: only so much of it is looked up and compared."""
 
 
@@ -51,7 +51,7 @@ class Evidence:
             self.explained,
             self.lead,
             self.above,
-            math.log1p(min(self.seconds, LONG_SECONDS)),
+            math.log1p(min(self.seconds, CAPPED_SECONDS)),
             math.log10(max(self.snippets, 1)),
         ]
 

@@ -101,9 +101,9 @@ class Drawing:
     active: np.ndarray
     draw: Callable[[int, int], Tensor]
 
-    def heard_from(self, places: np.ndarray, snippet: int) -> np.ndarray:
+    def has_content(self, positions: np.ndarray, snippet: int) -> np.ndarray:
         """Return which snippets, by their first frames, hold something to recognise."""
-        held = np.lib.stride_tricks.sliding_window_view(self.active, snippet)[places]
+        held = np.lib.stride_tricks.sliding_window_view(self.active, snippet)[positions]
         return np.asarray(held.any(1))
 
 
@@ -310,7 +310,7 @@ class Score:
 
     @property
     def log_odds(self) -> Tensor:
-        """Those of its notes: sure of every one that is written, and of no other."""
+        """Those of its notes: certain of every one that is written, and of no other."""
         plain = replace(self.params, onsets=True, unstacked=False, roll_rate="exact")
         roll = piano_roll(self.notes, frame_count(self.seconds, plain), plain)
         return (2 * roll[:, LOWEST : LOWEST + PITCHES] - 1) * CERTAIN
@@ -425,11 +425,11 @@ def embed_query(
     embedded = flat.reshape(*keyed.shape[:3], *flat.shape[1:])
     begins = phases[:, None] + np.arange(embedded.shape[3]) * shape.stride
     within = np.broadcast_to((begins <= length - params.snippet)[:, None], embedded.shape[1:4])
-    places = (firsts[:, None] + begins[:, None])[within]
-    order = np.argsort(places, kind="stable")
-    kept = order[drawing.heard_from(places[order], params.snippet)]
+    positions = (firsts[:, None] + begins[:, None])[within]
+    order = np.argsort(positions, kind="stable")
+    kept = order[drawing.has_content(positions[order], params.snippet)]
     scale = params.frame_rate / drawing.rate / tempo_ratio
-    return embedded[:, within][:, kept], places[kept] * scale
+    return embedded[:, within][:, kept], positions[kept] * scale
 
 
 def moved_by_semitones(rolls: Tensor, semitones: int) -> Tensor:

@@ -321,7 +321,7 @@ def cut(whole: Tensor, frames: Sequence[int], length: int) -> Tensor:
 
 
 @torch.inference_mode()
-def embed_places(
+def embed_positions(
     encoders: Encoders, bands: Tensor, roll: Tensor, frames: Sequence[int]
 ) -> tuple[Tensor, Tensor]:
     """Embed snippets of a recording and of its score, by their first frames.

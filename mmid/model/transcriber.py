@@ -72,7 +72,7 @@ MOST_LAYERS, LARGEST = 32, 1 << 16
 
 
 def layer_shapes(values: dict[str, Any]) -> dict[str, Any]:
-    """Return the shapes of layers that a file tells, each a number or a tuple of numbers.
+    """Return the shapes of layers that a file gives, each a number or a tuple of numbers.
 
     Raises
     ------
@@ -160,7 +160,7 @@ def transcribed_rolls(log_odds: Tensor, pitches: int) -> Tensor:
     return nn.functional.pad(log_odds.sigmoid(), (0, 0, LOWEST, above))
 
 
-SURE = 0.2
+ONSET_THRESHOLD = 0.2
 """A note begins where two neighbouring frames say so with this probability together."""
 
 
@@ -183,7 +183,7 @@ def transcribed_notes(log_odds: Tensor, frame_rate: float) -> np.ndarray:
     """
     begins = nn.functional.pad(log_odds[1].float().sigmoid().cpu(), (1, 1)).numpy()
     before, here, after = begins[:, :-2], begins[:, 1:-1], begins[:, 2:]
-    peak = (here >= before) & (here > after) & (here + np.maximum(before, after) > SURE)
+    peak = (here >= before) & (here > after) & (here + np.maximum(before, after) > ONSET_THRESHOLD)
     row, frame = np.nonzero(peak)
     left, middle, right = (part[row, frame] for part in (before, here, after))
     notes = np.zeros(len(row), NOTE_DTYPE)

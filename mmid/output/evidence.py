@@ -188,7 +188,7 @@ def _matching(
     for hypothesis in result.hits:
         hits = nearest(hypothesis, NEIGHBOURS)
         row, column = np.nonzero(hits.piece == piece)
-        times = np.stack([hits.query_frame[row], hits.place[row, column]]) / frame_rate
+        times = np.stack([hits.query_frame[row], hits.position[row, column]]) / frame_rate
         parts[(hits.tempo_ratio, hits.transpose) == chosen].append(times)
     agreeing, others = (np.concatenate([np.zeros((2, 0)), *p], 1) for p in parts.values())
     spread = np.linspace(0, others.shape[1] - 1, min(others.shape[1], MOST_FAINT)).astype(int)

@@ -21,7 +21,7 @@ from mmid.identify.identifier import Identifier
 from mmid.output.answers import ANSWER_COLUMNS, answer_heading, answer_line, flat_answer
 from mmid.output.evidence import draw_evidence, gather_evidence, picture_paths
 from mmid.output.verdict import VERDICTS, answer_view, verdict
-from mmid.system.console import Tell
+from mmid.system.console import ProgressCallback
 
 
 def csv_row(cells: Iterable[object]) -> str:
@@ -151,18 +151,18 @@ class Count(Sink):
 
     Parameters
     ----------
-    tell : callable
+    advance : callable
         Shows progress.
     total : int
         How many answers there will be.
     """
 
-    def __init__(self, tell: Tell, total: int) -> None:
-        self._tell, self._total, self.left = tell, total, total
+    def __init__(self, advance: ProgressCallback, total: int) -> None:
+        self._advance, self._total, self.left = advance, total, total
         self._tell_all()
 
     def _tell_all(self) -> None:
-        self._tell("Asking", self._total - self.left, self._total)
+        self._advance("Querying", self._total - self.left, self._total)
 
     def take(self, answered: Answered) -> None:
         """Count an answer."""

@@ -111,7 +111,7 @@ class TimelinePage(TimelineSink):
         plain = Identification(name, seconds, True, (one.match,))
         try:
             query = identifier.open(name, at[0], min(seconds, CLIP_SECONDS))
-            result = identifier.ask(query)
+            result = identifier.search(query)
             found = identifier.decide(result, name)
         except MmidError:
             return Answered(plain, at=at)

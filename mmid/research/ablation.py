@@ -35,7 +35,7 @@ from mmid.music.grid import FeatureParams
 from mmid.music.library import Piece
 from mmid.music.synthesizer import find_soundfont, pick_soundfonts
 from mmid.options import Vote
-from mmid.system.console import Tell, note, progress
+from mmid.system.console import ProgressCallback, note, progress
 from mmid.training.augmentation import EFFECTS
 from mmid.training.corpus import Corpus, prepare_corpus
 from mmid.training.experiment import PRESETS, Experiment
@@ -192,7 +192,7 @@ class Bench:
     def _corpora(self) -> dict[Any, Corpus]:
         return {}
 
-    def corpus(self, row: Row, report: Tell) -> Corpus:
+    def corpus(self, row: Row, report: ProgressCallback) -> Corpus:
         """Render what a row trains on; rows with the same renderings share it."""
         x, fonts = row.experiment, self.soundfonts[: row.soundfonts]
         key = fonts, x.features.spectrogram_values, x.copies, x.performance
@@ -211,7 +211,7 @@ class Bench:
             )
         return self._corpora[key]
 
-    def train(self, row: Row, report: Tell) -> None:
+    def train(self, row: Row, report: ProgressCallback) -> None:
         """Spend the budget, half of it on an autoencoder; a run that was cut off goes on."""
         share = 1 if row.experiment.task == "retrieval" else 2
         pairs = self.pairs // share // EPOCHS

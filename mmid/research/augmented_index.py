@@ -133,17 +133,17 @@ def embed_copies(
     Returns
     -------
     vectors : np.ndarray [n, embedding] int8
-    places : np.ndarray [n] uint32
+    positions : np.ndarray [n] uint32
         First frame of each.
     """
     params = model.encoders.config.features
-    vectors, places = embed_whole(as_query(piece, params), model)
+    vectors, positions = embed_whole(as_query(piece, params), model)
     if not isinstance(piece, CopiedPiece):
-        return pack(vectors), places
-    parts = [(vectors, places)]
+        return pack(vectors), positions
+    parts = [(vectors, positions)]
     for bands in piece.spectrograms:
         copied, where = embed_whole(Sound(torch.from_numpy(bands), params), model)
-        shared = np.isin(where, places)
+        shared = np.isin(where, positions)
         parts.append((copied[shared], where[shared]))
     every, label = (np.concatenate(side) for side in zip(*parts, strict=True))
     if collapse == "kmeans":
@@ -152,11 +152,11 @@ def embed_copies(
 
 
 def _centroids(vectors: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    places, group = np.unique(label, return_inverse=True)
-    sums = np.zeros((len(places), vectors.shape[1]), np.float32)
+    positions, group = np.unique(label, return_inverse=True)
+    sums = np.zeros((len(positions), vectors.shape[1]), np.float32)
     np.add.at(sums, group, vectors)
     centroids = sums / np.linalg.norm(sums, axis=1, keepdims=True).clip(1e-6)
-    return centroids, places.astype(np.uint32)
+    return centroids, positions.astype(np.uint32)
 
 
 def main(

@@ -176,8 +176,8 @@ def measure(index: LibraryIndex, clips: Sequence[Clip], way: Way) -> Traded:
         rounded = way.round(vectors)
         nearest.offer(vectors if way.again else rounded, rounded, first)
     found, cosine = nearest.best()
-    piece, place = index.locate(rows[found])
-    return Traded(way.name, len(rows), way.size, *judge(clips, piece, place, cosine)[2:])
+    piece, position = index.locate(rows[found])
+    return Traded(way.name, len(rows), way.size, *judge(clips, piece, position, cosine)[2:])
 
 
 def draw_sample(index: LibraryIndex, seed: int = 0) -> Tensor:
@@ -196,8 +196,8 @@ def main(
     """Print a row for every way to keep vectors."""
     model = load_model(None, pick_device("cpu"))
     opened = LibraryIndex(folder_at(index, "this needs the folder of an index"), model)
-    with progress() as tell:
-        queries = read_clips(recordings, model, opened, clips, tell, seconds)
+    with progress() as advance:
+        queries = read_clips(recordings, model, opened, clips, advance, seconds)
     for way in ways(draw_sample(opened)):
         typer.echo(json.dumps(asdict(measure(opened, queries, way))))
 

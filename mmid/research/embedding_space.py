@@ -18,14 +18,14 @@ from torch import Tensor
 
 from mmid.errors import MmidError, label
 from mmid.model.checkpoint import Checkpoint
-from mmid.model.encoders import cut, embed_places
+from mmid.model.encoders import cut, embed_positions
 from mmid.music.grid import FeatureParams
 from mmid.music.library import Piece
 from mmid.music.pairs import ALIGNED_WITHIN, Pair
 from mmid.music.piano_roll import piano_roll
 from mmid.music.spectrogram import frame_count, recording_spectrogram
 from mmid.output.figures import Panel, Series, save_figure, train_extra
-from mmid.system.console import Tell, quiet
+from mmid.system.console import ProgressCallback, quiet
 
 COMPONENTS = 3
 PIANO = slice(21, 109)
@@ -94,7 +94,7 @@ def draw_snippets(
     count: int,
     *,
     seed: int = 0,
-    progress: Tell = quiet,
+    progress: ProgressCallback = quiet,
 ) -> SnippetPairs:
     """Draw matching snippets with at least one onset at random, and embed both sides.
 
@@ -103,7 +103,7 @@ def draw_snippets(
     recordings : sequence of Pair
     model : Checkpoint
     count : int
-        At least 2; drawn without replacement from the places of all recordings.
+        At least 2; drawn without replacement from the positions of all recordings.
     seed : int
     progress : callable
         Called with ``(what, done, total)``.
@@ -113,14 +113,16 @@ def draw_snippets(
     MmidError
         If the recordings hold fewer snippets, or one cannot be used.
     """
-    places = _draw_places(recordings, model, count, seed)
+    positions = _draw_positions(recordings, model, count, seed)
     side = sprite_side(2 * count)
     parts = []
-    for done, (number, frames) in enumerate(places.items(), 1):
+    for done, (number, frames) in enumerate(positions.items(), 1):
         parts.append(_embed_recording(recordings[number], frames, model, side))
-        progress("Embedding", done, len(places))
+        progress("Embedding", done, len(positions))
     audio, rolls, seen, keys = (torch.cat(part) for part in zip(*parts, strict=True))
-    at = [(recordings[number].name, frame) for number, frames in places.items() for frame in frames]
+    at = [
+        (recordings[number].name, frame) for number, frames in positions.items() for frame in frames
+    ]
     rate = model.encoders.config.features.frame_rate
     return SnippetPairs(
         tuple(name for name, _ in at),
@@ -139,13 +141,13 @@ def _embed_recording(
     bands, roll = _both_sides(recording, params)
     sound, written = (cut(whole, frames, params.snippet) for whole in (bands, roll))
     return (
-        *embed_places(model.encoders, bands[0], roll, frames),
+        *embed_positions(model.encoders, bands[0], roll, frames),
         _picture(sound[:, 0], side),
         _picture(written[:, : params.layers, PIANO].amax(1), side),
     )
 
 
-def _draw_places(
+def _draw_positions(
     recordings: Sequence[Pair], model: Checkpoint, count: int, seed: int
 ) -> dict[int, list[int]]:
     """Draw the first frames of snippets, by recording, in order."""
@@ -153,7 +155,7 @@ def _draw_places(
     everywhere = [
         (number, int(frame))
         for number, recording in enumerate(recordings)
-        for frame in _onset_places(recording.score, config.features, config.roll.stride)
+        for frame in _onset_positions(recording.score, config.features, config.roll.stride)
     ]
     if len(everywhere) < count:
         raise MmidError(
@@ -161,13 +163,13 @@ def _draw_places(
             f" --pairs {count}"
         )
     chosen = np.random.default_rng(seed).permutation(len(everywhere))[:count]
-    places: dict[int, list[int]] = {}
+    positions: dict[int, list[int]] = {}
     for number, frame in sorted(everywhere[i] for i in chosen):
-        places.setdefault(number, []).append(frame)
-    return places
+        positions.setdefault(number, []).append(frame)
+    return positions
 
 
-def _onset_places(piece: Piece, params: FeatureParams, stride: int) -> np.ndarray:
+def _onset_positions(piece: Piece, params: FeatureParams, stride: int) -> np.ndarray:
     """Return the first frames of the snippets of a piece that hold an onset."""
     last = frame_count(piece.midi.seconds, params) - params.snippet
     starts = np.arange(0, max(last, -1) + 1, stride)
@@ -269,7 +271,7 @@ def project(points: np.ndarray, components: int = COMPONENTS) -> tuple[np.ndarra
 
     Returns
     -------
-    places : np.ndarray [n, components] float64
+    positions : np.ndarray [n, components] float64
         About the points' mean.
     shares : np.ndarray [components] float64
         Share of the variance each holds.
@@ -338,8 +340,8 @@ def draw_space(audio: np.ndarray, rolls: np.ndarray, path: Path) -> None:
     path : Path
         The .png or .svg file to write.
     """
-    places, shares = project(np.concatenate([audio, rolls]))
-    sides = dict(zip(MODALITIES, (places[: len(audio)], places[len(audio) :]), strict=True))
+    positions, shares = project(np.concatenate([audio, rolls]))
+    sides = dict(zip(MODALITIES, (positions[: len(audio)], positions[len(audio) :]), strict=True))
     gap = float(np.linalg.norm(audio.mean(0) - rolls.mean(0)))
 
     def axis(number: int) -> str:

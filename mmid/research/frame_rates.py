@@ -24,7 +24,7 @@ from mmid.music.pairs import Pair
 from mmid.music.piano_roll import piano_roll
 from mmid.output.figures import Panel, Series, save_figure
 from mmid.research.embedding_space import aligned_spectrogram
-from mmid.system.console import Tell, quiet
+from mmid.system.console import ProgressCallback, quiet
 
 FIXED_RATES = (21.43, 23.43)
 """The two ends of the report's range, Hz."""
@@ -116,7 +116,7 @@ class LengthReport:
         return asdict(self)
 
 
-def compare_lengths(recordings: Sequence[Pair], progress: Tell = quiet) -> LengthReport:
+def compare_lengths(recordings: Sequence[Pair], progress: ProgressCallback = quiet) -> LengthReport:
     """Measure songs at every rate.
 
     Parameters

@@ -2,7 +2,7 @@
 
 Conventions: vectors are unit vectors ``[n, embedding]`` compared by cosine. Both ways run on one
 thread. A neighbour found is right if it is as near as the k-th nearest one: indexes hold many equal
-vectors, of bars that return, and any of them will do. An index has a graph of its cells alone
+vectors, of bars that return, and any of them will do. An index has a graph of its centroids alone
 (`mmid.index.inverted_lists`), which takes a hundredth of the room.
 """
 
@@ -24,7 +24,7 @@ from mmid.identify.search import NEIGHBOURS
 from mmid.index.hnsw import SEARCH_BREADTH, build_graph
 from mmid.index.quantization import unpack
 from mmid.output.figures import Panel, Series, save_figure
-from mmid.system.console import Tell, quiet
+from mmid.system.console import ProgressCallback, quiet
 
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
 QUERIES = 1_000
@@ -126,7 +126,7 @@ def compare_search(
     neighbours: int = NEIGHBOURS,
     jitter: float = 0.0,
     seed: int = 0,
-    progress: Tell = quiet,
+    progress: ProgressCallback = quiet,
 ) -> SearchReport:
     """Search ever more vectors of an index, exactly and by a graph of them.
 
@@ -296,8 +296,8 @@ def find_errors(
         Share of wrong ones among the first neighbours found, and among all; 0 to 1.
     """
 
-    def cosines(places: np.ndarray) -> np.ndarray:
-        near: np.ndarray = np.einsum("qkd,qd->qk", vectors[places], queries)
+    def cosines(positions: np.ndarray) -> np.ndarray:
+        near: np.ndarray = np.einsum("qkd,qd->qk", vectors[positions], queries)
         return near
 
     here, there = cosines(found), cosines(true)

@@ -40,7 +40,7 @@ from mmid.model.embedding import embed_query
 from mmid.model.encoders import pick_device
 from mmid.model.loading import load_model
 from mmid.music.pairs import read_pairs
-from mmid.system.console import Tell, progress, quiet
+from mmid.system.console import ProgressCallback, progress, quiet
 
 CLIP_SECONDS = 30.0
 QUERIED = 12
@@ -56,7 +56,7 @@ RANGE = 0.7
 """Coordinates of unit vectors beyond this are cut off where they are quantised."""
 
 SHORTLIST = 33
-"""Places of 30 s clips that mmid compares note by note: the votes must bring the piece in there."""
+"""Positions of 30 s clips that are compared note by note: the votes must bring the piece in."""
 
 CLOSENESS = (0.75, 0.8, 0.85, 0.9, 0.95)
 """Cosines of a made-up vector and its original that are tried."""
@@ -118,7 +118,7 @@ def read_clips(
     model: Checkpoint,
     index: LibraryIndex,
     count: int,
-    tell: Tell,
+    advance: ProgressCallback,
     seconds: float = CLIP_SECONDS,
 ) -> list[Clip]:
     """Cut a clip out of the middle of each recording; keep those that mmid names right."""
@@ -131,7 +131,7 @@ def read_clips(
         query = source.clip((size - length) // 2, length, identifier.params)
         transcribed = identifier.listen(query)
         matches = identifier.identify(transcribed).matches
-        tell("Clips", done, len(pairs))
+        advance("Clips", done, len(pairs))
         if not matches or not any(index.entries[i].name == matches[0].piece for i in right):
             continue
         ratio = min(TEMPO_RATIOS, key=lambda r: abs(np.log(r / matches[0].tempo_ratio)))
@@ -175,11 +175,11 @@ class Nearest:
         """Compare a block of vectors, as rounded as they are kept; the rows from ``first`` on."""
         coarse = self._queries @ rounded.T
         better = torch.nonzero(coarse.amax(1) > self._coarse[:, -1])[:, 0]
-        found, place = coarse[better].topk(min(RERANKED, len(vectors)))
-        exact = (self._queries[better, None] * vectors[place]).sum(2)
+        found, position = coarse[better].topk(min(RERANKED, len(vectors)))
+        exact = (self._queries[better, None] * vectors[position]).sum(2)
         both = torch.cat([self._coarse[better], found], 1)
         self._coarse[better], kept = both.topk(RERANKED)
-        for own, new in ((self._exact, exact), (self._rows, place + first)):
+        for own, new in ((self._exact, exact), (self._rows, position + first)):
             own[better] = torch.cat([own[better], new], 1).gather(1, kept)
 
     def best(self) -> tuple[np.ndarray, np.ndarray]:
@@ -189,14 +189,14 @@ class Nearest:
 
 
 def judge(
-    clips: Sequence[Clip], piece: np.ndarray, place: np.ndarray, cosine: np.ndarray
+    clips: Sequence[Clip], piece: np.ndarray, position: np.ndarray, cosine: np.ndarray
 ) -> tuple[float, float, float, float, float]:
     """Let each clip's neighbours vote.
 
     Parameters
     ----------
     clips : sequence of Clip
-    piece, place, cosine : np.ndarray [clips * QUERIED, NEIGHBOURS]
+    piece, position, cosine : np.ndarray [clips * QUERIED, NEIGHBOURS]
         Of the neighbours of the clips' snippets, best first.
 
     Returns
@@ -210,7 +210,7 @@ def judge(
         is_right = np.isin(piece[part], list(clip.right))
         found.append(is_right.any(1))
         other.append(np.where(is_right, -1, cosine[part]).max(1))
-        hits = Hits(clip.tempo_ratio, clip.frames, piece[part], place[part], cosine[part])
+        hits = Hits(clip.tempo_ratio, clip.frames, piece[part], position[part], cosine[part])
         order = [candidate.piece in clip.right for candidate in consistent(hits, SHORTLIST)]
         ranks.append(order.index(True) if True in order else SHORTLIST)
     ranked = np.array(ranks)
@@ -247,7 +247,12 @@ class Simulation:
         return len(self._others)
 
     def measure(
-        self, base: int, copies: int = 0, closeness: float = 1.0, bits: int = 8, tell: Tell = quiet
+        self,
+        base: int,
+        copies: int = 0,
+        closeness: float = 1.0,
+        bits: int = 8,
+        advance: ProgressCallback = quiet,
     ) -> Simulated:
         """Query the clips among the right pieces, others, and copies of these.
 
@@ -258,7 +263,7 @@ class Simulation:
         closeness : float
             Of a made-up vector and its original.
         bits : int
-        tell : callable
+        advance : callable
             Called with ``(what, done, total)``.
         """
         chosen = [*self._right, *np.sort(self._others[:base]).tolist()]
@@ -274,15 +279,15 @@ class Simulation:
             if copy:
                 part = moved(part, closeness, [self._seed, copy, first])
             nearest.offer(part, quantised(part, bits), copy * len(vectors) + first)
-            tell("Comparing", copy, copies)
+            advance("Comparing", copy, copies)
         rows, cosine = nearest.best()
         owner = np.repeat(np.arange(len(chosen)), counts)
-        places = np.concatenate([self._index.item(i).places for i in chosen]).astype(np.int64)
+        positions = np.concatenate([self._index.item(i).positions for i in chosen]).astype(np.int64)
         piece = np.array([*chosen])[owner[rows % len(vectors)]]
         piece = piece + rows // len(vectors) * len(self._index)
         total = len(chosen) + copies * base
         snippets = len(vectors) + copies * (len(vectors) - own)
-        figures = judge(self._clips, piece, places[rows % len(vectors)], cosine)
+        figures = judge(self._clips, piece, positions[rows % len(vectors)], cosine)
         return Simulated(len(chosen), total, snippets, bits, *figures)
 
     def _blocks(self, own: int, count: int, copies: int) -> Iterator[tuple[int, int]]:
@@ -291,11 +296,11 @@ class Simulation:
         for copy in range(1, copies + 1):
             yield from ((copy, first) for first in range(own, count, BLOCK))
 
-    def fit(self, tell: Tell) -> float:
+    def fit(self, advance: ProgressCallback) -> float:
         """Return the closeness with which a tenth of the pieces come closest to all of them."""
-        wanted = self.measure(self.real, bits=16, tell=tell).nearest
+        wanted = self.measure(self.real, bits=16, advance=advance).nearest
         tenth = self.real // 10
-        reached = [self.measure(tenth, 9, c, 16, tell).nearest for c in CLOSENESS]
+        reached = [self.measure(tenth, 9, c, 16, advance).nearest for c in CLOSENESS]
         return CLOSENESS[int(np.argmin(np.abs(np.array(reached) - wanted)))]
 
 
@@ -310,11 +315,11 @@ def main(
     model = load_model(None, pick_device("cpu"))
     opened = LibraryIndex(folder_at(index, "simulations need the folder of an index"), model)
     rows: list[dict[str, Any]] = []
-    with progress() as tell:
-        queries = read_clips(recordings, model, opened, clips, tell)
+    with progress() as advance:
+        queries = read_clips(recordings, model, opened, clips, advance)
         simulation = Simulation(opened, queries)
-        closeness, real = simulation.fit(tell), simulation.real
-        measure = partial(simulation.measure, closeness=closeness, tell=tell)
+        closeness, real = simulation.fit(advance), simulation.real
+        measure = partial(simulation.measure, closeness=closeness, advance=advance)
         plan = [(real // 100, 0, 8), (real // 10, 0, 8), *((real, 0, bits) for bits in (16, 8, 4))]
         plan += [(real // 10, 9, 8), (real // 100, 99, 8)]
         plan += [(real, int(count), 8) for count in copies.split(",")]

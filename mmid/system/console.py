@@ -44,7 +44,7 @@ stdout = _Console(
     width=None if os.isatty(1) or os.environ.get("COLUMNS") else 120,
 )
 
-Tell = Callable[[str, int, int], None]
+ProgressCallback = Callable[[str, int, int], None]
 
 LOG = logging.getLogger("mmid")
 LOG.addHandler(logging.NullHandler())  # a program that does not ask for them sees none
@@ -99,7 +99,7 @@ def set_loudness(*, silent: bool = False, verbose: bool = False) -> None:
 
 
 @contextmanager
-def progress() -> Iterator[Tell]:
+def progress() -> Iterator[ProgressCallback]:
     """Show a bar for each kind of work that is reported; nothing where stderr is no terminal.
 
     Yields
@@ -120,16 +120,16 @@ def progress() -> Iterator[Tell]:
     display = Progress(*columns, console=stderr, redirect_stdout=False)
     with display, _known(display.live):
 
-        def tell(what: str, done: int, total: int) -> None:
+        def advance(what: str, done: int, total: int) -> None:
             if what not in tasks:
                 tasks[what] = display.add_task(what, total=total)
             display.update(tasks[what], completed=done, total=total)
 
-        yield tell
+        yield advance
 
 
 @contextmanager
-def waiting(what: str) -> Iterator[Tell]:
+def waiting(what: str) -> Iterator[ProgressCallback]:
     """Show what is waited for, on a terminal that shows nothing else; it goes in the end.
 
     Yields

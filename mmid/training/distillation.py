@@ -35,7 +35,7 @@ from mmid.music.duplicates import drop_duplicates, split_library
 from mmid.music.grid import FeatureParams
 from mmid.music.library import read_library
 from mmid.music.piano_roll import draw_rolls
-from mmid.system.console import Tell, quiet
+from mmid.system.console import ProgressCallback, quiet
 from mmid.system.console import progress as show_progress
 
 STEPS = 12_000
@@ -108,7 +108,7 @@ def teach(
     notes: Sequence[np.ndarray],
     steps: int = STEPS,
     seed: int = 0,
-    progress: Tell = quiet,
+    progress: ProgressCallback = quiet,
 ) -> Encoders:
     """Teach a light pathway to embed as a model's roll pathway does.
 
@@ -255,8 +255,8 @@ def main(
     sides = split_library(read_library([library])[0])
     more = [piece for folder in extra or () for piece in read_library([folder])[0]]
     learned = [*sides["train"], *drop_duplicates(more, sides["valid"] + sides["test"])]
-    with show_progress() as tell:
-        light = teach(teacher, [piece.midi.notes for piece in learned], steps, progress=tell)
+    with show_progress() as advance:
+        light = teach(teacher, [piece.midi.notes for piece in learned], steps, progress=advance)
     likeness = compare(teacher.encoders, light, [piece.midi.notes for piece in sides["valid"]])
     facts = {"teacher": teacher.fingerprint, "pieces": len(learned), "steps": steps}
     save_checkpoint(out, light, teacher.facts | {"distilled": facts | asdict(likeness)})

@@ -209,9 +209,9 @@ def test_repeated_bars_are_found_wherever_they_are(start, draw_notes):
         parts[number] = part.copy()
         parts[number]["onset"] += number * seconds
         parts[number]["offset"] += number * seconds
-    places = same_bars(np.concatenate(parts), start, 8.0)
-    assert places[0] == start
-    far = np.abs(places[:, None] - [start, start + 2 * seconds])
+    positions = same_bars(np.concatenate(parts), start, 8.0)
+    assert positions[0] == start
+    far = np.abs(positions[:, None] - [start, start + 2 * seconds])
     assert far.min(1).max() < 0.1 and far.min(0).max() < 0.1
 
 
@@ -230,7 +230,7 @@ def test_sources_are_of_the_kind_that_the_list_says(midi_folder, recording):
     pairs = read_pairs(midi_folder)
     assert [pair.kind for pair in pairs] == ["reel", ""]
     opened = (midi_folder, None, DEFAULT, (1, 1), "all", 0)
-    ways = ({}, {"rough": "flat"}, {"direction": "scores"})
+    ways = ({}, {"degradation": "flat"}, {"direction": "scores"})
     for sources in (open_sources(*opened, **way)[1] for way in ways):
         assert [source.kind for source in sources] == ["reel", ""]
 

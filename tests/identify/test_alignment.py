@@ -52,16 +52,16 @@ def at(piece: int, start: float = 0.0, tempo_ratio: float = 1.0, transpose: int 
 def test_the_right_piece_explains_most(library, start, speed):
     gains = note_gains(played(library[2], start, 10.0, speed).log_odds)
     for tempo_ratio in (speed, 1.0):
-        places = [at(piece, start, tempo_ratio) for piece in range(5)]
-        shares = explained(gains, places, library.__getitem__, DEFAULT)
+        positions = [at(piece, start, tempo_ratio) for piece in range(5)]
+        shares = explained(gains, positions, library.__getitem__, DEFAULT)
         assert shares.shape == (5,) and np.argmax(shares) == 2
         assert shares[2] > 0.85 and np.delete(shares, 2).max() < 0.2
 
 
 def test_the_right_place_explains_most(library):
     gains = note_gains(played(library[2], 20.0, 10.0).log_odds)
-    places = [at(2, start) for start in (20.0, 0.0, 35.0, 45.0)]
-    shares = explained(gains, places, library.__getitem__, DEFAULT)
+    positions = [at(2, start) for start in (20.0, 0.0, 35.0, 45.0)]
+    shares = explained(gains, positions, library.__getitem__, DEFAULT)
     assert shares[0] > 0.9 and shares[1:].max() < 0.2
 
 
@@ -80,8 +80,8 @@ def test_a_transposed_piece_explains_what_the_piece_did(library):
     plain = explained(note_gains(score.log_odds), [at(2, 12.0)], library.__getitem__, DEFAULT)
     gains = note_gains(score.transposed(3).log_odds)
     keys = (3, 0, -3, 15)
-    places = [at(2, 12.0, 1.0, key) for key in keys]
-    shares = explained(gains, places, library.__getitem__, DEFAULT)
+    positions = [at(2, 12.0, 1.0, key) for key in keys]
+    shares = explained(gains, positions, library.__getitem__, DEFAULT)
     assert shares[0] == pytest.approx(plain[0], abs=1e-5) and shares[1:].max() < 0.2
 
 
@@ -122,10 +122,10 @@ def test_no_more_than_all_is_ever_explained(
 
 def test_many_candidates_are_compared_as_each_alone(library, monkeypatch):
     gains = note_gains(played(library[3], 5.0, 4.0).log_odds)
-    places = [at(piece, start) for piece in range(5) for start in (0.0, 5.0)]
-    together = explained(gains, places, library.__getitem__, DEFAULT)
+    positions = [at(piece, start) for piece in range(5) for start in (0.0, 5.0)]
+    together = explained(gains, positions, library.__getitem__, DEFAULT)
     monkeypatch.setattr("mmid.identify.alignment.TOGETHER", 3)
-    apart = explained(gains, places, library.__getitem__, DEFAULT)
+    apart = explained(gains, positions, library.__getitem__, DEFAULT)
     np.testing.assert_allclose(apart, together, atol=1e-6)
     assert len(explained(gains, [], library.__getitem__, DEFAULT)) == 0
 
@@ -204,8 +204,8 @@ def test_a_long_query_is_followed_by_every_frame_over_a_repeat(draw_notes, guess
     path = align_closely(log_odds, coarse, candidate, lambda piece: notes, DEFAULT)
     frames = np.arange(log_odds.shape[-1])
     np.testing.assert_allclose(path.query, frames / RATE)
-    places = (path.score, np.interp(path.query, coarse.query, coarse.score))
-    fine, rough = (np.abs(p - 20 - frames % once.shape[-1] / RATE) < 0.06 for p in places)
+    positions = (path.score, np.interp(path.query, coarse.query, coarse.score))
+    fine, rough = (np.abs(p - 20 - frames % once.shape[-1] / RATE) < 0.06 for p in positions)
     assert fine.mean() > 0.97 > rough.mean()
     assert (path.share, path.tempo_ratio) == (coarse.share, coarse.tempo_ratio)
 

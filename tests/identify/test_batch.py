@@ -36,7 +36,7 @@ class Stub:
         self.others.release()
         return (path.name, start, duration)
 
-    def ask(self, query):
+    def search(self, query):
         return query
 
     def decide(self, asked, name):

@@ -263,8 +263,8 @@ def test_to_try_all_keys_leaves_as_much_confidence_as_to_know_the_key(opened, pi
 def test_items_left_out_choose_no_keys(opened, pieces):
     identifier = opened(pieces, keys=KEYS, tempo_ratios=(1.0,))
     query = played(pieces[2], 5.0, 8.0, 1.0, 3)
-    chosen = {hits.transpose for hits in identifier.ask(query).hits}
-    others = {hits.transpose for hits in identifier.ask(query, NEIGHBOURS, frozenset({2})).hits}
+    chosen = {hits.transpose for hits in identifier.search(query).hits}
+    others = {hits.transpose for hits in identifier.search(query, NEIGHBOURS, frozenset({2})).hits}
     assert chosen == {0, 3} and 0 in others and len(others) == 2
 
 
@@ -316,7 +316,7 @@ def test_a_damaged_index_is_told_from_beside_the_search(identifier, pieces, monk
 
 
 def test_what_is_taken_out_is_not_named(identifier, opened, pieces):
-    asked = identifier.ask(played(pieces[3], 5.0, 8.0), NEIGHBOURS)
+    asked = identifier.search(played(pieces[3], 5.0, 8.0), NEIGHBOURS)
     there = identifier.decide(asked, "x")
     gone = identifier.decide(asked, "x", excluded=frozenset({3}))
     assert there.matches[0].piece == pieces[3].name and there.matched
@@ -338,7 +338,7 @@ def test_to_take_out_is_as_never_to_have_indexed(opened, pieces, vote):
     queries = [played(piece, 5.0, 4.0) for piece in pieces]
     whole, less = (opened(items, vote=vote, tempo_ratios=(1.0,)) for items in (pieces, pieces[:5]))
     for query in queries:
-        gone = whole.decide(whole.ask(query, NEIGHBOURS), excluded=frozenset({5}))
+        gone = whole.decide(whole.search(query, NEIGHBOURS), excluded=frozenset({5}))
         never = less.identify(query)
         assert gone.matches[0].piece == never.matches[0].piece
         assert gone.matches[0].votes == pytest.approx(never.matches[0].votes, abs=0.05)

@@ -16,7 +16,7 @@ import mmid
 from mmid.cli.app import app
 from mmid.identify import live as listening
 from mmid.identify.answer import Identification, Match
-from mmid.identify.live import SPAN, STEP, Source, file_source, listen, microphone
+from mmid.identify.live import SPAN, STEP, SoundSource, file_source, listen, microphone
 from mmid.model.checkpoint import save_checkpoint
 
 RATE = 8_000
@@ -35,9 +35,9 @@ class Answers:
         return Identification("", len(sound) / rate, confidence > 0.5, (match,))
 
 
-def source(seconds: float, level: float = 0.1) -> Source:
+def source(seconds: float, level: float = 0.1) -> SoundSource:
     blocks = [np.full(RATE, level + n, np.float32) for n in range(int(seconds))]
-    return Source("made up", RATE, iter(blocks))
+    return SoundSource("made up", RATE, iter(blocks))
 
 
 def test_it_stops_when_two_guesses_in_a_row_are_sure_of_one_piece():
@@ -70,7 +70,7 @@ def test_only_the_newest_sound_is_asked_about():
 
 
 def test_silence_is_told():
-    [guess] = listen(Answers(("a", 0.5)), Source("", RATE, iter([np.zeros(3 * RATE)])), 3)
+    [guess] = listen(Answers(("a", 0.5)), SoundSource("", RATE, iter([np.zeros(3 * RATE)])), 3)
     assert guess.silent
     [guess] = listen(Answers(("a", 0.5)), source(3), 3)
     assert not guess.silent

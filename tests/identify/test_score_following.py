@@ -8,7 +8,7 @@ import torch
 from tunes import moved
 
 from mmid.identify.note_stream import Tape
-from mmid.identify.score_following import Track, part, track_piece
+from mmid.identify.score_following import PieceTrack, part, track_piece
 from mmid.identify.voting import Candidate
 from mmid.model.embedding import Score
 from mmid.music.grid import DEFAULT
@@ -16,9 +16,9 @@ from mmid.music.grid import DEFAULT
 RATE = DEFAULT.frame_rate
 
 
-def track(first: int, gains, piece: int = 0) -> Track:
+def track(first: int, gains, piece: int = 0) -> PieceTrack:
     gained = np.cumsum(np.asarray(gains, float))
-    return Track(
+    return PieceTrack(
         first, first, gained, np.cumsum(np.abs(gains)), piece + np.arange(len(gained)) / RATE
     )
 
@@ -55,7 +55,9 @@ def test_of_the_same_music_a_track_keeps_what_lies_before_another():
 
 
 def test_a_track_has_a_share_and_a_tempo():
-    one = Track(5, 5, np.arange(1, 201) * 0.5, np.arange(1.0, 201.0), np.arange(200) * 1.25 / RATE)
+    one = PieceTrack(
+        5, 5, np.arange(1, 201) * 0.5, np.arange(1.0, 201.0), np.arange(200) * 1.25 / RATE
+    )
     assert one.share == pytest.approx(0.5)
     assert one.tempo_ratio(RATE) == pytest.approx(1.25)
     assert one.cut(105, 205).share == pytest.approx(0.5)
@@ -63,7 +65,7 @@ def test_a_track_has_a_share_and_a_tempo():
 
 def test_a_track_has_a_likely_span():
     gains = [0.2] * 20 + [0.9] * 50 + [0.1] * 30
-    one = Track(100, 140, np.cumsum(gains), np.arange(1.0, 101.0), np.zeros(100))
+    one = PieceTrack(100, 140, np.cumsum(gains), np.arange(1.0, 101.0), np.zeros(100))
     assert one.likely_span(0.0) == (100, 200) and one.likely_span(0.5) == (120, 170)
     assert one.moved(7).likely_span(0.5) == (127, 177)
     assert one.cut(130, 160).likely_span(0.5) == (130, 160)

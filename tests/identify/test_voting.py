@@ -24,19 +24,19 @@ K = 6
 
 
 def hits(rows: list[list[tuple[int, float]]], ratio: float = 1.0, step: float = 4.0) -> Hits:
-    """Make hits of (piece, place), a row a query snippet, all equally near."""
+    """Make hits of (piece, position), a row a query snippet, all equally near."""
     piece = np.array([[piece for piece, _ in row] for row in rows], np.int64)
-    place = np.array([[place for _, place in row] for row in rows], np.int64)
+    position = np.array([[position for _, position in row] for row in rows], np.int64)
     frames = np.arange(len(rows)) * step
-    return Hits(ratio, frames, piece, place, np.ones(piece.shape, np.float32))
+    return Hits(ratio, frames, piece, position, np.ones(piece.shape, np.float32))
 
 
 def scattered_against_aligned(snippets: int = 20) -> Hits:
-    """Give piece 7 four hits a snippet all over the place and piece 3 one in the right place."""
+    """Give piece 7 four scattered hits a snippet and piece 3 one at the right position."""
     rng = np.random.default_rng(0)
     rows = []
     for number in range(snippets):
-        loud = [(7, float(place)) for place in rng.integers(0, 50_000, 4)]
+        loud = [(7, float(position)) for position in rng.integers(0, 50_000, 4)]
         rows.append([*loud, (3, 1_000 + 4 * number), (9, float(rng.integers(0, 50_000)))])
     return hits(rows)
 
@@ -84,7 +84,7 @@ def test_the_wrong_tempo_scatters_the_votes():
     assert right.share > 2 * wrong.share
 
 
-def test_a_snippet_votes_once_for_a_place():
+def test_a_snippet_votes_once_for_a_position():
     repeated = [[(1, 100.0)] * K for _ in range(3)] + [
         [(2, 100.0), *[(5 + i, 1e6 * i) for i in range(K - 1)]] for _ in range(7)
     ]
@@ -118,7 +118,7 @@ def test_hypotheses_merge_to_each_pieces_best():
 def test_near_hits_weigh_more_than_far_ones():
     both = hits([[(1, 4.0 * n), (2, 4.0 * n)] for n in range(10)])
     similarity = np.tile(np.array([0.9, 0.6], np.float32), (10, 1))
-    found = consistent(Hits(1.0, both.query_frame, both.piece, both.place, similarity), 2)
+    found = consistent(Hits(1.0, both.query_frame, both.piece, both.position, similarity), 2)
     assert [c.piece for c in found] == [1, 2]
     assert found[0].share > 2 * found[1].share
 
@@ -129,7 +129,7 @@ def test_one_snippet_is_enough():
         assert {c.piece for c in elect([single], how, 5)} == {4, 5}
 
 
-# ---- hits and places kept
+# ---- hits and positions kept
 
 
 def similar(rows: list[list[tuple[int, float]]]) -> Hits:
@@ -143,7 +143,7 @@ def test_the_nearest_hits_outside_the_pieces_named_are_kept():
     found = similar([[(1, 10), (2, 20), (1, 30), (3, 40)], [(2, 5), (3, 6), (3, 7), (1, 8)]])
     kept = nearest(found, 2, frozenset({1}))
     assert kept.piece.tolist() == [[2, 3], [2, 3]]
-    assert kept.place.tolist() == [[20, 40], [5, 6]]
+    assert kept.position.tolist() == [[20, 40], [5, 6]]
     np.testing.assert_array_equal(kept.similarity[0], found.similarity[0, [1, 3]])
     np.testing.assert_array_equal(kept.similarity[1], found.similarity[1, [0, 1]])
     assert kept.query_frame is found.query_frame and kept.tempo_ratio == found.tempo_ratio
@@ -152,7 +152,7 @@ def test_the_nearest_hits_outside_the_pieces_named_are_kept():
 def test_the_nearest_hits_of_all_are_the_first():
     found = similar([[(1, 10), (2, 20), (1, 30)]])
     assert nearest(found, 2).piece.tolist() == [[1, 2]]
-    assert nearest(found, 9).place.tolist() == [[10, 20, 30]]
+    assert nearest(found, 9).position.tolist() == [[10, 20, 30]]
     assert found.piece.shape == (1, 3), "what was found stays as it is"
 
 
@@ -162,8 +162,8 @@ def test_hits_in_pieces_named_come_last_where_there_are_no_others():
     assert kept.piece.tolist() == [[2, 1], [1, 1]]
 
 
-def test_each_piece_may_have_several_places():
-    """Hypotheses differ in where they place a piece; each keeps only its best place in it."""
+def test_each_piece_may_have_several_positions():
+    """Hypotheses differ in where they put a piece; each keeps only its best position in it."""
     spread = [hits([[(1, first + 4 * n), (2, 8e3 * n)] for n in range(20)]) for first in (0, 900)]
     transposed = replace(spread[0], transpose=2)
     voted = elect([*spread, transposed], "consistent", 10, each=2)
@@ -182,7 +182,7 @@ def test_each_piece_may_have_several_places():
     assert [c.piece for c in elect(spread, "consistent", 10)] == [1, 2], "one by default"
 
 
-# ---- parts of what is queried, and places between the tempi that were tried
+# ---- parts of what is queried, and positions between the tempi that were tried
 
 
 def part_of(query: int, first: int, last: int, ratio: float, tried: float, seed: int = 3) -> Hits:
@@ -199,7 +199,9 @@ def part_of(query: int, first: int, last: int, ratio: float, tried: float, seed:
 def test_a_part_is_found_at_its_own_tempo_not_at_one_that_squeezes_the_whole_into_it():
     """Of 60 snippets 25 lie in the piece, 100 frames long; at a quarter all 60 would."""
     whole = [(1, 4 * number * 0.4) for number in range(60)]
-    squeezed = hits([[(1, place + (number % 2) * 15)] for number, (_, place) in enumerate(whole)])
+    squeezed = hits(
+        [[(1, position + (number % 2) * 15)] for number, (_, position) in enumerate(whole)]
+    )
     squeezed = replace(squeezed, tempo_ratio=0.4)
     true = part_of(60, 20, 45, 1.0, 1.0)
     blind = elect([squeezed, true], "consistent", 1)[0]
@@ -234,8 +236,8 @@ def test_hits_that_tell_no_line_leave_the_tempo_that_was_tried():
     assert straightened([few], untold) == untold
 
 
-def test_votes_for_a_place_that_triples_found_are_counted_there():
-    """Most snippets vote for one place of a piece; for another, which triples found, eight do."""
+def test_votes_for_a_position_that_triples_found_are_counted_there():
+    """Most snippets vote for one position of a piece; for another, found by triples, eight do."""
     rows = [[(1, 4 * n), *([(1, 5_000 + 4 * n)] if n < 8 else [(2, 9)])] for n in range(20)]
     made = hits(rows)
     elected = elect([made], "consistent", 5)

@@ -24,7 +24,7 @@ def contents(folder: Path, model) -> dict[str, tuple]:
     held = {}
     for number, entry in enumerate(index.entries):
         item = index.item(number)
-        held[entry.name] = tuple(a.tobytes() for a in (item.vectors, item.places, item.notes))
+        held[entry.name] = tuple(a.tobytes() for a in (item.vectors, item.positions, item.notes))
     return held
 
 
@@ -42,9 +42,9 @@ def check_whole(folder: Path, library: Path, model) -> None:
             assert near.all() if how == "exact" else near.mean() > 0.95  # a random net crowds
         assert (index.locate(own)[0] == number).all()
     firsts = [entry.first_note for entry in index.entries]
-    tokens = np.concatenate(list(library_postings(index.all_notes, firsts).parts))
+    postings = np.concatenate(list(library_postings(index.all_notes, firsts).parts))
     data = folder / index.manifest["data"]
-    assert np.array_equal(np.load(data / POSTINGS), tokens) and len(tokens) > 100
+    assert np.array_equal(np.load(data / POSTINGS), postings) and len(postings) > 100
 
 
 def saved(model: Checkpoint, path: Path) -> Path:

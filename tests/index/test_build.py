@@ -138,7 +138,7 @@ def test_workers_give_the_same_index(tmp_path, library, tiny_model, draw_notes):
     update_index(two, [library], tiny_model, jobs=2)
     a, b = (LibraryIndex(folder, tiny_model) for folder in (one, two))
     assert [e.name for e in a.entries] == [e.name for e in b.entries]
-    assert np.array_equal(a.places, b.places)
+    assert np.array_equal(a.positions, b.positions)
     np.testing.assert_allclose(unpack(a.vectors), unpack(b.vectors), atol=0.02)
 
 
@@ -146,11 +146,11 @@ def test_a_sparser_index_stays_sparse(tmp_path, library, tiny_model, draw_notes)
     thick = update_index(tmp_path / "thick", [library], tiny_model)
     thin = update_index(tmp_path / "thin", [library], tiny_model, options=UpdateOptions(every=4))
     assert 1.8 < thick.snippets / thin.snippets < 2.2
-    assert (LibraryIndex(tmp_path / "thin", tiny_model).places[:] % 16 == 0).all()
+    assert (LibraryIndex(tmp_path / "thin", tiny_model).positions[:] % 16 == 0).all()
     write_midi(draw_notes(10), library / "new.mid")
     report = update_index(tmp_path / "thin", [library], tiny_model)
     assert counts(report) == (1, 0, 0, 5, 0)
-    assert (LibraryIndex(tmp_path / "thin", tiny_model).places[:] % 16 == 0).all()
+    assert (LibraryIndex(tmp_path / "thin", tiny_model).positions[:] % 16 == 0).all()
     assert (
         counts(
             update_index(tmp_path / "thin", [library], tiny_model, options=UpdateOptions(every=2))
@@ -162,7 +162,7 @@ def test_a_sparser_index_stays_sparse(tmp_path, library, tiny_model, draw_notes)
 # ---- surviving
 
 
-@pytest.mark.parametrize("step", ["write_pieces", "_cells", "file_digest", "flush"])
+@pytest.mark.parametrize("step", ["write_pieces", "_lists", "file_digest", "flush"])
 def test_a_stopped_build_goes_on(
     built, library, tiny_model, draw_notes, monkeypatch, embedded, step
 ):

@@ -10,16 +10,16 @@ from mmid.errors import LibraryIndexError
 from mmid.index.fingerprint_table import library_postings
 from mmid.index.fingerprints import (
     FINGERPRINT,
-    MARK,
     NOTE_BITS,
     SPAN_BITS,
+    STOP,
     find_triples,
     look_up,
+    postings_near,
     search_triples,
-    tokens_near,
 )
 from mmid.index.sorted_file import SortedFile, page_index_of
-from mmid.model.transcriber import LOWEST, PITCHES, SURE, transcribed_notes
+from mmid.model.transcriber import LOWEST, ONSET_THRESHOLD, PITCHES, transcribed_notes
 from mmid.music.notes import NOTE_DTYPE
 
 
@@ -34,12 +34,12 @@ def library(draw_notes):
 
 @pytest.fixture
 def stored(tmp_path):
-    """Return what puts tokens into a file."""
+    """Return what puts postings into a file."""
 
-    def store(tokens: np.ndarray) -> SortedFile:
-        np.save(tmp_path / "tokens.npy", tokens)
-        np.save(tmp_path / "fences.npy", page_index_of(tokens))
-        return SortedFile(tmp_path / "tokens.npy", tmp_path / "fences.npy")
+    def store(postings: np.ndarray) -> SortedFile:
+        np.save(tmp_path / "postings.npy", postings)
+        np.save(tmp_path / "fences.npy", page_index_of(postings))
+        return SortedFile(tmp_path / "postings.npy", tmp_path / "fences.npy")
 
     return store
 
@@ -53,20 +53,20 @@ def passage(notes: np.ndarray, start: float, end: float, ratio: float) -> np.nda
 
 
 def listed(*what) -> np.ndarray:
-    """Return all tokens of a library."""
-    tokens = library_postings(*what)
-    whole = np.concatenate(list(tokens.parts))
-    assert len(whole) == tokens.count and whole.dtype == np.uint64
+    """Return all postings of a library."""
+    postings = library_postings(*what)
+    whole = np.concatenate(list(postings.parts))
+    assert len(whole) == postings.count and whole.dtype == np.uint64
     return whole
 
 
 @pytest.mark.parametrize("ratio", [0.3, 0.7, 1.0, 1.6, 3.5])
-def test_a_passage_is_found_at_its_tempo_and_place(library, stored, ratio):
+def test_a_passage_is_found_at_its_tempo_and_position(library, stored, ratio):
     notes, firsts, pieces = library
-    tokens = stored(listed(notes, firsts))
+    postings = stored(listed(notes, firsts))
     for piece in (0, 2, 4, 39):
         query = passage(pieces[piece], 20.0, 32.0, ratio)
-        first, *others = search_triples(tokens, notes, firsts, query, 10)
+        first, *others = search_triples(postings, notes, firsts, query, 10)
         assert first.piece == piece and first.share > 0.8
         assert first.tempo_ratio == pytest.approx(ratio, rel=0.05)
         assert first.start == pytest.approx(20.0, abs=0.5)
@@ -75,21 +75,21 @@ def test_a_passage_is_found_at_its_tempo_and_place(library, stored, ratio):
 
 @pytest.mark.parametrize("seconds", [2.5, 4.0, 30.0])
 @pytest.mark.parametrize("top", [1, 5, 40])
-def test_places_of_few_tokens_are_passed_over_without_loss(
+def test_positions_of_few_postings_are_passed_over_without_loss(
     library, stored, monkeypatch, seconds, top
 ):
     notes, firsts, pieces = library
-    tokens = stored(listed(notes, firsts))
+    postings = stored(listed(notes, firsts))
     query = passage(pieces[4], 5.0, 5.0 + seconds, 1.2)
-    found = search_triples(tokens, notes, firsts, query, top)
+    found = search_triples(postings, notes, firsts, query, top)
     monkeypatch.setattr("mmid.index.fingerprints.CROWDED", (0,))
-    assert found == search_triples(tokens, notes, firsts, query, top)
+    assert found == search_triples(postings, notes, firsts, query, top)
     assert 1 <= len(found) <= top
 
 
 def test_wrong_and_missing_notes_are_borne(library, stored):
     notes, firsts, pieces = library
-    tokens = stored(listed(notes, firsts))
+    postings = stored(listed(notes, firsts))
     rng = np.random.default_rng(0)
     query = passage(pieces[7], 10.0, 25.0, 1.1)
     query["onset"] += rng.normal(0, 0.015, len(query))
@@ -97,14 +97,14 @@ def test_wrong_and_missing_notes_are_borne(library, stored):
     wrong = rng.random(len(query)) < 0.1
     query["pitch"][wrong] += 1
     query = np.sort(query[kept], order="onset")
-    assert search_triples(tokens, notes, firsts, query, 5)[0].piece == 7
+    assert search_triples(postings, notes, firsts, query, 5)[0].piece == 7
 
 
 def test_of_few_notes_nothing_is_said(library, stored):
     notes, firsts, pieces = library
-    tokens = stored(listed(notes, firsts))
+    postings = stored(listed(notes, firsts))
     for count in (0, 1, 2):
-        assert search_triples(tokens, notes, firsts, pieces[0][:count], 5) == []
+        assert search_triples(postings, notes, firsts, pieces[0][:count], 5) == []
     nothing = np.zeros(0, NOTE_DTYPE)
     none = stored(listed(nothing, [0, 0]))
     assert len(none) == 0
@@ -113,12 +113,12 @@ def test_of_few_notes_nothing_is_said(library, stored):
 
 def test_the_middle_of_a_long_query_is_looked_up(library, stored):
     notes, firsts, pieces = library
-    tokens = stored(listed(notes, firsts))
+    postings = stored(listed(notes, firsts))
     long = passage(pieces[5], 0.0, 60.0, 0.25)  # four minutes
-    assert search_triples(tokens, notes, firsts, long, 1)[0].piece == 5
+    assert search_triples(postings, notes, firsts, long, 1)[0].piece == 5
 
 
-def test_tokens_are_the_same_at_once_and_bit_by_bit(library, monkeypatch):
+def test_postings_are_the_same_at_once_and_bit_by_bit(library, monkeypatch):
     notes, firsts, _ = library
     whole = listed(notes, firsts)
     assert (np.diff(whole.astype(object)) >= 0).all() and len(whole) > 10_000
@@ -131,20 +131,20 @@ def test_tokens_are_the_same_at_once_and_bit_by_bit(library, monkeypatch):
 
 
 @pytest.mark.parametrize(("common", "large"), [(1, 10**9), (1, 27_500)])
-def test_of_common_fingerprints_only_marks_are_kept(library, monkeypatch, common, large):
+def test_of_common_fingerprints_only_stop_entries_are_kept(library, monkeypatch, common, large):
     notes, firsts, pieces = library
     everything = listed(notes, firsts)
-    monkeypatch.setattr("mmid.index.fingerprints.COMMON", common)
+    monkeypatch.setattr("mmid.index.fingerprints.MOST_POSTINGS", common)
     monkeypatch.setattr("mmid.index.fingerprints.LARGE", large)
     monkeypatch.setattr("mmid.index.fingerprint_table.BLOCK", 1_000)
     most = common << max(0, (len(everything) // large).bit_length() - 1)
     fingerprint, counts = np.unique(everything >> FINGERPRINT, return_counts=True)
     rare = np.isin(everything >> FINGERPRINT, fingerprint[counts <= most])
     kept = listed(notes, firsts)
-    marks = (kept & np.uint64(MARK)) == MARK
-    assert np.array_equal(kept[~marks], everything[rare]) and 0 < rare.mean() < 1
-    assert np.array_equal(kept[marks] >> FINGERPRINT, fingerprint[counts > most])
-    note = kept[marks] >> np.uint64(SPAN_BITS) & np.uint64(2**NOTE_BITS - 1)
+    stops = (kept & np.uint64(STOP)) == STOP
+    assert np.array_equal(kept[~stops], everything[rare]) and 0 < rare.mean() < 1
+    assert np.array_equal(kept[stops] >> FINGERPRINT, fingerprint[counts > most])
+    note = kept[stops] >> np.uint64(SPAN_BITS) & np.uint64(2**NOTE_BITS - 1)
     assert np.array_equal(note, counts[counts > most])
     for known in (1, 5, 39):
         before = listed(notes[: firsts[known]], firsts[:known])
@@ -152,7 +152,7 @@ def test_of_common_fingerprints_only_marks_are_kept(library, monkeypatch, common
     triples = find_triples(pieces[9]["onset"].astype(float), pieces[9]["pitch"])
     expected, found = look_up(everything, triples, most), look_up(kept, triples)
     assert np.array_equal(found[0], expected[0])
-    assert np.array_equal(found[1].tokens(), expected[1].tokens())
+    assert np.array_equal(found[1].postings(), expected[1].postings())
 
 
 def test_heard_notes_lie_between_frames():
@@ -161,7 +161,7 @@ def test_heard_notes_lie_between_frames():
         for offset, probability in ((0, 1 - share), (1, share)):
             odds = torch.tensor(probability).clamp(1e-3, 1 - 1e-3).logit()
             log_odds[1, pitch - LOWEST, frame + offset] = odds
-    log_odds[1, 70 - LOWEST, 40] = torch.tensor(SURE / 2).logit()
+    log_odds[1, 70 - LOWEST, 40] = torch.tensor(ONSET_THRESHOLD / 2).logit()
     notes = transcribed_notes(log_odds, frame_rate=20.0)
     assert notes["pitch"].tolist() == [60, 64, 67]
     assert notes["onset"] == pytest.approx([0.5, 1.0125, 1.525], abs=0.002)
@@ -173,14 +173,14 @@ def test_the_pages_read_answer_as_the_whole(library, stored, monkeypatch, common
     notes, firsts, pieces = library
     whole = listed(notes, firsts)
     triples = find_triples(pieces[9]["onset"].astype(float), pieces[9]["pitch"])
-    part = tokens_near(stored(whole), triples, common)
+    part = postings_near(stored(whole), triples, common)
     assert len(part) < len(whole)
     expected, found = look_up(whole, triples, common), look_up(part, triples, common)
     assert np.array_equal(found[0], expected[0])
-    assert np.array_equal(found[1].tokens(), expected[1].tokens())
+    assert np.array_equal(found[1].postings(), expected[1].postings())
 
 
-def test_more_notes_than_tokens_can_number_are_refused(draw_notes, monkeypatch):
+def test_more_notes_than_postings_can_number_are_refused(draw_notes, monkeypatch):
     notes = draw_notes(0, 40)
     monkeypatch.setattr("mmid.index.fingerprint_table.NOTE_BITS", 5)
     with pytest.raises(LibraryIndexError, match="40 notes are too many for one index"):

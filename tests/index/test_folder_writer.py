@@ -33,16 +33,16 @@ def built(tmp_path, pieces, tiny_model) -> Path:
 
 def test_a_piece_is_embedded_snippet_by_snippet(pieces, tiny_model):
     piece = pieces[0]
-    vectors, places = embed_whole(as_query(piece, DEFAULT), tiny_model)
-    assert vectors.dtype == np.float32 and places.dtype == np.uint32
-    assert len(vectors) == len(places) > 50 and (places % 8 == 0).all()
+    vectors, positions = embed_whole(as_query(piece, DEFAULT), tiny_model)
+    assert vectors.dtype == np.float32 and positions.dtype == np.uint32
+    assert len(vectors) == len(positions) > 50 and (positions % 8 == 0).all()
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-3)
-    for number in (0, 17, len(places) - 1):
-        roll = piano_roll(piece.midi.notes, DEFAULT.snippet, first=int(places[number]))
+    for number in (0, 17, len(positions) - 1):
+        roll = piano_roll(piece.midi.notes, DEFAULT.snippet, first=int(positions[number]))
         with torch.inference_mode():
             alone = tiny_model.encoders.roll(roll[None])[0, 0].numpy()
         assert vectors[number] @ alone > 0.999
-    assert places[-1] + DEFAULT.snippet <= frame_count(piece.midi.seconds)
+    assert positions[-1] + DEFAULT.snippet <= frame_count(piece.midi.seconds)
 
 
 def test_snippets_without_an_onset_are_left_out(pieces, tiny_model):
@@ -52,18 +52,18 @@ def test_snippets_without_an_onset_are_left_out(pieces, tiny_model):
     notes["offset"][20:] += 30
     gap = slice(notes["offset"][:20].max(), notes["onset"][20])
     object.__setattr__(piece.midi, "seconds", float(notes["offset"].max()))
-    _, places = embed_whole(as_query(piece, DEFAULT), tiny_model)
-    begins, ends = places / DEFAULT.frame_rate, (places + 42) / DEFAULT.frame_rate
+    _, positions = embed_whole(as_query(piece, DEFAULT), tiny_model)
+    begins, ends = positions / DEFAULT.frame_rate, (positions + 42) / DEFAULT.frame_rate
     assert not ((begins > gap.start) & (ends < gap.stop)).any()
-    assert len(places) > 50
+    assert len(positions) > 50
 
 
 def test_a_piece_shorter_than_a_snippet_has_one(pieces, tiny_model):
     piece = pieces[0]
     object.__setattr__(piece.midi, "notes", piece.midi.notes[:1])
     object.__setattr__(piece.midi, "seconds", 0.5)
-    vectors, places = embed_whole(as_query(piece, DEFAULT), tiny_model)
-    assert len(vectors) == 1 and places.tolist() == [0]
+    vectors, positions = embed_whole(as_query(piece, DEFAULT), tiny_model)
+    assert len(vectors) == 1 and positions.tolist() == [0]
 
 
 def test_a_build_says_what_it_did(tmp_path, pieces, tiny_model):
@@ -214,11 +214,11 @@ def test_an_index_of_recordings(tmp_path, recorded, tiny_model):
 
 def test_a_recording_is_embedded_snippet_by_snippet(recorded, tiny_model):
     bands = torch.from_numpy(recorded[0].spectrogram)
-    vectors, places = embed_whole(as_query(recorded[0], DEFAULT), tiny_model)
-    assert vectors.dtype == np.float32 and places.dtype == np.uint32
-    assert places.tolist() == list(range(0, bands.shape[1] - DEFAULT.snippet + 1, 4))
-    for number in (0, 7, len(places) - 1):
-        alone = bands[None, None, :, places[number] : places[number] + DEFAULT.snippet]
+    vectors, positions = embed_whole(as_query(recorded[0], DEFAULT), tiny_model)
+    assert vectors.dtype == np.float32 and positions.dtype == np.uint32
+    assert positions.tolist() == list(range(0, bands.shape[1] - DEFAULT.snippet + 1, 4))
+    for number in (0, 7, len(positions) - 1):
+        alone = bands[None, None, :, positions[number] : positions[number] + DEFAULT.snippet]
         with torch.inference_mode():
             alone = tiny_model.encoders.audio(alone)[0, 0].numpy()
         assert vectors[number] @ alone > 0.999
@@ -228,16 +228,19 @@ def test_silent_snippets_are_left_out(tiny_model, draw_notes, play):
     samples = play(draw_notes(0), 20.0)
     samples[8 * 22_050 : 15 * 22_050] = 0
     bands = spectrogram(torch.from_numpy(samples))
-    _, places = embed_whole(Sound(bands), tiny_model)
-    begins, ends = places / DEFAULT.frame_rate, (places + DEFAULT.snippet) / DEFAULT.frame_rate
+    _, positions = embed_whole(Sound(bands), tiny_model)
+    begins, ends = (
+        positions / DEFAULT.frame_rate,
+        (positions + DEFAULT.snippet) / DEFAULT.frame_rate,
+    )
     assert not ((begins > 8.1) & (ends < 14.9)).any()
     assert (begins < 6).sum() > 25 and (begins > 15).sum() > 10
 
 
 def test_a_recording_shorter_than_a_snippet_has_one(tiny_model, draw_notes, play):
     bands = spectrogram(torch.from_numpy(play(draw_notes(0, seconds=0.5), 0.8)))
-    vectors, places = embed_whole(Sound(bands), tiny_model)
-    assert len(vectors) == 1 and places.tolist() == [0]
+    vectors, positions = embed_whole(Sound(bands), tiny_model)
+    assert len(vectors) == 1 and positions.tolist() == [0]
 
 
 def test_scores_and_recordings_do_not_share_an_index(tmp_path, pieces, recorded, tiny_model):

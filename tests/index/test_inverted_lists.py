@@ -1,4 +1,4 @@
-"""`inverted_lists`: what lies in the nearest cells is found, best first; nothing else is read."""
+"""`inverted_lists`: what lies in the nearest lists is found, best first; nothing else is read."""
 
 from __future__ import annotations
 
@@ -8,7 +8,12 @@ from threadpoolctl import threadpool_info
 
 from mmid.index import inverted_lists as module
 from mmid.index.hnsw import build_graph
-from mmid.index.inverted_lists import Cells, inverted_list_count, learn_centroids, nearest_centroids
+from mmid.index.inverted_lists import (
+    InvertedLists,
+    inverted_list_count,
+    learn_centroids,
+    nearest_centroids,
+)
 from mmid.index.quantization import pack, unpack
 
 
@@ -28,23 +33,25 @@ def to_unit(vectors: np.ndarray) -> np.ndarray:
     return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
 
 
-def gathered(vectors: np.ndarray) -> Cells:
+def gathered(vectors: np.ndarray) -> InvertedLists:
     packed = pack(vectors)
     centroids = learn_centroids(packed)
-    return Cells.of(packed, centroids, nearest_centroids(packed, centroids), build_graph(centroids))
+    return InvertedLists.of(
+        packed, centroids, nearest_centroids(packed, centroids), build_graph(centroids)
+    )
 
 
-def test_each_vector_lies_in_the_cell_of_its_nearest_centroid(monkeypatch):
-    monkeypatch.setattr(module, "COMPARED", 7)
+def test_each_vector_lies_in_the_list_of_its_nearest_centroid(monkeypatch):
+    monkeypatch.setattr(module, "COMPARED_AT_ONCE", 7)
     monkeypatch.setattr(module, "ROWS_AT_ONCE", 100)
-    cells, told = gathered(sphere(1_000)), []
-    nearest = (unpack(cells.vectors) @ cells.centroids.T).argmax(1)
-    assert np.array_equal(cells.cell_of_rows(), nearest)
-    assert sorted(cells.rows.tolist()) == list(range(1_000)) and cells.bounds[-1] == 1_000
-    for cell in range(len(cells.centroids)):
-        inside = cells.rows[cells.bounds[cell] : cells.bounds[cell + 1]]
-        assert (nearest[inside] == cell).all()
-    nearest_centroids(cells.vectors, cells.centroids, lambda *now: told.append(now))
+    lists, told = gathered(sphere(1_000)), []
+    nearest = (unpack(lists.vectors) @ lists.centroids.T).argmax(1)
+    assert np.array_equal(lists.list_of_rows(), nearest)
+    assert sorted(lists.rows.tolist()) == list(range(1_000)) and lists.bounds[-1] == 1_000
+    for number in range(len(lists.centroids)):
+        inside = lists.rows[lists.bounds[number] : lists.bounds[number + 1]]
+        assert (nearest[inside] == number).all()
+    nearest_centroids(lists.vectors, lists.centroids, lambda *now: told.append(now))
     assert told[-1] == ("Sorting", 1_000, 1_000)
 
 
@@ -64,36 +71,36 @@ def test_centroids_gather_what_is_alike():
 
 
 @pytest.mark.parametrize("together", [8_192, 37])
-def test_all_cells_together_are_every_vector(monkeypatch, together):
-    cells, queries = gathered(sphere(2_000)), sphere(100, 2)
+def test_all_lists_together_are_every_vector(monkeypatch, together):
+    lists, queries = gathered(sphere(2_000)), sphere(100, 2)
     monkeypatch.setattr(module, "PROBED", 10_000)
     monkeypatch.setattr(module, "ROWS_AT_ONCE", together)
-    rows, cosine = cells.search(queries, 25)
-    scores = queries @ unpack(cells.vectors).T
+    rows, cosine = lists.search(queries, 25)
+    scores = queries @ unpack(lists.vectors).T
     np.testing.assert_allclose(cosine, -np.sort(-scores, axis=1)[:, :25], atol=1e-5)
     np.testing.assert_allclose(np.take_along_axis(scores, rows, 1), cosine, atol=1e-5)
 
 
-def test_the_nearest_cells_hold_nearly_all_of_the_nearest():
+def test_the_nearest_lists_hold_nearly_all_of_the_nearest():
     vectors = clustered(20_000)
-    cells = gathered(vectors)
+    lists = gathered(vectors)
     rng = np.random.default_rng(3)
     queries = to_unit(vectors[:200] + 0.05 * rng.standard_normal((200, 16)))
-    scores = queries @ unpack(cells.vectors).T
+    scores = queries @ unpack(lists.vectors).T
     least = -np.sort(-scores, axis=1)[:, 9:10]
-    rows, cosine = cells.search(queries, 10)
+    rows, cosine = lists.search(queries, 10)
     assert (cosine >= least - 1e-5).mean() > 0.97
     assert (np.diff(cosine, axis=1) <= 0).all()
     assert all(len(set(found)) == 10 for found in rows.tolist())
 
 
-def test_a_cell_is_gathered_once(monkeypatch):
+def test_a_list_is_gathered_once(monkeypatch):
     monkeypatch.setattr(module, "PART", 30)
-    cells, queries = gathered(sphere(2_000)), sphere(100, 2)
-    first = cells.search(queries, 25)
-    assert 0 < sum(len(part) for part in cells._kept.values()) <= 2_000
-    cells.rows[:] = 0  # nothing is looked for there again
-    again = cells.search(queries, 25)
+    lists, queries = gathered(sphere(2_000)), sphere(100, 2)
+    first = lists.search(queries, 25)
+    assert 0 < sum(len(part) for part in lists._kept.values()) <= 2_000
+    lists.rows[:] = 0  # nothing is looked for there again
+    again = lists.search(queries, 25)
     assert np.array_equal(first[1], again[1])
 
 
@@ -101,27 +108,27 @@ def test_a_cell_is_gathered_once(monkeypatch):
 def test_of_many_equal_vectors_as_many_are_found_as_asked_for(monkeypatch, rows):
     monkeypatch.setattr(module, "PART", rows)
     vectors = np.repeat(sphere(40), 100, 0)
-    cells = gathered(vectors)
-    rows, cosine = cells.search(vectors[::100], 25)
+    lists = gathered(vectors)
+    rows, cosine = lists.search(vectors[::100], 25)
     assert (cosine > 0.98).all() and (rows // 100 == np.arange(40)[:, None]).all()
 
 
-def test_where_the_cells_hold_too_few_it_is_told(monkeypatch):
+def test_where_the_lists_hold_too_few_it_is_told(monkeypatch):
     monkeypatch.setattr(module, "PROBED", 1)
-    cells = gathered(sphere(400))
-    _, cosine = cells.search(sphere(5, 4), 300)
+    lists = gathered(sphere(400))
+    _, cosine = lists.search(sphere(5, 4), 300)
     assert (cosine[:, -1] < -1).all() and (cosine[:, 0] > 0).all()
 
 
 @pytest.mark.parametrize("count", [1, 2, 9])
-def test_few_vectors_have_cells_too(count):
-    cells = gathered(sphere(count))
-    rows, cosine = cells.search(sphere(3, 1), count)
+def test_few_vectors_have_lists_too(count):
+    lists = gathered(sphere(count))
+    rows, cosine = lists.search(sphere(3, 1), count)
     assert (np.sort(rows, axis=1) == np.arange(count)).all() and (cosine >= -1).all()
 
 
 def test_a_graph_that_reaches_too_few_is_done_without():
-    cells = gathered(sphere(500))
+    lists = gathered(sphere(500))
 
     class Poor:
         def set_ef(self, _breadth):
@@ -130,9 +137,9 @@ def test_a_graph_that_reaches_too_few_is_done_without():
         def knn_query(self, *_args):
             raise RuntimeError("Cannot return the results in a contiguous 2D array")
 
-    poor = Cells(cells.vectors, cells.centroids, cells.rows, cells.bounds, Poor())
+    poor = InvertedLists(lists.vectors, lists.centroids, lists.rows, lists.bounds, Poor())
     queries = sphere(20, 5)
-    assert np.array_equal(poor.search(queries, 5)[1], cells.search(queries, 5)[1])
+    assert np.array_equal(poor.search(queries, 5)[1], lists.search(queries, 5)[1])
 
 
 def test_no_queries_have_no_answers():
@@ -144,6 +151,6 @@ def test_numpy_has_its_threads_back():
     def threads() -> list[int]:
         return [lib["num_threads"] for lib in threadpool_info() if lib["user_api"] == "blas"]
 
-    before, cells = threads(), gathered(sphere(50))
-    cells.search(sphere(3), 5)
+    before, lists = threads(), gathered(sphere(50))
+    lists.search(sphere(3), 5)
     assert threads() == before

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mmid.index.quantization import STEPS, pack, unpack
+from mmid.index.quantization import INT8_SCALE, pack, unpack
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def units() -> np.ndarray:
 def test_no_coordinate_is_off_by_more_than_half_a_step(units):
     packed = pack(units)
     assert packed.dtype == np.int8 and packed.shape == units.shape
-    assert np.abs(unpack(packed) - units).max() <= 0.5 / STEPS + 1e-6
+    assert np.abs(unpack(packed) - units).max() <= 0.5 / INT8_SCALE + 1e-6
     cosines = (unpack(packed) * units).sum(1)
     assert np.abs(cosines - 1).max() < 0.01
 

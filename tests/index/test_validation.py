@@ -15,12 +15,12 @@ from mmid.errors import LibraryIndexError
 from mmid.identify.identifier import Identifier
 from mmid.index.build import update_index
 from mmid.index.folder import LibraryIndex
-from mmid.index.hnsw import HEADER
+from mmid.index.hnsw import GRAPH_HEADER
 from mmid.index.manifest import (
     BOUNDS,
-    CELLS,
     CENTROIDS,
     GRAPH,
+    LIST_ROWS,
     NOTES,
     PAGE_INDEX,
     PIECES,
@@ -83,7 +83,7 @@ def link(place: int, value: int) -> Harm:
 
     def harm(path: Path) -> None:
         data = bytearray(path.read_bytes())
-        first = HEADER.itemsize + place
+        first = GRAPH_HEADER.itemsize + place
         data[first : first + 4] = value.to_bytes(4, "little")
         path.write_bytes(data)
 
@@ -112,15 +112,15 @@ def pickled(path: Path) -> None:
         (PAGE_INDEX, array(lambda a: a[:-1]), "counts do not agree"),
         (PAGE_INDEX, promise, "is cut short"),
         (PAGE_INDEX, pickled, "another kind of array"),
-        (CELLS, array(lambda a: a + np.uint32(1)), "lists what is not there"),
-        (CELLS, array(lambda a: a[:-1]), "counts of cells do not agree"),
+        (LIST_ROWS, array(lambda a: a + np.uint32(1)), "lists what is not there"),
+        (LIST_ROWS, array(lambda a: a[:-1]), "counts of inverted lists do not agree"),
         (BOUNDS, array(lambda a: a[::-1]), "counts do not agree"),
         (BOUNDS, array(lambda a: a[1:] * 0), "counts do not agree"),
-        (BOUNDS, array(lambda a: np.delete(a, 1)), "counts of cells do not agree"),
+        (BOUNDS, array(lambda a: np.delete(a, 1)), "counts of inverted lists do not agree"),
         (CENTROIDS, array(lambda a: a * 3), "holds no unit vectors"),
         (CENTROIDS, array(lambda a: a * np.float32(1e30)), "holds no unit vectors"),
         (CENTROIDS, array(lambda a: a * np.float32("nan")), "holds no unit vectors"),
-        (CENTROIDS, array(lambda a: a[:-1]), "counts of cells do not agree"),
+        (CENTROIDS, array(lambda a: a[:-1]), "counts of inverted lists do not agree"),
         (GRAPH, link(4, 2**31), "links to what is not there"),
         (GRAPH, link(0, 0xFFFF), "links to what is not there"),
         (PIECES, row("UPDATE pieces SET count = 1099511627776"), "counts do not agree"),

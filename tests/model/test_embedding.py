@@ -91,8 +91,8 @@ def test_a_score_faster_than_the_library_is_the_slower_score(tiny_model, draw_no
     fast["onset"] /= 1.5
     fast["offset"] /= 1.5
     [vectors], frames = embed_query(Score(fast, 20 / 1.5), tiny_model.encoders, 1.5)
-    [others], places = embed_query(Score(slow, 20.0), tiny_model.encoders)
-    np.testing.assert_allclose(frames * 1.5, places)
+    [others], positions = embed_query(Score(slow, 20.0), tiny_model.encoders)
+    np.testing.assert_allclose(frames * 1.5, positions)
     np.testing.assert_allclose((vectors * others).sum(1), 1, atol=1e-3)
 
 
@@ -223,8 +223,8 @@ def test_scores_and_notes_heard_are_embedded_alike_in_any_key(
         (Transcribed(score.log_odds), Transcribed(moved.log_odds)),
     ):
         [back, asis], frames = embed_query(other, transcribing_model.encoders, keys=(semitones, 0))
-        [wanted], places = embed_query(plain, transcribing_model.encoders)
-        assert np.array_equal(frames, places)
+        [wanted], positions = embed_query(plain, transcribing_model.encoders)
+        assert np.array_equal(frames, positions)
         np.testing.assert_allclose(back, wanted, atol=0.01)  # bf16
         assert not semitones or np.abs(asis - wanted).max() > 0.1
 

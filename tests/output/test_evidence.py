@@ -43,7 +43,7 @@ def make_identifier(tmp_path, pieces, tiny_model):
 
 
 def gather(identifier: Identifier, query: Query, name: str = "a query") -> Picture | None:
-    asked = identifier.ask(query)
+    asked = identifier.search(query)
     return gather_evidence(identifier, Answered(identifier.decide(asked, name), query, asked))
 
 
@@ -111,7 +111,7 @@ def test_the_passage_is_in_the_key_found(make_identifier, pieces):
 def test_points_are_the_hits_of_the_best_piece(make_identifier, midi_folder):
     identifier = make_identifier(tempo_ratios=(0.5, 1.0, 2.0))
     query = identifier.open(midi_folder / "piece 4.mid")
-    asked = identifier.ask(query)
+    asked = identifier.search(query)
     picture = gather_evidence(identifier, Answered(identifier.decide(asked), query, asked))
     number = identifier.names.index("piece 4.mid")
     counts = {h.tempo_ratio: int((h.piece[:, :NEIGHBOURS] == number).sum()) for h in asked.hits}

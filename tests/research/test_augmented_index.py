@@ -58,20 +58,20 @@ def test_copies_differ_and_are_the_same_every_time(copied, pieces):
 
 
 def test_every_copy_adds_vectors_at_the_pieces_own_places(copied, tiny_model):
-    vectors, places = embed_copies(copied, tiny_model)
+    vectors, positions = embed_copies(copied, tiny_model)
     own, where = embed_whole(as_query(copied, DEFAULT), tiny_model)
-    assert np.array_equal(vectors[: len(own)], pack(own)) and set(places) == set(where)
-    _, counts = np.unique(places, return_counts=True)
+    assert np.array_equal(vectors[: len(own)], pack(own)) and set(positions) == set(where)
+    _, counts = np.unique(positions, return_counts=True)
     assert counts.max() == 4 and np.mean(counts == 4) > 0.5
-    assert len(vectors) == len(places) == counts.sum()
+    assert len(vectors) == len(positions) == counts.sum()
 
 
 def test_a_group_collapses_to_its_centroid(copied, tiny_model):
-    vectors, places = embed_copies(copied, tiny_model)
+    vectors, positions = embed_copies(copied, tiny_model)
     centroids, labels = embed_copies(copied, tiny_model, "kmeans")
-    assert np.array_equal(labels, np.unique(places)) and centroids.dtype == np.int8
+    assert np.array_equal(labels, np.unique(positions)) and centroids.dtype == np.int8
     for centroid, label in zip(centroids[:5], labels[:5], strict=True):
-        mean = unpack(vectors[places == label]).mean(0)
+        mean = unpack(vectors[positions == label]).mean(0)
         np.testing.assert_allclose(unpack(centroid), mean / np.linalg.norm(mean), atol=1e-2)
 
 

@@ -51,7 +51,7 @@ def asked(tmp_path, midi_folder, tiny_model) -> tuple[LibraryIndex, list[Clip]]:
     item = index.item(2)
     some = slice(4, 4 + 2 * simulation.QUERIED, 2)
     vectors = unpack(item.vectors[some])
-    return index, [Clip(1.0, item.places[some] * 1.0, vectors, frozenset({2}))]
+    return index, [Clip(1.0, item.positions[some] * 1.0, vectors, frozenset({2}))]
 
 
 def test_every_way_is_measured(asked, tmp_path, monkeypatch):

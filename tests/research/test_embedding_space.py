@@ -68,20 +68,20 @@ def test_components_are_those_the_points_were_made_of():
     axes = np.linalg.qr(rng.standard_normal((6, 6)))[0]
     spread = np.array([5.0, 3.0, 1.0])
     inside = rng.standard_normal((4_000, 3)) * spread
-    places, shares = project(inside @ axes[:3] + 7.0)
+    positions, shares = project(inside @ axes[:3] + 7.0)
     assert shares == pytest.approx(spread**2 / (spread**2).sum(), abs=0.02)
     assert shares.sum() == pytest.approx(1)
-    assert places.std(0) == pytest.approx(spread, rel=0.05)
-    correlation = np.corrcoef(places.T, inside.T)[:3, 3:]
+    assert positions.std(0) == pytest.approx(spread, rel=0.05)
+    correlation = np.corrcoef(positions.T, inside.T)[:3, 3:]
     assert np.abs(np.diag(correlation)).min() > 0.99
 
 
 def test_components_have_a_sign_of_their_own():
     points = np.random.default_rng(2).standard_normal((50, 4))
-    places = project(points)[0]
-    assert np.allclose(places, -project(-points)[0])
-    assert np.allclose(places, project(points[::-1])[0][::-1])
-    axes = np.linalg.lstsq(points - points.mean(0), places, rcond=None)[0]
+    positions = project(points)[0]
+    assert np.allclose(positions, -project(-points)[0])
+    assert np.allclose(positions, project(points[::-1])[0][::-1])
+    axes = np.linalg.lstsq(points - points.mean(0), positions, rcond=None)[0]
     assert np.allclose(axes.max(0), np.abs(axes).max(0))
 
 

@@ -30,7 +30,7 @@ def simulation(tmp_path, midi_folder, tiny_model) -> Simulation:
     index = LibraryIndex(tmp_path / "index", tiny_model)
     item = index.item(2)
     some = slice(5, 5 + simulate.QUERIED)
-    clip = Clip(1.0, item.places[some] * 1.0, unpack(item.vectors[some]), frozenset({2}))
+    clip = Clip(1.0, item.positions[some] * 1.0, unpack(item.vectors[some]), frozenset({2}))
     return Simulation(index, [clip])
 
 

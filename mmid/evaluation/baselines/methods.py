@@ -139,7 +139,7 @@ class Fingerprints(_Listener):
         self._index = FingerprintIndex(notes)
 
     def score(self, samples: np.ndarray) -> np.ndarray:
-        """Return the share of the triples that agree on a place."""
+        """Return the share of the triples that agree on a position."""
         return self._index.search(self._transcriber.transcribe(samples))
 
 

@@ -1,7 +1,7 @@
-"""Pieces found by triples of their notes, after Arzt, Böck and Widmer (ISMIR 2012).
+"""Pieces found by note triples, after Arzt, Böck and Widmer (ISMIR 2012).
 
-Conventions: those of `mmid.index.fingerprints`, whose triples and tokens these are; all of them are
-kept here.
+Conventions: those of `mmid.index.fingerprints`, whose triples and postings these are; all
+postings are kept here.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mmid.index.fingerprints import BIN, FASTEST, SLOWEST, Triples, find_triples, look_up
+from mmid.index.fingerprints import BIN, FASTEST, SLOWEST, NoteTriples, find_triples, look_up
 
 SHARD = 500_000
 """Notes indexed together; bounds the memory a search needs."""
@@ -18,12 +18,12 @@ SHARD = 500_000
 MARGIN = 30.0
 """The query's middle lies no farther outside its piece."""
 
-MOST_TOKENS = 20_000
+MOST_TRIPLES = 20_000
 """Of a query; those of a longer one are thinned evenly."""
 
 
 class _Shard:
-    """The tokens of some pieces, which are laid end to end on one time axis, far apart.
+    """The postings of some pieces, which are laid end to end on one time axis, far apart.
 
     Parameters
     ----------
@@ -38,21 +38,21 @@ class _Shard:
         self.pieces, self._begins = len(notes), starts - MARGIN
         self._onset = np.concatenate([piece["onset"] for piece in notes]) + starts[owner]
         triples = find_triples(self._onset, np.concatenate([piece["pitch"] for piece in notes]))
-        self._tokens = triples.tokens()
-        self._tokens.sort()
+        self._postings = triples.postings()
+        self._postings.sort()
 
-    def count(self, triples: Triples, when: np.ndarray) -> np.ndarray:
-        """Count the query's tokens that agree on a place, for each piece's best place.
+    def count(self, triples: NoteTriples, when: np.ndarray) -> np.ndarray:
+        """Count the query's triples that agree on a position, for each piece's best position.
 
         Parameters
         ----------
-        triples : Triples
+        triples : NoteTriples
             Of the query.
         when : np.ndarray [triples] float64
             When each begins, from the query's middle.
         """
         best = np.zeros(self.pieces, np.int64)
-        which, found = look_up(self._tokens, triples)
+        which, found = look_up(self._postings, triples)
         tempo_ratio, note = found.span / triples.span[which], found.note
         middle = self._onset[note] - when[which] * tempo_ratio
         owner = self._owner(middle)
@@ -61,23 +61,23 @@ class _Shard:
         which, owner = which[fits], owner[fits]
         inside = (middle[fits] - self._begins[owner]) / BIN
         for shift in (0.0, 0.5):
-            place = owner + self.pieces * np.floor(inside + shift).astype(np.int64)
-            votes = np.unique(place * len(triples) + which) // len(triples)  # one a token
-            place, counts = np.unique(votes, return_counts=True)
-            np.maximum.at(best, place % self.pieces, counts)
+            position = owner + self.pieces * np.floor(inside + shift).astype(np.int64)
+            votes = np.unique(position * len(triples) + which) // len(triples)  # one a triple
+            position, counts = np.unique(votes, return_counts=True)
+            np.maximum.at(best, position % self.pieces, counts)
         return best
 
-    def _owner(self, place: np.ndarray) -> np.ndarray:
-        return np.searchsorted(self._begins, place, side="right") - 1
+    def _owner(self, position: np.ndarray) -> np.ndarray:
+        return np.searchsorted(self._begins, position, side="right") - 1
 
 
 class FingerprintIndex:
     """The note triples of a library, ready for queries.
 
-    From the paper it departs in three points, each of which finds more: a query's token counts
-    once a place, however often it is found there; the tempo comes from the whole span of a triple
-    rather than its first gap; and places are those of the query's middle, which an error of the
-    tempo moves least.
+    From the paper it departs in three points, each of which finds more: a query's triple counts
+    once a position, however often it is found there; the tempo comes from the whole span of a
+    triple rather than its first gap; and positions are those of the query's middle, which an error
+    of the tempo moves least.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ class FingerprintIndex:
         self._shards = [_Shard(notes[a:b]) for a, b in zip(firsts, ends, strict=True)]
 
     def search(self, notes: np.ndarray) -> np.ndarray:
-        """Return how much of a query agrees on its best place in each piece.
+        """Return how much of a query agrees on its best position in each piece.
 
         Parameters
         ----------
@@ -107,10 +107,10 @@ class FingerprintIndex:
         Returns
         -------
         np.ndarray [pieces] float64
-            Share of the query's tokens, 0 to 1.
+            Share of the query's triples, 0 to 1.
         """
         onset = notes["onset"].astype(np.float64)
-        triples = find_triples(onset, notes["pitch"]).thin(MOST_TOKENS)
+        triples = find_triples(onset, notes["pitch"]).thin(MOST_TRIPLES)
         if not len(triples):
             return np.zeros(sum(shard.pieces for shard in self._shards))
         when = onset[triples.note] - (onset[0] + onset[-1]) / 2

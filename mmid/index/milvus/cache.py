@@ -1,4 +1,4 @@
-"""What is kept here of an index on Milvus: its pieces' rows, notes and triples.
+"""What is kept here of an index on Milvus: its pieces' rows, notes and note triples.
 
 Conventions: as those of `mmid.index.milvus.index`. A copy is a folder that is named after the
 version of the index, made whole or not at all, and follows the server: only what is new is fetched.
@@ -24,7 +24,7 @@ from mmid.index.sorted_file import SortedFile, page_index_of
 from mmid.music.notes import NOTE_DTYPE
 from mmid.system.arrays import map_array, store_array
 
-PLACE_BITS = 24
+POSITION_BITS = 24
 """Of a snippet's key: 2^24 frames are 200 hours."""
 
 PART_BITS = 10
@@ -45,7 +45,7 @@ MADE = f"[!p]*/{HEADER_NAME}"
 
 
 @dataclass(frozen=True)
-class Header:
+class IndexHeader:
     """What the server says of an index.
 
     Parameters
@@ -67,7 +67,7 @@ class Header:
         return f"{name}_{self.manifest['data']}_{what}"
 
 
-def read_rows(server: Milvus, header: Header) -> Iterator[tuple[bool, Entry]]:
+def read_rows(server: Milvus, header: IndexHeader) -> Iterator[tuple[bool, Entry]]:
     """Yield the pieces' rows, and of each whether it is about to be dropped."""
     table = header.table(server.address.name, "pieces")
     for first in range(0, header.next, PIECES_TOGETHER):
@@ -84,10 +84,10 @@ def note_parts(notes: np.ndarray) -> Iterator[str]:
         yield base64.b64encode(raw[first : first + PART_BYTES]).decode()
 
 
-def read_notes(server: Milvus, header: Header, entries: Sequence[Entry]) -> np.ndarray:
+def read_notes(server: Milvus, header: IndexHeader, entries: Sequence[Entry]) -> np.ndarray:
     """Read the notes of entries that follow one another."""
     table = header.table(server.address.name, "notes")
-    first, last = (entry.first >> PLACE_BITS for entry in (entries[0], entries[-1]))
+    first, last = (entry.first >> POSITION_BITS for entry in (entries[0], entries[-1]))
     parts = server.texts(table, (first << PART_BITS, (last + 1) << PART_BITS)).values()
     return np.frombuffer(b"".join(map(base64.b64decode, parts)), NOTE_DTYPE)
 
@@ -97,7 +97,7 @@ class Copy:
     """A folder with what is kept here of a version of an index."""
 
     folder: Path
-    header: Header
+    header: IndexHeader
 
     def entries(self) -> list[Entry]:
         """Read the pieces' rows; their notes are counted as they lie here."""
@@ -107,8 +107,8 @@ class Copy:
         """Map the notes."""
         return map_array(self.folder / NOTES, NOTE_DTYPE)
 
-    def triples(self) -> SortedFile:
-        """Open the triples."""
+    def postings(self) -> SortedFile:
+        """Open the postings of the note triples."""
         return SortedFile(self.folder / POSTINGS, self.folder / PAGE_INDEX)
 
 
@@ -125,7 +125,7 @@ class Copies:
     def __init__(self, folder: Path, server: Milvus) -> None:
         self._folder, self._server = folder, server
 
-    def of(self, header: Header) -> Copy:
+    def of(self, header: IndexHeader) -> Copy:
         """Return the copy of a version; make it from an older one and what is new since."""
         folder = self._folder / header.version
         if not folder.is_dir():
@@ -144,38 +144,42 @@ class Copies:
                 shutil.rmtree(other.parent, ignore_errors=True)
         return Copy(folder, header)
 
-    def _last(self, header: Header) -> Copy | None:
+    def _last(self, header: IndexHeader) -> Copy | None:
         """Return an older copy of the same tables."""
         for path in self._folder.glob(MADE):
             try:
-                found = Header(**json.loads(path.read_text()))
+                found = IndexHeader(**json.loads(path.read_text()))
             except (OSError, ValueError, TypeError):
                 continue
             if found.manifest["data"] == header.manifest["data"]:
                 return Copy(path.parent, found)
         return None
 
-    def _make(self, folder: Path, header: Header, before: Copy | None) -> None:
+    def _make(self, folder: Path, header: IndexHeader, before: Copy | None) -> None:
         entries = [entry for _, entry in read_rows(self._server, header)]
-        known = before.header.next << PLACE_BITS if before else 0
+        known = before.header.next << POSITION_BITS if before else 0
         kept = [entry for entry in entries if entry.first < known]
         parts = self._notes(header, before, kept, entries[len(kept) :])
         notes = store_array(folder / NOTES, sum(e.notes for e in entries), parts, NOTE_DTYPE)
         firsts = np.cumsum([0, *(entry.notes for entry in entries)]).tolist()
         if before and len(kept) == len(before.entries()):
             old = map_array(before.folder / POSTINGS, np.uint64)
-            tokens = library_postings(notes, firsts[:-1], old, firsts[len(kept)])
+            postings = library_postings(notes, firsts[:-1], old, firsts[len(kept)])
         else:
-            tokens = library_postings(notes, firsts[:-1])
+            postings = library_postings(notes, firsts[:-1])
         kind = np.dtype(np.uint64)
-        triples = store_array(folder / POSTINGS, tokens.count, tokens.parts, kind)
-        np.save(folder / PAGE_INDEX, page_index_of(triples))
+        stored = store_array(folder / POSTINGS, postings.count, postings.parts, kind)
+        np.save(folder / PAGE_INDEX, page_index_of(stored))
         rows = [replace(e, first_note=first) for e, first in zip(entries, firsts, strict=False)]
         write_pieces(folder / PIECES, rows)
         (folder / HEADER_NAME).write_text(json.dumps(asdict(header)))
 
     def _notes(
-        self, header: Header, before: Copy | None, kept: Sequence[Entry], fresh: Sequence[Entry]
+        self,
+        header: IndexHeader,
+        before: Copy | None,
+        kept: Sequence[Entry],
+        fresh: Sequence[Entry],
     ) -> Iterator[np.ndarray]:
         if before:
             stored, here = before.notes(), {entry.first: entry for entry in before.entries()}

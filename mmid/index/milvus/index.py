@@ -2,9 +2,10 @@
 
 Conventions: an index NAME is a table of that name with one row, the header, and three tables
 ``NAME_<12 hex>_snippets``, ``_pieces`` and ``_notes`` that the header names. A piece has a number
-that is never given again; a snippet's key is its piece's number and its place, so that a hit says
-both at once. What is new is written first, then the header, in one step; then what was dropped
-goes. The pieces' rows, notes and triples are kept in a folder here and follow the header's version.
+that is never given again; a snippet's key is its piece's number and its position, so that a hit
+says both at once. What is new is written first, then the header, in one step; then what was dropped
+goes. The pieces' rows, notes and note triples are kept in a folder here and follow the header's
+version.
 """
 
 from __future__ import annotations
@@ -27,10 +28,10 @@ from mmid.index.manifest import FORMAT, IndexOrigin, Manifest
 from mmid.index.milvus.cache import (
     PART_BITS,
     PIECES_TOGETHER,
-    PLACE_BITS,
+    POSITION_BITS,
     Copies,
     Copy,
-    Header,
+    IndexHeader,
     note_parts,
     read_rows,
 )
@@ -42,9 +43,9 @@ from mmid.index.sorted_file import SortedFile
 from mmid.model.checkpoint import Checkpoint
 from mmid.options import Kind, Search
 from mmid.settings import cache_folder
-from mmid.system.console import Tell, quiet, stage
+from mmid.system.console import ProgressCallback, quiet, stage
 
-HEADER: Range = (0, 1)
+HEADER_KEYS: Range = (0, 1)
 """The only key of the table of an index's name."""
 
 MOST_LEFT_OUT = 40_000
@@ -57,16 +58,20 @@ class ServedIndex(Noted):
     Parameters
     ----------
     server : Milvus
-    header : Header
+    header : IndexHeader
     copy : Copy
         Of the header's version.
     """
 
-    def __init__(self, server: Milvus, header: Header, copy: Copy) -> None:
+    def __init__(self, server: Milvus, header: IndexHeader, copy: Copy) -> None:
         self._server, self._header, self._folder = server, header, copy.folder
         self.manifest, self.where = header.manifest, str(server.address)
         self.kind: Kind = self.manifest["kind"]
-        self.entries, self.all_notes, self._triples = copy.entries(), copy.notes(), copy.triples()
+        self.entries, self.all_notes, self._opened_postings = (
+            copy.entries(),
+            copy.notes(),
+            copy.postings(),
+        )
         self._firsts = np.array([entry.first for entry in self.entries])
 
     def __len__(self) -> int:
@@ -104,7 +109,7 @@ class ServedIndex(Noted):
                 f"{self.where}: the server searches its own way; leave --search {how} out"
             )
         table = self._header.table(self._server.address.name, "snippets")
-        k, end = min(k, self.snippets), self._header.next << PLACE_BITS
+        k, end = min(k, self.snippets), self._header.next << POSITION_BITS
         keys, similarity = self._server.search(table, queries, k)
         if (keys >= end).any():  # of pieces that are being added
             return self._server.search(table, queries, k, end)
@@ -115,16 +120,16 @@ class ServedIndex(Noted):
         pieces = np.searchsorted(self._firsts, rows, side="right") - 1
         return pieces, rows - self._firsts[pieces]
 
-    def _tokens(self) -> SortedFile:
-        return self._triples
+    def _postings(self) -> SortedFile:
+        return self._opened_postings
 
     def item(self, piece: int) -> Embedded:
         """Return all that the index holds of an item."""
         entry = self.entries[piece]
         table = self._header.table(self._server.address.name, "snippets")
-        keys, vectors = self._server.vectors(table, _snippet_keys(entry.first >> PLACE_BITS))
-        places = (keys - entry.first).astype(np.uint32)
-        return Embedded(entry, self.kind, pack(vectors), places, self.notes_of(entry))
+        keys, vectors = self._server.vectors(table, _snippet_keys(entry.first >> POSITION_BITS))
+        positions = (keys - entry.first).astype(np.uint32)
+        return Embedded(entry, self.kind, pack(vectors), positions, self.notes_of(entry))
 
     def faults(self) -> list[str]:
         """Compare what the server holds with what the header says."""
@@ -165,13 +170,13 @@ class MilvusStore:
         """
         return self._header().manifest
 
-    def _header(self) -> Header:
+    def _header(self) -> IndexHeader:
         name = self.address.name
         if name not in self._server.tables():
             raise LibraryIndexError(f"{self.where}: no index there; make one with mmid build-index")
         self._server.load(name)
         try:
-            header = Header(**json.loads(self._server.texts(name, HEADER)[0]))
+            header = IndexHeader(**json.loads(self._server.texts(name, HEADER_KEYS)[0]))
         except (KeyError, TypeError, ValueError) as error:
             raise LibraryIndexError(f"{self.where}: no mmid index; choose another name") from error
         if header.manifest["format"] != FORMAT:
@@ -224,13 +229,13 @@ class MilvusStore:
             raise
         self._drop_tables(header)
         end = header.next
-        self._delete(header, [(end, 1 << 62 - PLACE_BITS)])
+        self._delete(header, [(end, 1 << 62 - POSITION_BITS)])
         dropped = [entry for goes, entry in read_rows(self._server, header) if goes]
         if dropped:
             self._drop(header, dropped)
             self._commit(replace(header, version=uuid.uuid4().hex))
 
-    def _drop_tables(self, header: Header) -> None:
+    def _drop_tables(self, header: IndexHeader) -> None:
         """Drop tables of the index that a header does not name."""
         named = f"{self.address.name}_{header.manifest['data']}_"
         own = f"{self.address.name}_data"
@@ -245,14 +250,14 @@ class MilvusStore:
         fresh: Sequence[Entry],
         load: Callable[[int], Embedded],
         old: ServedIndex | None = None,
-        progress: Tell = quiet,
+        progress: ProgressCallback = quiet,
     ) -> None:
         """Write the index in place of what is there, as `folder_writer.write_index` does.
 
         Raises
         ------
         LibraryIndexError
-            If an item has several vectors a place, or the server does not do it.
+            If an item has several vectors a position, or the server does not do it.
         """
         header = old._header if old else None
         rows = sum(entry.count for entry in [*(after for _, after in kept), *fresh])
@@ -260,7 +265,7 @@ class MilvusStore:
         manifest = origin.manifest(rows, data, {})
         manifest["left_out"] = _fitting(manifest["left_out"])
         if header is None:
-            header = Header(manifest, 0, "")
+            header = IndexHeader(manifest, 0, "")
             self._make(header, load(0).vectors.shape[1])
         held = header.next
         for first in range(0, len(fresh), PIECES_TOGETHER):
@@ -272,27 +277,27 @@ class MilvusStore:
         stay = {before.first for before, _ in kept}
         dropped = [entry for entry in old.entries if entry.first not in stay] if old else []
         self._put_rows(header, dropped, dropped=True)
-        header = Header(manifest, held + len(fresh), uuid.uuid4().hex)
+        header = IndexHeader(manifest, held + len(fresh), uuid.uuid4().hex)
         self._commit(header)
         if dropped:
             self._drop(header, dropped)
             self._commit(replace(header, version=uuid.uuid4().hex))
         self._drop_tables(header)
 
-    def _make(self, header: Header, dimensions: int) -> None:
+    def _make(self, header: IndexHeader, dimensions: int) -> None:
         for what, size in (("snippets", dimensions), ("pieces", 0), ("notes", 0)):
             self._server.make(header.table(self.address.name, what), size)
 
-    def _add(self, header: Header, new: dict[int, tuple[Entry, Embedded]]) -> None:
+    def _add(self, header: IndexHeader, new: dict[int, tuple[Entry, Embedded]]) -> None:
         """Add items by their numbers: snippets and notes, and their rows last."""
         name, keys = self.address.name, []
         for number, (entry, item) in new.items():
-            if len(np.unique(item.places)) < len(item.places):
+            if len(np.unique(item.positions)) < len(item.positions):
                 raise LibraryIndexError(
-                    f"{self.where}: holds one vector a place, {entry.name} has several:"
+                    f"{self.where}: holds one vector a position, {entry.name} has several:"
                     " build an index folder"
                 )
-            keys.append((number << PLACE_BITS) + item.places.astype(np.int64))
+            keys.append((number << POSITION_BITS) + item.positions.astype(np.int64))
         vectors = unpack(np.concatenate([item.vectors for _, item in new.values()]))
         self._server.put_vectors(header.table(name, "snippets"), np.concatenate(keys), vectors)
         parts = (
@@ -301,26 +306,29 @@ class MilvusStore:
             for i, part in enumerate(note_parts(item.notes))
         )
         self._server.put_texts(header.table(name, "notes"), parts)
-        self._put_rows(header, [replace(e, first=n << PLACE_BITS) for n, (e, _) in new.items()])
+        self._put_rows(header, [replace(e, first=n << POSITION_BITS) for n, (e, _) in new.items()])
 
-    def _put_rows(self, header: Header, entries: Sequence[Entry], *, dropped: bool = False) -> None:
+    def _put_rows(
+        self, header: IndexHeader, entries: Sequence[Entry], *, dropped: bool = False
+    ) -> None:
         rows = (
-            (e.first >> PLACE_BITS, json.dumps(asdict(e) | {"dropped": dropped})) for e in entries
+            (e.first >> POSITION_BITS, json.dumps(asdict(e) | {"dropped": dropped}))
+            for e in entries
         )
         self._server.put_texts(header.table(self.address.name, "pieces"), rows)
 
-    def _drop(self, header: Header, entries: Sequence[Entry]) -> None:
-        numbers = [entry.first >> PLACE_BITS for entry in entries]
+    def _drop(self, header: IndexHeader, entries: Sequence[Entry]) -> None:
+        numbers = [entry.first >> POSITION_BITS for entry in entries]
         self._delete(header, [(number, number + 1) for number in numbers])
 
-    def _delete(self, header: Header, numbers: Sequence[Range]) -> None:
+    def _delete(self, header: IndexHeader, numbers: Sequence[Range]) -> None:
         """Delete all there is of some pieces, their rows last."""
-        for what, bits in (("snippets", PLACE_BITS), ("notes", PART_BITS), ("pieces", 0)):
+        for what, bits in (("snippets", POSITION_BITS), ("notes", PART_BITS), ("pieces", 0)):
             table = header.table(self.address.name, what)
             self._server.load(table)
             self._server.delete(table, [(first << bits, end << bits) for first, end in numbers])
 
-    def _commit(self, header: Header) -> None:
+    def _commit(self, header: IndexHeader) -> None:
         if self.address.name not in self._server.tables():
             self._server.make(self.address.name)
         self._server.load(self.address.name)
@@ -337,4 +345,4 @@ def _fitting(left_out: list[list[str]]) -> list[list[str]]:
 
 
 def _snippet_keys(number: int) -> Range:
-    return number << PLACE_BITS, (number + 1) << PLACE_BITS
+    return number << POSITION_BITS, (number + 1) << POSITION_BITS

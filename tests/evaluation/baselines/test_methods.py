@@ -187,7 +187,7 @@ class TestFingerprintIndex:
         np.testing.assert_array_equal(parts.search(query), whole.search(query))
 
     def test_long_queries_are_thinned(self, library, monkeypatch):
-        monkeypatch.setattr(note_fingerprints, "MOST_TOKENS", 500)
+        monkeypatch.setattr(note_fingerprints, "MOST_TRIPLES", 500)
         scores = FingerprintIndex(library).search(library[7])
         assert scores.argmax() == 7 and scores[7] > 0.8
 
@@ -337,8 +337,8 @@ class TestComparison:
             ("chroma", 5.0),
         ]
         ours, theirs = scores[0], scores[2]
-        places = [[(c.source, c.start, c.piece) for c in row.results] for row in (ours, theirs)]
-        assert places[0] == places[1] and len(oracle.heard) == 2 * 2 * 9
+        positions = [[(c.source, c.start, c.piece) for c in row.results] for row in (ours, theirs)]
+        assert positions[0] == positions[1] and len(oracle.heard) == 2 * 2 * 9
         assert {len(heard) for heard in oracle.heard} == {3 * RATE, 5 * RATE}
         assert theirs.top1 == theirs.mrr == theirs.auroc == 1.0
         assert theirs.top1_interval == (1.0, 1.0) and theirs.falsely_matched is None

@@ -79,7 +79,7 @@ def test_a_server_answers_as_a_folder_does(store, midi_folder, recording, tiny_m
     for number in range(len(here)):
         one, other = here.item(number), there.item(number)
         assert np.array_equal(one.vectors, other.vectors)
-        assert np.array_equal(one.places, other.places)
+        assert np.array_equal(one.positions, other.positions)
         assert np.array_equal(one.notes, other.notes)
 
 
@@ -156,7 +156,7 @@ def test_another_model_is_refused_and_replaces_all(store, midi_folder, make_mode
 
 def test_an_answer_keeps_to_the_index_that_was_opened(store, midi_folder, tiny_model):
     opened = store.open(tiny_model)
-    keys = np.array([(opened._header.next << served.PLACE_BITS) + 1])
+    keys = np.array([(opened._header.next << served.POSITION_BITS) + 1])
     query = np.eye(16, dtype=np.float32)[:1]
     table = opened._header.table("songs", "snippets")
     store._server.put_vectors(table, keys, query)  # a piece that is being added
