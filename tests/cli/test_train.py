@@ -64,7 +64,7 @@ def test_choices_that_do_not_go_together_are_one_line(
 
 
 @needs_fluidsynth
-def test_a_small_run_of_the_report_leaves_its_best_and_its_curves(tmp_path):
+def test_a_small_run_of_the_report_leaves_its_best_and_its_curves(tensorboard, tmp_path):
     write_library(tmp_path / "tunes")
     few = [str(path) for path in sorted((tmp_path / "tunes").iterdir())[:24]]
     out = tmp_path / "run"

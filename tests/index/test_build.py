@@ -248,6 +248,8 @@ def test_one_writer_at_a_time(built, library, tiny_model):
 
 KILLED = """
 import os, sys
+answers = os.fdopen(os.dup(1), "w")
+os.dup2(2, 1)  # what libraries print is no answer
 from pathlib import Path
 from mmid.index.build import update_index
 from mmid.model.checkpoint import load_checkpoint
@@ -259,8 +261,8 @@ for _ in sys.stdin:  # one update each, by a process that has loaded everything 
     if not child:
         update_index(index, [library], load_checkpoint(model), jobs=1)
         os._exit(0)
-    print(child, flush=True)
-    print(os.waitpid(child, 0)[1], flush=True)
+    print(child, file=answers, flush=True)
+    print(os.waitpid(child, 0)[1], file=answers, flush=True)
 """
 
 

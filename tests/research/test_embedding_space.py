@@ -123,7 +123,9 @@ def test_a_recording_in_another_time_is_refused(rendered, tiny_model, write_wav)
         draw_snippets(read_pairs(rendered), tiny_model, 10)
 
 
-def test_the_projector_is_given_vectors_names_and_pictures(rendered, tiny_model, tmp_path):
+def test_the_projector_is_given_vectors_names_and_pictures(
+    tensorboard, rendered, tiny_model, tmp_path
+):
     from PIL import Image
 
     drawn = draw_snippets(read_pairs(rendered), tiny_model, 12)
@@ -163,7 +165,7 @@ def test_the_sheet_of_pictures_is_never_too_large(count):
     assert sprite_side(count) == 64 or (sprite_side(count) + 1) * columns > 8_192
 
 
-def test_the_command_measures_and_writes_once(rendered, tiny_model, tmp_path):
+def test_the_command_measures_and_writes_once(tensorboard, rendered, tiny_model, tmp_path):
     model, out = tmp_path / "tiny.safetensors", tmp_path / "space"
     save_checkpoint(model, tiny_model.encoders, {})
     arguments = ["eval", "space", str(rendered), "--model", str(model), "--pairs", "20"]
