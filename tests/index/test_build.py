@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -250,6 +251,7 @@ KILLED = """
 import os, sys
 answers = os.fdopen(os.dup(1), "w")
 os.dup2(2, 1)  # what libraries print is no answer
+from contextlib import suppress
 from pathlib import Path
 from mmid.index.build import update_index
 from mmid.model.checkpoint import load_checkpoint
@@ -285,7 +287,8 @@ def test_a_killed_update_leaves_the_old_index_or_the_new_one(
             child, started = int(parent.stdout.readline()), time.monotonic()
             if usual is not None:
                 time.sleep(usual * rng.uniform(0.1, 1.0))
-                os.kill(child, signal.SIGKILL)
+                with suppress(ProcessLookupError):  # it may be done already
+                    os.kill(child, signal.SIGKILL)
             status = int(parent.stdout.readline())
             usual = usual or time.monotonic() - started
             assert status in (0, signal.SIGKILL)
