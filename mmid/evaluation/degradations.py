@@ -14,7 +14,7 @@ import torch
 
 from mmid.music._torchaudio import functional
 from mmid.music.audio import read_audio
-from mmid.music.audio_writer import truncated, write_audio
+from mmid.music.audio_writer import AAC_DELAY, truncated, write_audio
 from mmid.options import Degradation
 
 ROOM_SECONDS, ROOM_WET = 0.8, 0.5
@@ -54,7 +54,7 @@ def degrade_samples(
         "noise-0": lambda: _add_noise(samples, 0.0, rng),
         "room": lambda: _in_a_room(samples, sample_rate, rng),
         "phone": lambda: _by_phone(samples, sample_rate),
-        "mp3": lambda: _as_mp3(samples, sample_rate),
+        "mp3": lambda: coded(samples, sample_rate, "mp3", MP3_RATE),
         "flat": lambda: _off_speed(samples, SLOW),
         "sharp": lambda: _off_speed(samples, FAST),
     }
@@ -105,11 +105,12 @@ def _by_phone(samples: np.ndarray, sample_rate: int) -> np.ndarray:
     return np.asarray(np.fft.irfft(np.fft.rfft(samples) * np.sqrt(power), len(samples)))
 
 
-def _as_mp3(samples: np.ndarray, sample_rate: int) -> np.ndarray:
+def coded(samples: np.ndarray, sample_rate: int, encoding: str, bit_rate: int) -> np.ndarray:
+    """Return samples as an encoding (of `CODECS`) with so many bits a second leaves them."""
     with TemporaryDirectory(prefix="mmid-") as folder:
-        path = Path(folder) / "clip.mp3"
-        write_audio(path, [truncated(samples)], sample_rate, "mp3", MP3_RATE)
-        decoded = read_audio(path, sample_rate)
+        path = Path(folder) / f"clip.{encoding}"
+        write_audio(path, [truncated(samples)], sample_rate, encoding, bit_rate)
+        decoded = read_audio(path, sample_rate)[AAC_DELAY if encoding == "adts" else 0 :]
     return np.pad(decoded, (0, max(0, len(samples) - len(decoded))))[: len(samples)]
 
 

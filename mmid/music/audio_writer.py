@@ -1,4 +1,4 @@
-"""Samples to audio files: WAV, FLAC, MP3 and Opus."""
+"""Samples to audio files: WAV, FLAC, MP3, AAC and Opus."""
 
 from __future__ import annotations
 
@@ -13,16 +13,20 @@ from mmid.errors import RenderError, label
 if TYPE_CHECKING:
     from av.audio import AudioFrame
 
-Codec: TypeAlias = Literal["pcm_s16le", "flac", "libmp3lame", "libopus"]
+Codec: TypeAlias = Literal["pcm_s16le", "flac", "libmp3lame", "aac", "libopus"]
 Layout: TypeAlias = Literal["mono", "stereo"]
 
 CODECS: dict[str, tuple[Codec, str]] = {
     "wav": ("pcm_s16le", "s16"),
     "flac": ("flac", "s16"),
     "mp3": ("libmp3lame", "fltp"),
+    "adts": ("aac", "fltp"),
     "ogg": ("libopus", "s16"),
 }
 """The encodings, and what FFmpeg calls their codecs and the samples that these take."""
+
+AAC_DELAY = 1_024
+"""Samples before the sound in AAC, whose files (ADTS) do not say so; MP3's do."""
 
 BLOCK = 65_536
 """Samples encoded at once."""

@@ -95,7 +95,9 @@ def read_pairs_list(folder: Path) -> list[dict[str, str]]:
     return rows
 
 
-def write_pairs_list(path: Path, rows: Iterable[tuple[str, str, str]]) -> None:
-    """Write rows of id, audio and midi as `read_pairs_list` reads them."""
+def write_pairs_list(
+    path: Path, rows: Iterable[tuple[str, ...]], more: tuple[str, ...] = ()
+) -> None:
+    """Write rows of id, audio, midi and more columns as `read_pairs_list` reads them."""
     with path.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([("id", "audio", "midi"), *rows])
+        csv.writer(file).writerows([("id", "audio", "midi", *more), *rows])

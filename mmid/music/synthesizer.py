@@ -25,6 +25,9 @@ SOUNDFONT_FOLDERS = ("/usr/share/sounds/sf2", "/usr/share/sounds/sf3", "/usr/sha
 MIDI_CHANNELS = [channel for channel in range(64) if channel % 16 != 9]
 """Channels for melodic programs; every sixteenth is the drum kit's."""
 
+DRUM_CHANNELS, DRUM_BANK = (9, 25, 41, 57), 128
+"""Channels for drum kits, and where soundfonts keep these."""
+
 RELEASE_SECONDS = 1.5
 """Sound rendered after the last note ends."""
 
@@ -125,7 +128,12 @@ class Synthesizer:
         self.close()
 
     def render(
-        self, notes: np.ndarray, *, reverb: bool = False, stereo: bool = False
+        self,
+        notes: np.ndarray,
+        *,
+        reverb: bool = False,
+        stereo: bool = False,
+        drums: bool = False,
     ) -> np.ndarray:
         """Play a note array.
 
@@ -136,6 +144,8 @@ class Synthesizer:
             Whether fluidsynth adds its room.
         stereo : bool
             Whether to keep the two channels; their mean otherwise.
+        drums : bool
+            Whether pitches name drums and programs kits; the standard kit plays for missing ones.
 
         Returns
         -------
@@ -143,7 +153,7 @@ class Synthesizer:
             From second 0 to `RELEASE_SECONDS` after the last note.
         """
         self._synth.setting("synth.reverb.active", int(reverb))
-        channels = self._assign_channels(notes)
+        channels = self._assign_drums(notes) if drums else self._assign_channels(notes)
         end = last_offset(notes) + RELEASE_SECONDS
         samples = int(end * self.sample_rate)
         audio = np.zeros((samples, 2) if stereo else samples, np.float32)
@@ -167,6 +177,14 @@ class Synthesizer:
         for program, channel in channels.items():
             self._synth.program_select(channel, self._font, 0, program)
         return {program: channels.get(program, 0) for program in range(128)}
+
+    def _assign_drums(self, notes: np.ndarray) -> dict[int, int]:
+        kits = np.unique(notes["program"])[: len(DRUM_CHANNELS)]
+        channels = dict(zip(map(int, kits), DRUM_CHANNELS, strict=False))
+        for kit, channel in channels.items():
+            if self._synth.program_select(channel, self._font, DRUM_BANK, kit) != 0:
+                self._synth.program_select(channel, self._font, DRUM_BANK, 0)
+        return {kit: channels.get(kit, DRUM_CHANNELS[0]) for kit in range(128)}
 
     def _play(self, samples: int, stereo: bool) -> np.ndarray:
         played = np.asarray(self._synth.get_samples(samples), np.float32).reshape(-1, 2)
