@@ -32,7 +32,7 @@ from mmid.music.pairs import PAIRS_NAME, write_pairs_list
 from mmid.music.synthesizer import Synthesizer, pick_soundfonts
 from mmid.research.mixed_scores import read_score
 from mmid.research.mixing import ENSEMBLES, SAMPLE_RATE, Mixture, mix
-from mmid.system.console import Tell, progress, quiet, warn
+from mmid.system.console import ProgressCallback, progress, quiet, warn
 from mmid.system.files import file_digest, written_whole
 
 
@@ -45,7 +45,7 @@ def write_mixtures(
     seconds: float = 10.0,
     seed: int = 0,
     soundfonts: Sequence[str] | None = None,
-    tell: Tell = quiet,
+    advance: ProgressCallback = quiet,
 ) -> int:
     """Render clips of kinds of music and lay out the folder that this module describes.
 
@@ -63,7 +63,7 @@ def write_mixtures(
     seed : int
     soundfonts : sequence of str, optional
         Names or paths; all those installed if not given.
-    tell : callable
+    advance : callable
         Gets the progress.
 
     Returns
@@ -90,7 +90,7 @@ def write_mixtures(
                 _draw_mixtures(files, kind, synths, count, seconds, seed)
             ):
                 rows.append(_write_clip(out, f"{kind}-{number:03d}", kind, path, mixture))
-                tell(kind, number + 1, count)
+                advance(kind, number + 1, count)
     with written_whole(out / PAIRS_NAME) as part:
         write_pairs_list(part, rows, ("kind",))
     return len(rows)
@@ -163,7 +163,7 @@ def main(
 ) -> None:
     """Render clips of kinds of music as mixtures, with their scores and notes."""
     try:
-        with progress() as tell:
+        with progress() as advance:
             written = write_mixtures(
                 folders,
                 out,
@@ -172,7 +172,7 @@ def main(
                 seconds=seconds,
                 seed=seed,
                 soundfonts=soundfont,
-                tell=tell,
+                advance=advance,
             )
     except MmidError as error:
         typer.echo(f"mmid: {error}", err=True)
