@@ -24,8 +24,8 @@ SECONDS = 10.0
 PATIENCE = 12
 """How many times as long a machine with other work may take."""
 
-MOST_MEMORY = 1_500
-"""MB, of the process with all that it has loaded."""
+MOST_MEMORY = 1_000
+"""MB that cases may take, beyond what the process had when it was forked."""
 
 
 def fuzz(
@@ -66,7 +66,7 @@ class Child:
         there.close()
 
     def run(self, number: int) -> tuple[str, int]:
-        """Run a case; return how it ended, and the most memory the process has taken, MB."""
+        """Run a case; return how it ended, and the most memory that cases have taken, MB."""
         try:
             self._here.send(number)
             if not self._ends():
@@ -104,6 +104,7 @@ def _serve(asked: Connection, kind: str, corpus: Corpus, folder: Path, seed: int
     said = tempfile.TemporaryFile()  # noqa: SIM115
     for stream in (1, 2):
         os.dup2(said.fileno(), stream)
+    before = peak_memory()  # what a forked process begins with counts
     while True:
         number = asked.recv()
         place = folder / "case"
@@ -120,4 +121,9 @@ def _serve(asked: Connection, kind: str, corpus: Corpus, folder: Path, seed: int
             os.lseek(said.fileno(), 0, os.SEEK_SET)
             ended = f"fault: printed {os.read(said.fileno(), 200)!r}"
             os.ftruncate(said.fileno(), 0)
-        asked.send((ended, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10))
+        asked.send((ended, peak_memory() - before))
+
+
+def peak_memory() -> int:
+    """Return the most memory this process has had, MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
