@@ -71,9 +71,10 @@ def summarize(rank: Tensor) -> Retrieval:
     >>> summarize(torch.tensor([1, 2, 1, 30])).recall
     {1: 0.5, 5: 0.75, 25: 0.75}
     """
+    placed = rank.cpu().double()  # which Apple's GPUs lack
     return Retrieval(
         len(rank),
-        {k: (rank <= k).double().mean().item() for k in RECALL_AT},
-        rank.double().reciprocal().mean().item(),
-        rank.double().quantile(0.5).item(),
+        {k: (placed <= k).double().mean().item() for k in RECALL_AT},
+        placed.reciprocal().mean().item(),
+        placed.quantile(0.5).item(),
     )

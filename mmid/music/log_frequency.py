@@ -162,6 +162,6 @@ def tuning(magnitudes: Tensor) -> float:
     float
         Cents, from -50 to 50; 0 in silence.
     """
-    power = half_frames(magnitudes).double().square().sum(1).cpu().numpy()
+    power = half_frames(magnitudes).cpu().double().square().sum(1).numpy()
     turns = (np.arange(BINS) - 1) / BINS_PER_SEMITONE
     return float(np.angle((power * np.exp(2j * np.pi * turns)).sum()) / (2 * np.pi) * 100)

@@ -75,23 +75,37 @@ def _sound(job: Job) -> tuple[np.ndarray, Tensor]:
 
 def make_features(job: Job) -> str | None:
     """Make one file of the cache, whole or not at all; return the reason if it failed."""
-    from safetensors.numpy import save_file
-
     if parent_process():  # a worker, one of many; training has all the cores
         torch.set_num_threads(1)
     try:
         notes, bands = _sound(job)
     except MmidError as error:
         return str(error)
+    write_features(job.target, notes, bands)
+    return None
+
+
+def write_features(target: Path, notes: np.ndarray, bands: Tensor) -> None:
+    """Write a file of the cache, whole or not at all.
+
+    Parameters
+    ----------
+    target : Path
+    notes : np.ndarray [n] of mmid.music.notes.NOTE_DTYPE
+        Those that sound, in the rendering's time.
+    bands : Tensor [bands, frames] float32
+        Its spectrogram.
+    """
+    from safetensors.numpy import save_file
+
     arrays = {
         "spectrogram": (bands.T * LEVELS).round().clamp(0, 255).byte().numpy(),
         "times": np.stack([notes["onset"], notes["offset"]], 1).astype(np.float32),
         "pitches": notes["pitch"],
         "programs": notes["program"],
     }
-    with written_whole(job.target) as part:
+    with written_whole(target) as part:
         save_file({name: np.ascontiguousarray(a) for name, a in arrays.items()}, part)
-    return None
 
 
 def cache_key(piece: Piece, source: Recipe | Path, params: FeatureParams) -> str:

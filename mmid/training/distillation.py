@@ -214,7 +214,7 @@ class Likeness:
 
 def _embedded(roll: Tensor, model: Encoders) -> Tensor:
     with model.autocast():
-        embedded: Tensor = model.roll(roll.to(model.device)).float()
+        embedded: Tensor = model.roll(roll.to(model.device)).float().cpu()
     return embedded
 
 

@@ -188,7 +188,9 @@ def tried(monkeypatch, right: set[str], bf16: bool = True) -> list[str]:
         return 1.0 if way.name in right else 0.5
 
     monkeypatch.setattr(precision, "_compared", compared)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: bf16)
+    monkeypatch.setattr(
+        torch.cuda, "is_bf16_supported", lambda including_emulation: bf16 or including_emulation
+    )
     return names
 
 
