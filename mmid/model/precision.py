@@ -190,11 +190,8 @@ def _ways(device: torch.device) -> list[_Way]:
     """Return what a device offers, fastest first; the last one needs nothing but float32."""
     if device.type == "cuda":
         half = [_Way("bf16", True), _Way("bf16 without TF32", True, _leave_tf32)]
-        ways = (
-            half
-            if torch.cuda.is_bf16_supported(including_emulation=False)
-            else [_Way("float32", False)]
-        )
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+        ways = half if native else [_Way("float32", False)]
         return [*ways, _Way("float32 without TF32", False, _leave_tf32)]
     ways = []
     if device.type == "cpu" and _has_bf16():
