@@ -363,7 +363,7 @@ def check(
     """
     packaged, folder = load_model(model), material.folder
     harmonic = harmonic_model(packaged, material.recording, folder / "harmonic.safetensors")
-    plans, found = experiments(packaged), dict[str, list[Finding]]()
+    plans, found = experiments(load_model()), dict[str, list[Finding]]()
     named = {model or "the packaged model": model, HARMONIC: str(harmonic)}
     for title, name in named.items():
         sides = [try_model(load_model(name, at), material) for at in (CPU, device)]

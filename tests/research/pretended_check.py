@@ -46,6 +46,7 @@ if __name__ == "__main__":
         patch("mmid.training.experiment.HarmonicConfig", lambda: HARMONIC_EAR),
         patch.object(gpu_check, "SMALL", HARMONIC_EAR),
         patch.object(gpu_check, "QUERIES", 1),
+        patch.object(gpu_check, "_timed", lambda run, amount: (run(), amount)),
         patch.object(gpu_check, "TONE_SECONDS", 8.0),
         patch.object(gpu_check, "TUNES", 4),
         patch.object(distillation, "BATCH", 1),

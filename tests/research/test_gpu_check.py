@@ -50,6 +50,7 @@ def quick(monkeypatch: pytest.MonkeyPatch, tiny_config) -> None:
     monkeypatch.setattr("mmid.training.experiment.HarmonicConfig", lambda: HARMONIC_EAR)
     monkeypatch.setattr(gpu_check, "SMALL", HARMONIC_EAR)
     monkeypatch.setattr(gpu_check, "QUERIES", 1)
+    monkeypatch.setattr(gpu_check, "_timed", lambda run, amount: (run(), amount))
     monkeypatch.setattr(gpu_check, "TONE_SECONDS", 8.0)
 
 
@@ -155,6 +156,17 @@ def test_the_transcriber_reports_notes_that_depend_on_the_sound(make_model, monk
 
 def _generator() -> torch.Generator:
     return torch.Generator().manual_seed(0)
+
+
+def test_the_second_time_is_measured(monkeypatch):
+    clock, lasting = [0.0], iter([100.0, 0.5])
+    monkeypatch.setattr("time.perf_counter", lambda: clock[0])
+
+    def work() -> float:
+        clock[0] += next(lasting)
+        return clock[0]
+
+    assert gpu_check._timed(work, 3.0) == (100.5, 6.0)
 
 
 def test_tones_sound_at_their_pitch_and_while_their_notes_do(draw_notes):
