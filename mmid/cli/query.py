@@ -221,9 +221,9 @@ def _sinks(
     """Return what becomes of the answers: what prints them, then what writes files."""
     from mmid.output.aligned_midi import AlignedMidi
     from mmid.output.page.page import Page
+    from mmid.output.pictures import Pictures
     from mmid.output.playlist import Playlist
     from mmid.output.sidecar import Origin, Sidecars
-    from mmid.output.sinks import Pictures
 
     paths, start = _paths(files), span.start
     sinks: list[Sink] = []
