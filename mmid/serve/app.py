@@ -44,7 +44,10 @@ LOG = logging.getLogger("mmid")
 SHARED = ("page.css", "roll.js")
 """What this page and that of a report have in common."""
 
-OWN = ("serve.css", "serve.js", "player.js", "library.js", "microphone.js", "recorder.js")
+OWN = (
+    *("serve.css", "serve.js", "server.js", "answers.js", "player.js", "timeline.js"),
+    *("library.js", "microphone.js", "recorder.js"),
+)
 
 MEDIA_TYPES = {".css": "text/css", ".js": "text/javascript", ".html": "text/html"}
 
