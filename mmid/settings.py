@@ -11,6 +11,7 @@ from pathlib import Path
 VARIABLES = {
     "MMID_INDEX": "the index: a folder or an address",
     "MILVUS_TOKEN": "what a Milvus server requires: user:password or a key",
+    "MMID_SERVER": "the address of an mmid serve that queries go to",
     "MMID_MODEL": "the model: a name or a .safetensors file",
     "MMID_CACHE": "the folder of what can be made or fetched again",
     "HF_ENDPOINT": "the hub that models are fetched from",

@@ -16,9 +16,10 @@ import mmid
 FOLDER = Path(mmid.__file__).parent
 
 ROOMS = [
-    *("mmid", "mmid.__main__", "mmid.cli", "mmid.research", "mmid.api", "mmid.evaluation"),
-    *("mmid.output", "mmid.identify", "mmid.index", "mmid.training", "mmid.model", "mmid.music"),
-    *("mmid.system", "mmid.options", "mmid.settings", "mmid.errors", "mmid.version"),
+    *("mmid", "mmid.__main__", "mmid.cli", "mmid.research", "mmid.serve", "mmid.api"),
+    *("mmid.evaluation", "mmid.output", "mmid.identify", "mmid.index", "mmid.training"),
+    *("mmid.model", "mmid.music", "mmid.system", "mmid.options", "mmid.settings"),
+    *("mmid.errors", "mmid.version"),
 ]
 """Top to bottom: a module imports only from its own room and from those after it."""
 
@@ -85,6 +86,11 @@ def test_no_imports_go_in_a_circle():
 def test_only_commands_import_research():
     users = {room(name) for name, others in IMPORTS.items() if "mmid.research" in map(room, others)}
     assert users <= {"mmid.cli", "mmid.research"}
+
+
+def test_only_commands_import_the_server():
+    users = {room(name) for name, others in IMPORTS.items() if "mmid.serve" in map(room, others)}
+    assert users <= {"mmid.cli", "mmid.serve"}
 
 
 def test_there_are_few_levels():

@@ -23,6 +23,7 @@ from mmid.cli.options import (
 )
 from mmid.cli.query import query
 from mmid.cli.research import studies
+from mmid.cli.serve import serve
 from mmid.cli.shell import AllCommands, run
 from mmid.cli.train import train
 from mmid.options import AudioFormat
@@ -46,6 +47,7 @@ app.command("build-index", epilog="Example: mmid build-index ~/Music/midi --inde
 )
 app.command(epilog="Example: mmid query recording.wav --start 30 --duration 20 --json")(query)
 app.command(epilog="Example: mmid listen --seconds 30")(listen)
+app.command(epilog="Example: mmid serve --open")(serve)
 app.command(epilog="Example: mmid train my-midi --soundfont TimGM --soundfont FluidR3")(train)
 app.command(epilog="Example: mmid doctor --json")(doctor)
 

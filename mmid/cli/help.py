@@ -23,7 +23,7 @@ from mmid.system.console import loading
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 PANELS = {
-    "Find music": ("query", "build-index", "index", "listen", "demo"),
+    "Find music": ("query", "build-index", "index", "listen", "serve", "demo"),
     "Train and measure": ("train", "eval", "render"),
     "Look after mmid": ("model", "doctor"),
 }
@@ -57,7 +57,7 @@ def _in_words(parameters: list[Any], ctx: Any) -> list[Any]:
 
 
 class Command(TyperCommand):
-    """A command, which loads PyTorch first unless it is a `LightCommand`."""
+    """A command, which loads PyTorch first unless it is a `LightCommand`, or a server has it."""
 
     heavy = True
 
@@ -67,7 +67,7 @@ class Command(TyperCommand):
 
     def invoke(self, ctx: Any) -> Any:
         """Run it; on a terminal, something is shown while PyTorch loads."""
-        if self.heavy:
+        if self.heavy and not ctx.params.get("server"):
             loading("torch", "Loading PyTorch")
         return super().invoke(ctx)
 

@@ -80,6 +80,17 @@ def _index_option(panel: str | None) -> Any:
 
 Index = Annotated[str | None, _index_option(None)]
 SearchedIndex = Annotated[str | None, _index_option("Search")]
+ServerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--server",
+        envvar="MMID_SERVER",
+        metavar="URL",
+        help="Query this running mmid serve, with its index and model: an answer in a moment.",
+        show_default=False,
+        rich_help_panel="Search",
+    ),
+]
 Model = Annotated[
     str | None,
     typer.Option(

@@ -11,17 +11,24 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mmid.cli.options import ModelGroup, SearchedIndex, SearchGroup, Top, open_identifier
+from mmid.cli.options import (
+    ModelGroup,
+    SearchedIndex,
+    SearchGroup,
+    ServerOption,
+    Top,
+    open_identifier,
+)
 from mmid.cli.shell import LeftAtWork, status_of
 from mmid.identify.search_options import SearchOptions
 from mmid.system.console import aside, note, progress, stdout, waiting
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Generator, Sequence
 
     from rich.console import RenderableType
 
-    from mmid.identify.batch import Sink
+    from mmid.identify.batch import Answered, Sink
     from mmid.identify.identifier import Identifier
     from mmid.index.protocol import Library
     from mmid.music.library import BadFile
@@ -128,6 +135,18 @@ class OutputGroup:
         ),
     ] = None
 
+    def needing_the_index(self) -> list[str]:
+        """Return the options given that a server's answers are not enough for."""
+        given = {
+            "--every": self.every,
+            "--plot": self.plot,
+            "--playlist": self.playlist,
+            "--sidecar": self.sidecar,
+            "--export-aligned": self.export_aligned,
+            "--report": self.report,
+        }
+        return [option for option, value in given.items() if value]
+
     def check(self) -> None:
         """Refuse options that exclude each other."""
         if self.json_lines and self.csv_rows:
@@ -154,6 +173,7 @@ def query(
     span: SpanGroup,
     output: OutputGroup,
     index: SearchedIndex = None,
+    server: ServerOption = None,
     search: SearchGroup,
     min_confidence: Annotated[
         float,
@@ -180,6 +200,9 @@ def query(
     130 stopped by Ctrl-C, with what was answered until then kept.
     """
     output.check()
+    if server:
+        failed = _ask(server, queries, span, output, search, min_confidence, jobs)
+        raise typer.Exit(1 if failed else 0)
     from mmid.cli.inputs import find_inputs
 
     with waiting("Loading the model and the index"):
@@ -190,11 +213,43 @@ def query(
         failed = _follow(identifier, files, span, output)
     else:
         sinks = _sinks(identifier, opened, files, span, output)
-        at_once = min(jobs or min(os.cpu_count() or 1, MOST_JOBS), len(files))
-        failed = _answer(identifier, files, span, at_once, sinks)
-        if failed and len(files) > 1:
-            note(f"{failed} of {len(files)} files failed")
+        failed = _answer(identifier, files, span, _at_once(jobs, files), sinks)
     raise typer.Exit(1 if failed else 0)
+
+
+def _at_once(jobs: int | None, files: Sequence[Path | BadFile]) -> int:
+    """Return how many files to query at once."""
+    return min(jobs or min(os.cpu_count() or 1, MOST_JOBS), max(1, len(files)))
+
+
+def _ask(
+    address: str,
+    queries: Sequence[str],
+    span: SpanGroup,
+    output: OutputGroup,
+    search: SearchGroup,
+    min_confidence: float,
+    jobs: int | None,
+) -> int:
+    """Have a server identify files, without loading PyTorch; return how many failed."""
+    from mmid.cli.inputs import find_inputs
+    from mmid.serve.client import Server, ask_files
+
+    if unfit := output.needing_the_index():
+        raise typer.BadParameter(f"{unfit[0]} needs the index itself: leave --server out")
+    server = Server(address)
+    files = find_inputs(queries, server.kind(), sys.stdin.buffer)
+    options = {
+        "start": span.start,
+        "duration": span.duration,
+        "top": output.top,
+        "transpose": search.transpose,
+        "search": search.search,
+        "vote": search.vote,
+        "min_confidence": min_confidence,
+    }
+    answers = ask_files(server, files, options, _at_once(jobs, files))
+    return _hand_out(answers, len(files), [_printer(output, len(files))])
 
 
 def _write(text: str) -> None:
@@ -221,9 +276,9 @@ def _sinks(
     """Return what becomes of the answers: what prints them, then what writes files."""
     from mmid.output.aligned_midi import AlignedMidi
     from mmid.output.page.page import Page
+    from mmid.output.pictures import Pictures
     from mmid.output.playlist import Playlist
     from mmid.output.sidecar import Origin, Sidecars
-    from mmid.output.sinks import Pictures
 
     paths, start = _paths(files), span.start
     sinks: list[Sink] = []
@@ -283,18 +338,29 @@ def _answer(
     sinks: Sequence[Sink],
 ) -> int:
     """Identify files, hand the answers out and show progress; return how many files failed."""
-    from mmid.identify.batch import answer_files, hand_out
-    from mmid.output.sinks import Count
+    from mmid.identify.batch import answer_files
 
     answers = answer_files(identifier, files, span.start, span.duration, jobs)
+    return _hand_out(answers, len(files), sinks)
+
+
+def _hand_out(answers: Generator[Answered, None, None], files: int, sinks: Sequence[Sink]) -> int:
+    """Give answers to sinks and show progress; return how many files failed."""
+    from mmid.identify.batch import hand_out
+    from mmid.output.sinks import Count
+
     with closing(answers):
-        with progress() if len(files) > 1 else waiting("Reading") as advance:
-            count = Count(advance, len(files))
+        with progress() if files > 1 else waiting("Reading") as advance:
+            count = Count(advance, files)
             try:
-                return hand_out(answers, [*sinks, count], lambda why: note(f"mmid: {why}"))
+                failed = hand_out(answers, [*sinks, count], lambda why: note(f"mmid: {why}"))
             except KeyboardInterrupt as stop:
                 status = status_of(stop)
-        note(f"mmid: stopped, {count.left} of {len(files)} files left")
+            else:
+                if failed and files > 1:
+                    note(f"{failed} of {files} files failed")
+                return failed
+        note(f"mmid: stopped, {count.left} of {files} files left")
         raise LeftAtWork(status)
 
 

@@ -15,16 +15,17 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from mmid.errors import MmidError, label
 from mmid.identify.answer import Identification
-from mmid.identify.identifier import Identifier
-from mmid.identify.search import SearchResult
-from mmid.model.embedding import Query
 from mmid.music.library import BadFile
 from mmid.system.processes import stops_put_off
+
+if TYPE_CHECKING:  # answers of a server are handed out without PyTorch
+    from mmid.identify.identifier import Identifier
+    from mmid.identify.search import SearchResult
+    from mmid.model.embedding import Query
 
 AHEAD = 2
 """Files that are begun or answered before their turn, at most, for each job."""
@@ -104,6 +105,8 @@ def answer_files(
 def _answer(
     identifier: Identifier, start: float, duration: float | None, file: Path | BadFile
 ) -> Answered:
+    import torch
+
     path, error = (file.path, file.reason) if isinstance(file, BadFile) else (file, None)
     if error is None:
         try:
@@ -131,6 +134,8 @@ def _threads(jobs: int) -> Iterator[ThreadPoolExecutor]:
 @contextmanager
 def _cores_shared(jobs: int) -> Iterator[None]:
     """Leave each of several jobs its share of the cores."""
+    import torch
+
     before = torch.get_num_threads()
     torch.set_num_threads(max(1, before // jobs))
     try:

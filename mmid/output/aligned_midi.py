@@ -100,17 +100,41 @@ class AlignedMidi(Sink):
         MmidError
             If the vote gave no position in it, or the file cannot be written.
         """
-        target, answer = next(self._targets), answered.answer
-        if not answer.matched or answered.result is None:
+        target = next(self._targets)
+        if not answered.answer.matched or answered.result is None:
             return
-        found = self._identifier.trace(answered.result, answer.matches[0])
-        path = _path(found, answered, self._identifier.params)
-        if path is None:
-            raise MmidError(f"{label(answer.query)}: this vote gives no position to align")
-        score = Score(found.notes, found.seconds, self._identifier.params)
-        notes = warp_notes(score.transposed(found.candidate.transpose).notes, path)
+        notes = aligned_notes(self._identifier, answered)
         with written_target(target) as part:
             write_midi(shifted(notes, self._start), part)
+
+
+def aligned_notes(identifier: Identifier, answered: Answered) -> np.ndarray:
+    """Return the notes of the first match in the query's time and key.
+
+    Parameters
+    ----------
+    identifier : Identifier
+        That gave the answer, over an index of MIDI files.
+    answered : Answered
+        With a match.
+
+    Returns
+    -------
+    np.ndarray [n] of mmid.music.notes.NOTE_DTYPE
+
+    Raises
+    ------
+    MmidError
+        If the vote gave no position in the piece.
+    """
+    answer, result = answered.answer, answered.result
+    assert result is not None
+    found = identifier.trace(result, answer.matches[0])
+    path = _path(found, answered, identifier.params)
+    if path is None:
+        raise MmidError(f"{label(answer.query)}: this vote gives no position to align")
+    score = Score(found.notes, found.seconds, identifier.params)
+    return warp_notes(score.transposed(found.candidate.transpose).notes, path)
 
 
 def _path(found: Trace, answered: Answered, params: FeatureParams) -> Alignment | None:

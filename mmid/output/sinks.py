@@ -1,7 +1,8 @@
-"""What answers become: lines for programs, tables for people, a picture each.
+"""What answers become: lines for programs, tables for people.
 
 Conventions: a sink of text is given what prints it, since the library itself prints nothing. More
-sinks are in `mmid.output.playlist`, `mmid.output.sidecar` and `mmid.output.aligned_midi`.
+sinks are in `mmid.output.pictures`, `mmid.output.playlist`, `mmid.output.sidecar` and
+`mmid.output.aligned_midi`; these here do without PyTorch.
 """
 
 from __future__ import annotations
@@ -11,15 +12,12 @@ import io
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable
 
 from rich.console import RenderableType
 
 from mmid.identify.batch import Answered, Sink
-from mmid.identify.identifier import Identifier
 from mmid.output.answers import ANSWER_COLUMNS, answer_heading, answer_line, flat_answer
-from mmid.output.evidence import draw_evidence, gather_evidence, picture_paths
 from mmid.output.verdict import VERDICTS, answer_view, verdict
 from mmid.system.console import ProgressCallback
 
@@ -109,41 +107,6 @@ class Lines(Sink):
     def close(self) -> None:
         """Show how many there were of each verdict."""
         self._show("\n" + ", ".join(f"{self._verdicts[one]} {one}" for one in VERDICTS))
-
-
-class Pictures(Sink):
-    """A sink that draws what each answer rests on.
-
-    Parameters
-    ----------
-    identifier : Identifier
-        That answers.
-    place : Path
-        A .png or .svg file for one file, or a folder, as for `mmid.output.evidence.picture_paths`.
-    files : sequence of Path
-        The queries, in order.
-
-    Raises
-    ------
-    MmidError
-        If pictures cannot be drawn, or written there.
-    """
-
-    def __init__(self, identifier: Identifier, place: Path, files: Sequence[Path]) -> None:
-        self._identifier, self._targets = identifier, iter(picture_paths(place, files))
-
-    def take(self, answered: Answered) -> None:
-        """Draw an answer, if there is one.
-
-        Raises
-        ------
-        MmidError
-            If the picture cannot be written.
-        """
-        target = next(self._targets)
-        picture = gather_evidence(self._identifier, answered)
-        if picture:
-            draw_evidence(picture, target)
 
 
 class Count(Sink):

@@ -67,7 +67,7 @@ class Page(Sink):
     def __init__(self, path: Path, identifier: Identifier, start: float = 0.0) -> None:
         self._path = check_file(path, SUFFIXES)
         self._identifier, self._start = identifier, start
-        self._templates = _templates()
+        self._templates = page_templates()
         self._parts = TemporaryFile(dir=path.parent)  # noqa: SIM115, `close` closes it
         self._written = 0
         self._verdicts: Counter[str] = Counter()
@@ -104,7 +104,7 @@ class Page(Sink):
                 self._write()
 
     def _write(self) -> None:
-        script, style = _asset("page.js"), _asset("page.css")
+        script, style = asset("roll.js") + asset("page.js"), asset("page.css")
         stream = self._templates.get_template("page.html").stream(
             policy=_policy(script, style),
             script=Markup(script),
@@ -133,7 +133,8 @@ def breakable(path: str) -> Markup:
     return Markup("/<wbr>").join(label(path).split("/"))
 
 
-def _templates() -> Environment:
+def page_templates() -> Environment:
+    """Return the templates of a page, which escape what they are given."""
     templates = Environment(
         loader=PackageLoader("mmid", "assets/page"),
         autoescape=True,
@@ -161,7 +162,8 @@ def _templates() -> Environment:
     return templates
 
 
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """Return a style or a script of the page."""
     return files("mmid").joinpath("assets", "page", name).read_text(encoding="utf-8")
 
 

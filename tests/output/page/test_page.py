@@ -22,7 +22,7 @@ from mmid.music.audio import read_audio
 from mmid.output import evidence
 from mmid.output.page.mp3_clip import SAMPLE_RATE
 from mmid.output.page.page import Page
-from mmid.output.sinks import Pictures
+from mmid.output.pictures import Pictures
 
 # ---- what it holds
 
