@@ -122,12 +122,17 @@ def _compare_closely(
     ]
 
 
-def group_same_music(ranked: Sequence[Ranked], index: Library, among: int) -> list[list[Ranked]]:
-    """Group the best so many files by the music they hold; any other is a group of its own."""
+def first_of_each_piece(ranked: Iterable[Ranked]) -> list[Ranked]:
+    """Keep the best candidate of each piece, whatever its key."""
     best: dict[int, Ranked] = {}
     for one in ranked:
         best.setdefault(one.candidate.piece, one)
-    files = list(best.values())
+    return list(best.values())
+
+
+def group_same_music(ranked: Sequence[Ranked], index: Library, among: int) -> list[list[Ranked]]:
+    """Group the best so many files by the music they hold; any other is a group of its own."""
+    files = first_of_each_piece(ranked)
     if index.kind != "midi" or not files:
         return [[one] for one in files]
     compared, others = files[:among], files[among:]
