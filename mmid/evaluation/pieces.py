@@ -143,6 +143,7 @@ class _Trial:
                 result,
                 absent_confidence=_first(other).confidence,
                 absent_evidence=_evidence(other, identifier.snippets),
+                absent_verdict=other.verdict,
             )
         return replace(result, piece=min(source.right, default=source.name), kind=source.kind)
 
@@ -203,6 +204,8 @@ def _by_baseline(
         votes=score,
         position_error=None,
         absent_confidence=other,
+        verdict=None,
+        absent_verdict=None,
     )
 
 
@@ -270,6 +273,7 @@ def _judge(
         best.votes,
         error,
         _evidence(answer, identifier.snippets),
+        verdict=answer.verdict,
     )
 
 
