@@ -6,7 +6,8 @@ a logistic regression on them, fitted to answers known to be right or wrong.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
 
 import numpy as np
 
@@ -15,8 +16,11 @@ from mmid.model.evidence import CALIBRATION, CONSTANT, FIGURES, SURROUNDINGS, Ev
 PENALTY = 1.0
 """On the squares of the weights: keeps them finite where right and wrong do not overlap."""
 
-STEPS = 100
-"""Of Newton's method; a fit of a thousand answers needs ten."""
+FREE = 1e-6
+"""The same for the constant."""
+
+STEPS, SETTLED = 100, 1e-9
+"""Of Newton's method, at most, and the gain that ends it."""
 
 
 LEAST_NOTES, LEAST_PASSAGE = 2.0, 1.0
@@ -80,6 +84,8 @@ def fit_confidence(
     answers: Sequence[Evidence],
     right: Sequence[bool],
     names: Sequence[str] = (*FIGURES, *SURROUNDINGS),
+    begin: Mapping[str, float] = {},
+    penalty: float = PENALTY,
 ) -> dict[str, float]:
     """Fit the weights of `confidence` to first matches known to be right or wrong.
 
@@ -88,7 +94,12 @@ def fit_confidence(
     answers : sequence of Evidence
     right : sequence of bool
     names : sequence of str
-        Of the terms to weigh; one that is the same in all answers weighs nothing.
+        Of the terms to weigh.
+    begin : mapping of str to float
+        Weights that the fit begins with, and is drawn to: those of a term that is the same in all
+        answers stay.
+    penalty : float
+        On half the sum of the squared steps away from them.
 
     Returns
     -------
@@ -99,14 +110,18 @@ def fit_confidence(
     rows = np.array([[term.get(name, 0.0) for name in names] for term in terms])
     rows = rows.reshape(len(terms), len(names))
     counting = [n for n, column in enumerate(rows.T) if np.ptp(column) > 0]
-    weights = fit_logistic(
-        np.column_stack([np.ones(len(rows)), rows[:, counting]]), np.asarray(right, float)
-    )
-    named = zip((CONSTANT, *(names[n] for n in counting)), weights, strict=True)
-    return {name: round(float(weight), 3) for name, weight in named}
+    known = rows @ np.array([begin.get(name, 0.0) for name in names]) + begin.get(CONSTANT, 0.0)
+    design = np.column_stack([np.ones(len(rows)), rows[:, counting]])
+    steps = fit_logistic(design, np.asarray(right, float), penalty, known)
+    fitted = {name: weight for name, weight in begin.items() if name in (CONSTANT, *names)}
+    for name, step in zip((CONSTANT, *(names[n] for n in counting)), steps.tolist(), strict=True):
+        fitted[name] = fitted.get(name, 0.0) + step
+    return {name: round(weight, 3) for name, weight in fitted.items()}
 
 
-def fit_logistic(rows: np.ndarray, target: np.ndarray, penalty: float = PENALTY) -> np.ndarray:
+def fit_logistic(
+    rows: np.ndarray, target: np.ndarray, penalty: float, known: np.ndarray
+) -> np.ndarray:
     """Fit a logistic regression by Newton's method.
 
     Parameters
@@ -117,17 +132,42 @@ def fit_logistic(rows: np.ndarray, target: np.ndarray, penalty: float = PENALTY)
         0 or 1.
     penalty : float
         On half the sum of the squared weights.
+    known : np.ndarray [answers] float64
+        Log-odds that the others are added to.
 
     Returns
     -------
     np.ndarray [terms] float64
     """
-    weights = np.zeros(rows.shape[1])
-    costs = penalty * np.eye(len(weights))
-    costs[0, 0] = 1e-6
-    for _ in range(STEPS):
-        likely = logistic(rows @ weights)
+    costs = penalty * np.eye(rows.shape[1])
+    costs[0, 0] = FREE
+
+    def measure(weights: np.ndarray) -> Curve:
+        sums = known + rows @ weights
+        likely = logistic(sums)
+        loss = float(np.logaddexp(0.0, sums).sum() - target @ sums + weights @ costs @ weights / 2)
         slope = rows.T @ (likely - target) + costs @ weights
-        curve = (rows * (likely * (1 - likely))[:, None]).T @ rows
-        weights = weights - np.linalg.solve(curve + costs, slope)
-    return weights
+        return loss, slope, (rows * (likely * (1 - likely))[:, None]).T @ rows + costs
+
+    return minimum(measure, np.zeros(rows.shape[1]))
+
+
+Curve: TypeAlias = tuple[float, np.ndarray, np.ndarray]
+"""The value of a function, its slope and its curvature."""
+
+
+def minimum(measure: Callable[[np.ndarray], Curve], begin: np.ndarray) -> np.ndarray:
+    """Return where a convex function is least, by Newton's method with steps halved as needed."""
+    place, here = begin, measure(begin)
+    for _ in range(STEPS):
+        step = np.linalg.solve(here[2], here[1])
+        there = measure(place - step)
+        while there[0] > here[0] and np.abs(step).max() > SETTLED:
+            step = step / 2
+            there = measure(place - step)
+        gained = here[0] - there[0]
+        if gained > 0:
+            place, here = place - step, there
+        if gained < SETTLED:
+            break
+    return place

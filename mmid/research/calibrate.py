@@ -58,6 +58,9 @@ FALSE_ACCEPTS = 0.01
 FOLDS = 5
 """Parts that the pieces are in; each is judged by weights fitted to the others."""
 
+CONFIDENCE_PENALTY = 1.0
+"""On steps of the confidence's weights away from those set by hand."""
+
 MARGIN = 1e-3
 """Log-odds by which the highest false accept that is too many ends up below 0."""
 
@@ -100,7 +103,10 @@ def fit(trials: Sequence[Trial], *, learned: bool = True) -> Weights:
     if learned:
         ranking = fit_ranking([one for one in trials if one.present], ranking)
     answers = [answer(trial, ranking) for trial in trials]
-    calibration = fit_confidence([one.evidence for one in answers], [one.right for one in answers])
+    evidence, right = [one.evidence for one in answers], [one.right for one in answers]
+    calibration = fit_confidence(
+        evidence, right, begin=BY_HAND.confidence, penalty=CONFIDENCE_PENALTY
+    )
     return Weights(ranking, calibration)
 
 

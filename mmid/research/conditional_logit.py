@@ -15,14 +15,21 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from mmid.model.confidence import Curve, minimum
 from mmid.model.evidence import AGAINST, FOR
 from mmid.research.candidates import Trial
 
 PENALTY = 1.0
-"""On the squared weights of the ranking, of figures scaled to a deviation of 1."""
+"""On squared steps away from the weights to begin with, of figures scaled to a deviation of 1."""
 
-ROUNDS, STEPS = 4, 30
-"""How often candidates are chosen anew, and Newton steps at most for each choice."""
+SIGNS = np.array([1.0] * len(FOR) + [-1.0] * len(AGAINST))
+"""Those that weights must have."""
+
+LEAST_SPREAD = 1e-9
+"""Standard deviation of a figure that is taken to be the same everywhere."""
+
+ROUNDS = 4
+"""How often each piece's best candidate is chosen anew."""
 
 
 def fit_ranking(trials: Sequence[Trial], begin: Mapping[str, float]) -> dict[str, float]:
@@ -33,24 +40,28 @@ def fit_ranking(trials: Sequence[Trial], begin: Mapping[str, float]) -> dict[str
     trials : sequence of Trial
         Those without a right candidate teach nothing.
     begin : mapping of str to float
-        Weights that choose the best candidate of each piece at first.
+        Weights to begin with: from them the fit is drawn away by what it is given.
 
     Returns
     -------
     dict of str to float
-        By figure; none that would count against what it is meant to speak for.
+        By figure; none that would count against what it is meant to speak for. Their sums spread as
+        far as those of the weights to begin with, so that leads stay comparable.
     """
     names = [*FOR, *AGAINST]
     queries = [_query(trial, names) for trial in trials]
     queries = [query for query in queries if query[1].any() and not query[1].all()]
     if not queries:
         return dict(begin)
-    scale = np.concatenate([rows for rows, _, _ in queries]).std(0)
-    signs = np.array([1.0] * len(FOR) + [-1.0] * len(AGAINST))
-    weights = np.array([begin.get(name, 0.0) for name in names])
+    rows = np.concatenate([rows for rows, _, _ in queries])
+    scale = np.maximum(rows.std(0), LEAST_SPREAD)
+    first = np.array([begin.get(name, 0.0) for name in names])
+    weights = first
     for _ in range(ROUNDS):
-        chosen = [_best_of_pieces(*query, weights) / np.maximum(scale, 1e-9) for query in queries]
-        weights = _signed_logit(chosen, signs, scale > 1e-9) / np.maximum(scale, 1e-9)
+        chosen = [_best_of_pieces(*query, weights) / scale for query in queries]
+        weights = _signed_logit(chosen, first * scale, rows.std(0) > LEAST_SPREAD) / scale
+    spreads = [float((rows @ one).std()) for one in (first, weights)]
+    weights = weights * spreads[0] / max(spreads[1], LEAST_SPREAD)
     return {name: round(float(w), 3) for name, w in zip(names, weights, strict=True) if w}
 
 
@@ -74,43 +85,35 @@ def _best_of_pieces(
 
 
 def _signed_logit(
-    queries: Sequence[np.ndarray], signs: np.ndarray, varies: np.ndarray
+    queries: Sequence[np.ndarray], towards: np.ndarray, varies: np.ndarray
 ) -> np.ndarray:
-    """Fit weights, leaving out one by one those of the wrong sign, the worst first."""
-    counting = varies.copy()
+    """Fit weights near some multiple of others, leaving out those of the wrong sign, worst first.
+
+    Where no figure varies, the weights are the others.
+    """
+    if not varies.any():
+        return towards
+    multiple = _fit_logit([rows @ towards[:, None] for rows in queries], np.ones(1))
+    towards, counting = max(float(multiple[0]), 0.0) * towards, varies.copy()
     while True:
-        weights = np.zeros(len(signs))
-        weights[counting] = _fit_logit([rows[:, counting] for rows in queries])
-        wrong = -signs * weights
+        weights = np.zeros(len(SIGNS))
+        weights[counting] = _fit_logit([rows[:, counting] for rows in queries], towards[counting])
+        wrong = -SIGNS * weights
         if wrong.max(initial=0.0) <= 0:
             return weights
         counting[wrong.argmax()] = False
 
 
-def _fit_logit(queries: Sequence[np.ndarray]) -> np.ndarray:
-    """Fit a conditional logit by Newton's method: of each query the first row is right."""
-    weights = np.zeros(queries[0].shape[1])
-    loss, slope, curve = _loss(queries, weights)
-    for _ in range(STEPS):
-        step = np.linalg.solve(curve, slope)
-        while True:
-            after = _loss(queries, weights - step)
-            if after[0] <= loss or np.abs(step).max(initial=0.0) < 1e-9:
-                break
-            step = step / 2
-        done = loss - after[0] < 1e-9
-        weights, (loss, slope, curve) = weights - step, after
-        if done:
-            break
-    return weights
+def _fit_logit(queries: Sequence[np.ndarray], towards: np.ndarray) -> np.ndarray:
+    """Fit a conditional logit: of each query the first row is right."""
+    return minimum(lambda weights: _loss(queries, weights, towards), towards)
 
 
-def _loss(
-    queries: Sequence[np.ndarray], weights: np.ndarray
-) -> tuple[float, np.ndarray, np.ndarray]:
+def _loss(queries: Sequence[np.ndarray], weights: np.ndarray, towards: np.ndarray) -> Curve:
     """Return the penalized loss, its slope and its curvature."""
-    loss = PENALTY / 2 * float(weights @ weights)
-    slope, curve = PENALTY * weights, PENALTY * np.eye(len(weights))
+    away = weights - towards
+    loss = PENALTY / 2 * float(away @ away)
+    slope, curve = PENALTY * away, PENALTY * np.eye(len(weights))
     for rows in queries:
         sums = rows @ weights
         likely = np.exp(sums - sums.max())
