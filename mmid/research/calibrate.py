@@ -24,6 +24,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from mmid.errors import MmidError, label
@@ -74,6 +75,7 @@ class Answer:
     trial: Trial
     evidence: Evidence
     right: bool
+    name: str
 
 
 def answer(trial: Trial, ranking: Mapping[str, float]) -> Answer:
@@ -85,16 +87,17 @@ def answer(trial: Trial, ranking: Mapping[str, float]) -> Answer:
     for one in first_of_each_piece(ranked):
         groups.setdefault(music[one.candidate.piece], []).append(one)
     first = next(iter(groups), None)
-    best, others = Figures(), (0.0, 0.0)
-    lead = above = 0.0
+    best, lead, above, name = Figures(), 0.0, 0.0, ""
     if first is not None:
         best = groups[first][0].figures
         others = rivals(groups[first], list(groups.values()), ranked)
         lead, above = (groups[first][0].support - other for other in others)
+        item = groups[first][0].candidate.piece
+        name = next(o.name for o in trial.candidates if o.ranked.candidate.piece == item)
     evidence = Evidence(
         **asdict(best), lead=lead, above=above, seconds=trial.seconds, snippets=trial.snippets
     )
-    return Answer(trial, evidence, trial.present and first in right)
+    return Answer(trial, evidence, trial.present and first in right, name)
 
 
 def fit(trials: Sequence[Trial], *, learned: bool = True) -> Weights:
@@ -250,6 +253,27 @@ def figures_table(rows: Mapping[str, Judged], title: str) -> Table:
     return table
 
 
+MOST_WRONG = 10
+"""Wrong answers that are named."""
+
+
+def wrong_table(judged: Judged) -> Table:
+    """Return the wrong answers of most confidence: they may turn out to be right after all."""
+    table = FittingTable(title="wrong answers of most confidence")
+    table.add_name_column("clip")
+    for name in ("its piece", "confidence"):
+        table.add_column(name, justify="right")
+    table.add_name_column("answer")
+    sure = logistic(judged.odds)
+    order = [n for n in np.argsort(-sure, kind="stable") if not judged.answers[n].right]
+    for number in order[:MOST_WRONG]:
+        one = judged.answers[number]
+        here = "there" if one.trial.present else "taken out"
+        names = [escape(label(name)) for name in (one.trial.clip, one.name)]
+        table.add_row(names[0], here, f"{sure[number]:.1%}", names[1])
+    return table
+
+
 def report(before: Judged, judged: Mapping[str, Judged], best: str) -> list[Table]:
     """Return what `calibrate` came to: both rankings, every kind, and the reliability."""
     chosen = judged[best]
@@ -260,6 +284,7 @@ def report(before: Judged, judged: Mapping[str, Judged], best: str) -> list[Tabl
         figures_table({**judged, "as it was": before}, "pieces not fitted to, by ranking"),
         figures_table(by_kind, f"by kind; ranking: {best}"),
         reliability_table(bins),
+        wrong_table(chosen),
     ]
 
 
@@ -329,6 +354,10 @@ def main(
     more: Annotated[
         list[Path] | None, typer.Option(help="More figures, gathered with another library.")
     ] = None,
+    ignore: Annotated[
+        list[str] | None,
+        typer.Option(help="A clip not to fit to: its wrong answer turned out to be right."),
+    ] = None,
     clips: Annotated[str, typer.Option(help="Clip lengths, seconds.")] = "10,30",
     transpose: Annotated[str, typer.Option(help="Semitones, or auto: all keys.")] = "auto",
     soundfont: Annotated[str | None, typer.Option(help="Render MIDI files with this one.")] = None,
@@ -346,6 +375,7 @@ def main(
             with progress() as advance:
                 gather(pairs, identifier, lengths, figures, soundfont=soundfont, advance=advance)
         trials = [t for file in (figures, *(more or ())) for t in _known(file, loaded.fingerprint)]
+        trials = [trial for trial in trials if trial.clip not in (ignore or ())]
         weights, judged, best = calibrate(trials)
         store_weights(path, out, weights, judged[best])
     except (MmidError, ValueError) as error:

@@ -38,11 +38,12 @@ DIGITS = 5
 
 @dataclass(frozen=True)
 class Compared:
-    """A candidate that was compared."""
+    """A candidate that was compared, and the name of its file."""
 
     ranked: Ranked
     music: int
     right: bool
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,7 @@ class Trial:
             "transpose": [one.transpose for one in placed],
             "music": [one.music for one in self.candidates],
             "right": [one.right for one in self.candidates],
+            "name": [one.name for one in self.candidates],
             "figures": known,
         }
         return json.dumps(own | columns_too, allow_nan=False)
@@ -103,14 +105,14 @@ class Trial:
     def from_json(cls, line: str) -> Trial:
         """Read what `to_json` wrote; figures that are no more are ignored."""
         row: dict[str, Any] = json.loads(line)
-        columns = [row.pop(name) for name in ("item", "transpose", "music", "right")]
+        columns = [row.pop(name) for name in ("item", "transpose", "music", "right", "name")]
         figures = {name: row["figures"][name] for name in FIGURES if name in row["figures"]}
         del row["figures"]
         compared = []
-        for number, (item, transpose, music, right) in enumerate(zip(*columns, strict=True)):
+        for number, (item, transpose, *rest) in enumerate(zip(*columns, strict=True)):
             own = Figures(**{name: column[number] for name, column in figures.items()})
             candidate = Candidate(item, own.votes, 1.0, None, transpose, own.triples)
-            compared.append(Compared(Ranked(candidate, own, 0.0), music, right))
+            compared.append(Compared(Ranked(candidate, own, 0.0), *rest))
         return cls(**row, candidates=tuple(compared))
 
 
@@ -233,4 +235,6 @@ def _compared(
     music = {item: items[label] for item, label in zip(items, labels.tolist(), strict=True)}
     same = {music[item] for item in right}
     musics = [music.get(one.candidate.piece, one.candidate.piece) for one in ranked]
-    return [Compared(one, own, own in same) for one, own in zip(ranked, musics, strict=True)]
+    names = [identifier.names[one.candidate.piece] for one in ranked]
+    each = zip(ranked, musics, names, strict=True)
+    return [Compared(one, own, own in same, name) for one, own, name in each]

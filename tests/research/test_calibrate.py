@@ -151,7 +151,7 @@ def test_figures_survive_their_file_and_a_line_that_broke_off(tmp_path):
     for one, other in zip(again, trials, strict=True):
         assert one.piece == other.piece and len(one.candidates) == len(other.candidates)
         for mine, theirs in zip(one.candidates, other.candidates, strict=True):
-            assert (mine.music, mine.right) == (theirs.music, theirs.right)
+            assert (mine.music, mine.right, mine.name) == (theirs.music, theirs.right, theirs.name)
             known = theirs.ranked.figures.known()
             assert mine.ranked.figures.known() == pytest.approx(known, abs=1e-4)
 
@@ -233,6 +233,9 @@ def test_the_command_gathers_fits_and_stores(run, tmp_path, midi_folder, built):
     assert again.exit_code == 0 and (tmp_path / "f.jsonl").read_text() == lines, "nothing anew"
     fitted = run()
     assert fitted.exit_code == 0 and "reliability" in fitted.stdout
+    assert "taken out" in fitted.stdout, "what is wrong is named"
+    ignored = run("--ignore", "r0", "--ignore", "r1")
+    assert ignored.exit_code == 1 and "no queries to fit to" in ignored.stderr
 
 
 def test_what_the_command_cannot_use_is_one_line(run, tmp_path, midi_folder, built):
