@@ -62,7 +62,8 @@ def fit_ranking(trials: Sequence[Trial], begin: Mapping[str, float]) -> dict[str
         weights = _signed_logit(chosen, first * scale, rows.std(0) > LEAST_SPREAD) / scale
     spreads = [float((rows @ one).std()) for one in (first, weights)]
     weights = weights * spreads[0] / max(spreads[1], LEAST_SPREAD)
-    return {name: round(float(w), 3) for name, w in zip(names, weights, strict=True) if w}
+    rounded = zip(names, np.round(weights, 3).tolist(), strict=True)
+    return {name: weight for name, weight in rounded if weight}
 
 
 def _query(trial: Trial, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
