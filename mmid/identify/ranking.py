@@ -91,24 +91,35 @@ def _measure(
     candidates: Sequence[Candidate], result: SearchResult, index: Library, params: FeatureParams
 ) -> list[Ranked]:
     """Gather the figures of candidates; what they weigh comes later."""
-    shares: Sequence[float | None] = [None] * len(candidates)
+    figures = [_voted(candidate) for candidate in candidates]
     if result.gains:
         parts = [explained(part, candidates, index.notes, params) for part in result.gains]
         shares = np.max(parts, axis=0).tolist()
-    return [
-        Ranked(candidate, _figures(candidate, share), 0.0)
-        for candidate, share in zip(candidates, shares, strict=True)
-    ]
+        counts = [_note_count(one, result.query.seconds, index, params) for one in candidates]
+        figures = [
+            replace(own, explained=share, notes=math.log10(1 + count))
+            for own, share, count in zip(figures, shares, counts, strict=True)
+        ]
+    return [Ranked(one, own, 0.0) for one, own in zip(candidates, figures, strict=True)]
 
 
-def _figures(candidate: Candidate, share: float | None) -> Figures:
+def _voted(candidate: Candidate) -> Figures:
+    """Return the figures that a candidate comes with."""
     return Figures(
         votes=candidate.share,
         triples=candidate.triples,
-        explained=share,
         tempo_cost=math.log2(candidate.tempo_ratio) ** 2,
         key_cost=float(candidate.transpose != 0),
     )
+
+
+def _note_count(candidate: Candidate, seconds: float, index: Library, params: FeatureParams) -> int:
+    """Count the notes that begin in a candidate's passage, for a query that is so long."""
+    assert candidate.start is not None
+    start = candidate.start / params.frame_rate
+    onsets = index.notes(candidate.piece)["onset"]
+    end = start + seconds * candidate.tempo_ratio
+    return int(np.count_nonzero((onsets >= start) & (onsets < end)))
 
 
 def _compare_closely(

@@ -43,7 +43,7 @@ class Figures:
     key_cost : float
         1 where it is not in the file's key.
     notes : float or None
-        Notes of its score that were compared, as a power of ten.
+        Logarithm to base ten of one more than the notes that begin in its passage.
     """
 
     votes: float = 0.0

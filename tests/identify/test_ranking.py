@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from mmid.identify.identifier import Identifier
@@ -57,5 +58,8 @@ def test_a_match_has_the_figures_it_was_ranked_by(identifiers, pieces):
     query = Score(pieces[1].midi.notes, pieces[1].midi.seconds).span(5.0, 8.0)
     best = plain.identify(query).matches[0]
     assert (best.figures.votes, best.figures.explained) == (best.votes, best.explained)
+    onsets = pieces[1].midi.notes["onset"]
+    within = ((onsets >= 5) & (onsets < 13)).sum()
+    assert best.figures.notes == pytest.approx(np.log10(1 + within), abs=0.1)
     assert best.figures.key_cost == 0 and best.figures.melody is None
     assert best.to_dict()["figures"]["tempo_cost"] == best.figures.tempo_cost
