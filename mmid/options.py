@@ -60,6 +60,9 @@ Reason = Literal["no_notes", "too_short", "nothing_fits", "not_confident"]
 """Why nothing was found: hardly a note was transcribed, for too short a time, no piece explains
 them, or one does, but not surely enough."""
 
+Verdict = Literal["found", "perhaps", "absent"]
+"""What an answer comes to: the first match is it, may well be it, or nothing was found."""
+
 Direction = Literal["recordings", "scores"]
 """What an evaluation queries with."""
 

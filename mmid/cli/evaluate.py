@@ -252,10 +252,13 @@ def _report(
     by_recording: bool,
 ) -> None:
     """Print and write scores, mmid's own among them; fail if these are too low."""
+    from mmid.evaluation.calibration import reliability_table
     from mmid.evaluation.ci_report import github_annotations, write_junit
-    from mmid.evaluation.scores import clip_table, kind_table, recording_table
+    from mmid.evaluation.scores import clip_table, kind_table, recording_table, verdict_table
 
     tables = [clip_table(results)] + [kind_table(results)] * any(row.kinds for row in results)
+    tables += [verdict_table(own)]
+    tables += [reliability_table(row.reliability) for row in own if row.absent_verdicts]
     tables += [recording_table(results)] * by_recording
     data = [result.to_dict() for result in results]
     _deliver(data, tables, options.json_lines, options.out)

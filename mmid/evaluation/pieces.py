@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TypeAlias
 from zlib import crc32
 
@@ -20,8 +20,9 @@ from mmid.evaluation.snippets import SAME_ROLL
 from mmid.evaluation.sources import Source
 from mmid.identify.answer import Identification, Match
 from mmid.identify.identifier import Identifier
-from mmid.identify.search import FEW_KEYS, NEIGHBOURS
-from mmid.model.confidence import Evidence
+from mmid.identify.search import FEW_KEYS, NEIGHBOURS, SearchResult
+from mmid.model.embedding import Query
+from mmid.model.evidence import Evidence
 from mmid.music.grid import DEFAULT
 from mmid.music.notes import last_offset
 from mmid.music.piano_roll import piano_roll
@@ -117,7 +118,7 @@ class _Trial:
         for column, length in enumerate(self.lengths):
             whole = source.size(params)
             size = whole if length is None else int(length * params.sample_rate)
-            for first in _places(whole - size, self.clips, rng):
+            for first in clip_starts(whole - size, self.clips, rng):
                 result = self._by_mmid(source, first, size, right)
                 answers[0][column].append(result)
                 for baseline, of in zip(self.baselines, answers[1:], strict=True):
@@ -129,19 +130,20 @@ class _Trial:
     def _by_mmid(self, source: Source, first: int, size: int, right: frozenset[int]) -> ClipResult:
         identifier, params = self.identifier, self.identifier.params
         names = {identifier.names[i] for i in right}
-        clip, spare = source.clip(first, size, params), NEIGHBOURS if self.absent else 0
-        asked = identifier.search(clip, spare)
+        clip = identifier.listen(source.clip(first, size, params))
+        spare = NEIGHBOURS if self.absent else 0
+        found = identifier.search(clip, spare)
         result = _judge(
-            source, first / params.sample_rate, identifier.decide(asked), names, identifier
+            source, first / params.sample_rate, identifier.decide(found), names, identifier
         )
         if self.absent:
-            if len(identifier.options.keys) > FEW_KEYS:  # what is there would choose the keys
-                asked = identifier.search(clip, spare, right)
-            other = identifier.decide(asked, excluded=right)
+            others = search_without(identifier, clip, found, right, spare)
+            other = identifier.decide(others, excluded=right)
             result = replace(
                 result,
                 absent_confidence=_first(other).confidence,
                 absent_evidence=_evidence(other, identifier.snippets),
+                absent_verdict=other.verdict,
             )
         return replace(result, piece=min(source.right, default=source.name), kind=source.kind)
 
@@ -202,11 +204,29 @@ def _by_baseline(
         votes=score,
         position_error=None,
         absent_confidence=other,
+        verdict=None,
+        absent_verdict=None,
     )
 
 
-def _places(room: int, clips: int, rng: np.random.Generator) -> list[int]:
-    """Draw where clips begin; a source no longer than a clip is one clip."""
+def search_without(
+    identifier: Identifier,
+    clip: Query,
+    found: SearchResult,
+    right: frozenset[int],
+    spare: int,
+) -> SearchResult:
+    """Return what is found of a clip as if the right pieces were not there.
+
+    With many keys it is searched again: what is there would have chosen them.
+    """
+    if len(identifier.options.keys) <= FEW_KEYS:
+        return found
+    return identifier.search(clip, spare, right)
+
+
+def clip_starts(room: int, clips: int, rng: np.random.Generator) -> list[int]:
+    """Draw where clips begin, in samples; a source no longer than a clip is one clip."""
     return [0] if room <= 0 else [int(first) for first in rng.integers(0, room, clips)]
 
 
@@ -216,8 +236,13 @@ def _first(answer: Identification) -> Match:
 
 def _evidence(answer: Identification, snippets: int) -> Evidence:
     best = _first(answer)
-    share = best.explained or 0.0
-    return Evidence(best.votes, share, best.lead, best.above, answer.seconds, snippets)
+    return Evidence(
+        **asdict(best.figures),
+        lead=best.lead,
+        above=best.above,
+        seconds=answer.seconds,
+        snippets=snippets,
+    )
 
 
 def _judge(
@@ -248,6 +273,7 @@ def _judge(
         best.votes,
         error,
         _evidence(answer, identifier.snippets),
+        verdict=answer.verdict,
     )
 
 

@@ -6,7 +6,7 @@ Conventions: shares are 0 to 1, times in seconds.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, astuple, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from mmid.errors import MmidError, label
+from mmid.evaluation.calibration import Bin, Verdicts, auroc, brier, reliability, sum_verdicts
 from mmid.evaluation.intervals import mean_interval
-from mmid.model.confidence import Evidence, fit_confidence
+from mmid.model.confidence import fit_confidence
+from mmid.model.evidence import Evidence
+from mmid.options import Verdict
 from mmid.system.tables import FittingTable
 
 MMID = "mmid"
@@ -51,6 +54,8 @@ class ClipResult:
         One of the SHA-256 that are right: the same for every clip of the piece.
     kind : str
         Of music, where the list of pairs says it.
+    verdict, absent_verdict : {"found", "perhaps", "absent"} or None
+        What the answer comes to, and what it comes to with everything right taken out.
     """
 
     source: str
@@ -67,6 +72,8 @@ class ClipResult:
     absent_evidence: Evidence | None = None
     piece: str = ""
     kind: str = ""
+    verdict: Verdict | None = None
+    absent_verdict: Verdict | None = None
 
 
 @dataclass(frozen=True)
@@ -100,6 +107,12 @@ class ClipScores:
         Of music that these clips are; nothing where they are of all kinds.
     kinds : tuple of ClipScores
         Of those of all kinds: the same figures of each kind, without the clips.
+    verdicts, absent_verdicts : Verdicts or None
+        What mmid's answers come to; and with everything right taken out of the library.
+    brier : float or None
+        Brier score of mmid's confidences, those without the right pieces among them.
+    reliability : tuple of Bin
+        The same confidences in bins, with how many answers of each are right.
     """
 
     seconds: float | None
@@ -120,6 +133,10 @@ class ClipScores:
     lead_interval: tuple[float, float] | None = None
     kind: str = ""
     kinds: tuple[ClipScores, ...] = ()
+    verdicts: Verdicts | None = None
+    absent_verdicts: Verdicts | None = None
+    brier: float | None = None
+    reliability: tuple[Bin, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the scores and every clip as JSON-ready names and values."""
@@ -141,7 +158,7 @@ def sum_up(
     """
     errors = [r.position_error for r in results if r.position_error is not None]
     count = max(1, len(results))
-    auroc, falsely, accepts = _rejection(results, min_confidence)
+    area, falsely, accepts = _rejection(results, min_confidence)
     return ClipScores(
         length,
         len(results),
@@ -151,12 +168,32 @@ def sum_up(
         sum(r.matched for r in results) / count,
         float(np.median(errors)) if errors else None,
         float(np.quantile(errors, 0.95)) if errors else None,
-        auroc,
+        area,
         falsely,
         accepts,
         tuple(results),
         top1_interval=mean_interval([r.rank == 1 for r in results], [r.piece for r in results]),
+        **_believed(results),
     )
+
+
+def _believed(results: Sequence[ClipResult]) -> dict[str, Any]:
+    """Return the figures on verdicts and confidences, of answers that have them."""
+    judged = [(r.verdict, r.confidence, r.rank == 1) for r in results if r.verdict]
+    absent = [
+        (r.absent_verdict, r.absent_confidence or 0.0, False) for r in results if r.absent_verdict
+    ]
+    if not judged:
+        return {}
+    verdicts, _, right = zip(*judged, strict=True)
+    _, sure, good = zip(*judged, *absent, strict=True)
+    gone = [verdict for verdict, _, _ in absent]
+    return {
+        "verdicts": sum_verdicts(verdicts, right),
+        "absent_verdicts": sum_verdicts(gone, [False] * len(gone)) if gone else None,
+        "brier": brier(sure, good),
+        "reliability": reliability(sure, good),
+    }
 
 
 def compare(scores: ClipScores, mmid: ClipScores, name: str) -> ClipScores:
@@ -167,6 +204,10 @@ def compare(scores: ClipScores, mmid: ClipScores, name: str) -> ClipScores:
     return replace(
         scores,
         falsely_matched=None,
+        verdicts=None,
+        absent_verdicts=None,
+        brier=None,
+        reliability=(),
         system=name,
         lead=mmid.top1 - scores.top1,
         lead_interval=mean_interval(leads, pieces),
@@ -184,14 +225,15 @@ def _rejection(
     if not len(absent):
         return None, None, None
     present = np.array([r.confidence for r in results])
-    above = present[:, None] > absent
-    level = present[:, None] == absent
     threshold = np.quantile(present, 1 - TRUE_ACCEPTS, method="lower")
-    auroc = float(above.mean() + level.mean() / 2)
-    return auroc, float(np.mean(absent >= min_confidence)), float(np.mean(absent >= threshold))
+    return (
+        auroc(present, absent),
+        float(np.mean(absent >= min_confidence)),
+        float(np.mean(absent >= threshold)),
+    )
 
 
-def calibrate(scores: Sequence[dict[str, Any]]) -> list[float]:
+def calibrate(scores: Sequence[dict[str, Any]]) -> dict[str, float]:
     """Fit the confidence to the results of `evaluate_pieces` with ``absent``.
 
     Parameters
@@ -201,8 +243,8 @@ def calibrate(scores: Sequence[dict[str, Any]]) -> list[float]:
 
     Returns
     -------
-    list of float
-        For `mmid.model.confidence.confidence`.
+    dict of str to float
+        For `mmid.model.confidence.confidence`, by the names of the figures.
 
     Raises
     ------
@@ -277,6 +319,27 @@ def _clip_table(results: list[ClipScores], first: str) -> Table:
         if row.lead is not None:
             cells += [f"{row.lead:+.1%}", _interval(row.lead_interval, "+")]
         table.add_row(*cells)
+    return table
+
+
+def verdict_table(results: Sequence[ClipScores]) -> Table:
+    """Return what mmid's answers come to: a row a clip length, and below it one a kind."""
+    rows = [row for whole in results for row in (whole, *whole.kinds) if row.verdicts]
+    absent = any(row.absent_verdicts for row in rows)
+    kinds = any(row.kind for row in rows)
+    table = FittingTable(title="verdicts, right and wrong; and with all that is right taken out")
+    columns = ["kind"] * kinds + ["clip", "found right", "found wrong", "perhaps right"]
+    columns += ["perhaps wrong", "absent", *["gone: found", "gone: perhaps"] * absent, "Brier"]
+    for name in columns:
+        table.add_column(name, no_wrap=" " not in name)
+    for row in rows:
+        name = "all" if row.kinds else label(row.kind or "-")
+        cells = [escape(name)] * kinds + [length_name(row.seconds)]
+        cells += [f"{share:.1%}" for share in astuple(row.verdicts)]  # type: ignore[arg-type]
+        gone = row.absent_verdicts
+        if gone is not None:
+            cells += [f"{gone.found_wrong:.1%}", f"{gone.perhaps_wrong:.1%}"]
+        table.add_row(*cells, f"{row.brier:.3f}")
     return table
 
 

@@ -11,7 +11,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from mmid.errors import label
-from mmid.options import Reason
+from mmid.model.evidence import NO_FIGURES, Figures
+from mmid.options import Reason, Verdict
 
 LONG_QUERY_SECONDS = 60.0
 """From this length on, music may well be a concert of several pieces."""
@@ -43,6 +44,8 @@ class Match:
         Other files of the library that hold the same music.
     title : str or None
         Of a MIDI file that has one.
+    figures : Figures
+        All that its support is made of.
     """
 
     piece: str
@@ -57,6 +60,7 @@ class Match:
     transpose: int
     also: tuple[str, ...] = ()
     title: str | None = None
+    figures: Figures = NO_FIGURES
 
     @property
     def passage(self) -> float | None:
@@ -101,15 +105,22 @@ class Identification:
     reason: Reason | None = None
     keys: tuple[int, ...] = (0,)
 
+    @property
+    def verdict(self) -> Verdict:
+        """What it comes to: perhaps is what is worth naming, though not confident enough."""
+        if self.matched:
+            return "found"
+        return "perhaps" if self.reason == "not_confident" else "absent"
+
     def to_dict(self) -> dict[str, Any]:
-        """Return the answer as JSON-ready names and values."""
-        return asdict(self)
+        """Return the answer as JSON-ready names and values; without a verdict where it failed."""
+        return {**asdict(self), "verdict": None if self.error is not None else self.verdict}
 
     def to_records(self) -> list[dict[str, Any]]:
         """Return a flat row a match, best first: what a data frame is made of.
 
         A row is a match with the ``query``, its ``seconds``, and the match's ``rank`` from 1 on;
-        ``matched`` is true of a first match that is confident enough.
+        ``matched`` is true of a first match that is confident enough; ``verdict`` is the answer's.
         """
         return [
             {
@@ -117,7 +128,8 @@ class Identification:
                 "seconds": self.seconds,
                 "rank": rank,
                 "matched": self.matched and rank == 1,
-                **match.to_dict(),
+                "verdict": self.verdict,
+                **{name: value for name, value in match.to_dict().items() if name != "figures"},
             }
             for rank, match in enumerate(self.matches, 1)
         ]
@@ -146,9 +158,14 @@ def advice(answer: Identification) -> str:
         return "No notes were transcribed (silence, noise or speech?): give a span with music."
     if answer.reason == "too_short":
         return "Too short to identify: give at least 3 seconds of music, better 10."
-    probably = answer.reason == "not_confident"
-    said = f"Probably {label(answer.matches[0].piece)}" if probably else "Nothing here fits"
-    return f"{said}: try {_listed(_next_steps(answer))}."
+    perhaps = answer.verdict == "perhaps"
+    said = f"Perhaps {label(answer.matches[0].piece)}" if perhaps else "Nothing here fits"
+    return f"{said}: try {to_try(answer)}."
+
+
+def to_try(answer: Identification) -> str:
+    """Return what may find more than an answer without a piece, as words to go after "try"."""
+    return _listed(_next_steps(answer))
 
 
 def _next_steps(answer: Identification) -> list[str]:

@@ -18,6 +18,7 @@ from mmid.identify.voting import Candidate, straightened
 from mmid.index.protocol import Library
 from mmid.model.checkpoint import Checkpoint
 from mmid.model.embedding import Query, open_query, sounding_seconds
+from mmid.model.evidence import Weights
 from mmid.music.grid import FeatureParams
 from mmid.options import Kind
 from mmid.system.console import stage
@@ -81,6 +82,11 @@ class Identifier:
     def kind(self) -> Kind:
         """Whether the index holds MIDI files or recordings."""
         return self.index.kind
+
+    @property
+    def weights(self) -> Weights:
+        """What figures weigh in the ranking and in the confidence."""
+        return self._builder.weights
 
     @property
     def params(self) -> FeatureParams:
@@ -150,7 +156,7 @@ class Identifier:
         return tuple(dict.fromkeys(keys))[:FEW_KEYS]
 
     def _rank(self, candidates: Sequence[Candidate], result: SearchResult) -> list[Ranked]:
-        return rank(candidates, result, self.index, self.params)
+        return rank(candidates, result, self.index, self.params, self.weights)
 
     @stage("compare and align")
     def decide(

@@ -1,69 +1,26 @@
-"""How confident an answer is: a probability from what the votes and the alignment say.
+"""How confident an answer is: a probability from what the votes and the comparisons say.
 
-Conventions: evidence is a row of figures, those of `Evidence` in their order; the probability is a
-logistic regression on them, fitted to answers known to be right or wrong.
+Conventions: evidence is a set of named figures, those of `mmid.model.evidence`; the probability is
+a logistic regression on them, fitted to answers known to be right or wrong.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
 
 import numpy as np
 
-CAPPED_SECONDS = 30.0
-"""Beyond this a query's length says no more: only so much of it is looked up and compared."""
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What speaks for the first match.
-
-    Parameters
-    ----------
-    votes : float
-        Its share of the votes cast.
-    explained : float
-        Share of the evidence of notes that its score explains; 0 where nothing was aligned.
-    lead : float
-        How far its support, what candidates are ranked by, exceeds that of the next other music.
-    above : float
-        How far it exceeds that of the crowd: other music farther down.
-    seconds : float
-        Length of the query.
-    snippets : int
-        Size of the library: the larger, the likelier is a good match by chance.
-    """
-
-    votes: float
-    explained: float
-    lead: float
-    above: float
-    seconds: float
-    snippets: int
-
-    def row(self) -> list[float]:
-        """Return the figures that the regression weighs, one for the constant first."""
-        return [
-            1.0,
-            self.votes,
-            self.explained,
-            self.lead,
-            self.above,
-            math.log1p(min(self.seconds, CAPPED_SECONDS)),
-            math.log10(max(self.snippets, 1)),
-        ]
-
-
-CALIBRATION = (-15.3, -0.8, 3.1, 2.8, 4.2, -0.6, 1.9)
-"""For models that bring no calibration of their own: that of mmid-2, rounded."""
-
-VOTES_ALONE = (-5.0, 0.0, 0.0, 8.0, 4.0, 0.0, 0.0)
-"""Where no notes are compared, as in an index of recordings: set by hand, not fitted."""
+from mmid.model.evidence import CALIBRATION, CONSTANT, FIGURES, SURROUNDINGS, Evidence, weigh
 
 PENALTY = 1.0
 """On the squares of the weights: keeps them finite where right and wrong do not overlap."""
+
+FREE = 1e-6
+"""The same for the constant."""
+
+STEPS, SETTLED = 100, 1e-9
+"""Of Newton's method, at most, and the gain that ends it."""
 
 
 LEAST_NOTES, LEAST_PASSAGE = 2.0, 1.0
@@ -97,39 +54,120 @@ def is_proven(sounding: float, votes: float, passage: float | None) -> bool:
     return sounding >= LEAST_NOTES and votes > 0 and long_enough
 
 
-def confidence(evidence: Evidence, calibration: Sequence[float] = CALIBRATION) -> float:
+def logistic(sums: np.ndarray | float) -> np.ndarray:
+    """Return the probabilities of log-odds, without overflow."""
+    odds: np.ndarray = 1 / (1 + np.exp(-np.clip(sums, -30, 30)))
+    return odds
+
+
+def confidence(evidence: Evidence, calibration: Mapping[str, float] = CALIBRATION) -> float:
     """Return the probability that a match is right.
+
+    Parameters
+    ----------
+    evidence : Evidence
+    calibration : mapping of str to float
+        Weights of `Evidence.terms`, by name.
 
     Examples
     --------
-    >>> confidence(Evidence(0.7, 0.6, 1.1, 2.0, 10.0, 10_000)) > 0.9
+    >>> found = dict(votes=0.7, explained=0.6, lead=1.1, above=2.0, seconds=10.0, snippets=10_000)
+    >>> confidence(Evidence(**found)) > 0.9
     True
-    >>> confidence(Evidence(0.2, 0.3, 0.0, 0.2, 3.0, 10_000)) < 0.5
+    >>> confidence(Evidence(**found | dict(votes=0.2, explained=0.3, lead=0.0, above=0.2))) < 0.5
     True
     """
-    return float(1 / (1 + np.exp(-np.clip(np.dot(calibration, evidence.row()), -30, 30))))
+    return float(logistic(weigh(evidence.terms(), calibration)))
 
 
-def fit_confidence(answers: Sequence[Evidence], right: Sequence[bool]) -> list[float]:
+def fit_confidence(
+    answers: Sequence[Evidence],
+    right: Sequence[bool],
+    names: Sequence[str] = (*FIGURES, *SURROUNDINGS),
+    begin: Mapping[str, float] = {},
+    penalty: float = PENALTY,
+) -> dict[str, float]:
     """Fit the weights of `confidence` to first matches known to be right or wrong.
 
     Parameters
     ----------
     answers : sequence of Evidence
     right : sequence of bool
+    names : sequence of str
+        Of the terms to weigh.
+    begin : mapping of str to float
+        Weights that the fit begins with, and is drawn to: those of a term that is the same in all
+        answers stay.
+    penalty : float
+        On half the sum of the squared steps away from them.
 
     Returns
     -------
-    list of float
-        A weight for each figure of `Evidence.row`.
+    dict of str to float
+        A weight for each term of `Evidence.terms` that counts, and the constant.
     """
-    rows = np.array([answer.row() for answer in answers])
-    target, weights = np.asarray(right, float), np.zeros(rows.shape[1])
-    penalty = PENALTY * np.eye(len(weights))
-    penalty[0, 0] = 1e-6
-    for _ in range(100):
-        likely = 1 / (1 + np.exp(-np.clip(rows @ weights, -30, 30)))
-        slope = rows.T @ (likely - target) + penalty @ weights
-        curve = (rows * (likely * (1 - likely))[:, None]).T @ rows
-        weights = weights - np.linalg.solve(curve + penalty, slope)
-    return [float(round(weight, 3)) for weight in weights]
+    terms = [answer.terms() for answer in answers]
+    rows = np.array([[term.get(name, 0.0) for name in names] for term in terms])
+    rows = rows.reshape(len(terms), len(names))
+    counting = [n for n, column in enumerate(rows.T) if np.ptp(column) > 0]
+    known = rows @ np.array([begin.get(name, 0.0) for name in names]) + begin.get(CONSTANT, 0.0)
+    design = np.column_stack([np.ones(len(rows)), rows[:, counting]])
+    steps = fit_logistic(design, np.asarray(right, float), penalty, known)
+    fitted = {name: weight for name, weight in begin.items() if name in (CONSTANT, *names)}
+    for name, step in zip((CONSTANT, *(names[n] for n in counting)), steps.tolist(), strict=True):
+        fitted[name] = fitted.get(name, 0.0) + step
+    return {name: round(weight, 3) for name, weight in fitted.items()}
+
+
+def fit_logistic(
+    rows: np.ndarray, target: np.ndarray, penalty: float, known: np.ndarray
+) -> np.ndarray:
+    """Fit a logistic regression by Newton's method.
+
+    Parameters
+    ----------
+    rows : np.ndarray [answers, terms] float64
+        The first term is the constant, which costs nothing.
+    target : np.ndarray [answers] float64
+        0 or 1.
+    penalty : float
+        On half the sum of the squared weights.
+    known : np.ndarray [answers] float64
+        Log-odds that the others are added to.
+
+    Returns
+    -------
+    np.ndarray [terms] float64
+    """
+    costs = penalty * np.eye(rows.shape[1])
+    costs[0, 0] = FREE
+
+    def measure(weights: np.ndarray) -> Curve:
+        sums = known + rows @ weights
+        likely = logistic(sums)
+        loss = float(np.logaddexp(0.0, sums).sum() - target @ sums + weights @ costs @ weights / 2)
+        slope = rows.T @ (likely - target) + costs @ weights
+        return loss, slope, (rows * (likely * (1 - likely))[:, None]).T @ rows + costs
+
+    return minimum(measure, np.zeros(rows.shape[1]))
+
+
+Curve: TypeAlias = tuple[float, np.ndarray, np.ndarray]
+"""The value of a function, its slope and its curvature."""
+
+
+def minimum(measure: Callable[[np.ndarray], Curve], begin: np.ndarray) -> np.ndarray:
+    """Return where a convex function is least, by Newton's method with steps halved as needed."""
+    place, here = begin, measure(begin)
+    for _ in range(STEPS):
+        step = np.linalg.solve(here[2], here[1])
+        there = measure(place - step)
+        while there[0] > here[0] and np.abs(step).max() > SETTLED:
+            step = step / 2
+            there = measure(place - step)
+        gained = here[0] - there[0]
+        if gained > 0:
+            place, here = place - step, there
+        if gained < SETTLED:
+            break
+    return place

@@ -31,6 +31,10 @@ def own_title(match: Match) -> str | None:
     return label(match.title)
 
 
+FIRST_STYLES = {"found": "bold green", "perhaps": "cyan", "absent": ""}
+"""Of the first match in a table, by what the answer comes to."""
+
+
 def answer_table(answer: Identification, *, all_rows: bool = True) -> Table:
     """Return the matches of a recording or a MIDI file, best first; or those that are likely."""
     matches = [match for match in answer.matches if all_rows or likely(match)]
@@ -40,7 +44,7 @@ def answer_table(answer: Identification, *, all_rows: bool = True) -> Table:
     for name in ("confidence", "votes", "notes", "position", "tempo", *keys):
         table.add_column(name, justify="right")
     for rank, match in enumerate(matches, 1):
-        style = "bold green" if rank == 1 and answer.matched else ""
+        style = FIRST_STYLES[answer.verdict] if rank == 1 else ""
         table.add_row(str(rank), *_cells(match)[: 6 + len(keys)], style=style)
     return table
 
@@ -104,23 +108,31 @@ def answer_heading() -> Table:
     return _grid("bold", tuple(ANSWER_WIDTHS))
 
 
+LINES = {
+    "found": ("", ""),
+    "perhaps": ("perhaps: ", "cyan"),
+    "absent": ("absent; nearest: ", "yellow"),
+}
+"""What stands before the first match in its line, and the line's style, by the verdict."""
+
+
 def answer_line(answer: Identification) -> Table:
     """Return the first match of a recording or a MIDI file as a line, below `answer_heading`."""
     name = escape(label(answer.query))
     if answer.error is not None:
         return _grid("", (name, "[red]failed[/]"))
     if not (answer.matched or any(map(likely, answer.matches[:1]))):
-        return _grid("yellow", (name, "not found"))
+        return _grid("yellow", (name, "absent"))
     first = answer.matches[0]
     confidence, position, tempo = (_cells(first)[column] for column in (1, 4, 5))
-    doubt = "" if answer.matched else "not found; nearest: "
-    style = "" if answer.matched else "yellow"
+    doubt, style = LINES[answer.verdict]
     return _grid(style, (name, doubt + escape(label(first.piece)), confidence, position, tempo))
 
 
 ANSWER_COLUMNS = (
     *("query", "seconds", "matched", "piece", "confidence", "votes", "explained", "lead", "above"),
     *("start", "end", "tempo_ratio", "transpose", "also", "tuning", "error", "title", "reason"),
+    "verdict",
 )
 """Names of what an answer with its first match holds, as of `mmid.identify.answer`."""
 
@@ -140,7 +152,8 @@ def flat_answer(answer: Identification) -> dict[str, Any]:
         for a formula begins with ``./``, which is the same file; such a title with ``'``.
     """
     found = vars(answer.matches[0]) if answer.matches else {}
-    values: dict[str, Any] = {**vars(answer), **found}
+    verdict = None if answer.error is not None else answer.verdict
+    values: dict[str, Any] = {**vars(answer), **found, "verdict": verdict}
     for name in ("query", "piece", "error", "title"):
         values[name] = label(values.get(name) or "")
     values["also"] = "; ".join(map(label, values.get("also", ())))

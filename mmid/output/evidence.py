@@ -254,13 +254,17 @@ def _drawn(picture: Picture) -> Iterator[Any]:
         yield figure
 
 
+TITLES = {"found": "found: ", "perhaps": "perhaps: ", "absent": "not found; nearest: "}
+"""What stands before the first match above a picture, by the verdict."""
+
+
 def _title(answer: Identification) -> str:
     """Return the verdict and the first match as two lines."""
     query = f"{label(Path(answer.query).name)} ({clock(answer.seconds)})"
     if not answer.matches:
         return f"{query}: not found\nnothing in it is near the query"
     best = answer.matches[0]
-    verdict = "found: " if answer.matched else "not found; nearest: "
+    verdict = TITLES[answer.verdict]
     span = "" if best.start is None else f"    {clock(best.start)} - {clock(best.end)}"
     key = f"    key {best.transpose:+d}" if best.transpose else ""
     tuning = f"    tuning {answer.tuning:+d} cents" if answer.tuning else ""

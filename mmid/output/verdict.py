@@ -1,20 +1,32 @@
-"""An answer in words: whether it was found, what it is, from where on, how fast, in which key."""
+"""An answer in words: whether it was found, what it is, from where on, how fast, in which key.
+
+Conventions: the verdict on a query is that of `mmid.identify.answer.Identification.verdict`, and
+here also that it failed.
+"""
 
 from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import get_args
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from mmid.errors import label
-from mmid.identify.answer import Identification, Match, advice
+from mmid.identify.answer import Identification, Match, advice, to_try
 from mmid.music.formats import MIDI_SUFFIXES
+from mmid.options import Verdict
 from mmid.output.answers import answer_table, likely, own_title
+from mmid.output.reasons import reasons
 from mmid.system.tables import clock
 
-VERDICTS = ("found", "not found", "failed")
+FAILED = "failed"
+VERDICTS = (*get_args(Verdict), FAILED)
+"""All that answers come to."""
+
+STYLES = {"found": "green", "perhaps": "cyan", "absent": "yellow"}
+"""Of verdicts on a terminal."""
 
 SAME, A_LITTLE, MUCH = 0.05, 0.3, 0.8
 """Octaves between two tempi: up to the first they count as the same; much is from the last on."""
@@ -25,9 +37,7 @@ INTERVALS = {1: "a semitone", 12: "an octave", 24: "two octaves"}
 
 def verdict(answer: Identification) -> str:
     """Return the one of `VERDICTS` that an answer comes to."""
-    if answer.error is not None:
-        return VERDICTS[2]
-    return VERDICTS[0] if answer.matched else VERDICTS[1]
+    return FAILED if answer.error is not None else answer.verdict
 
 
 def sentence(answer: Identification) -> str:
@@ -40,12 +50,16 @@ def sentence(answer: Identification) -> str:
     """
     if answer.error is not None:
         return f"Failed: {label(answer.error)}"
-    if not answer.matched:
+    if answer.verdict == "absent":
         return f"Not found. {advice(answer)}".rstrip()
     best = answer.matches[0]
     start = None if best.start is None else f"from {clock(best.start)}"
-    said = (_named(best), start, _tempo(answer.query, best), _key(best.transpose))
-    return f"Found: {', '.join(filter(None, said))} - {100 * best.confidence:.0f} % confident"
+    facts = (_named(best), start, _tempo(answer.query, best), _key(best.transpose))
+    said = f"{', '.join(filter(None, facts))} - {100 * best.confidence:.0f} % confident"
+    if answer.matched:
+        return f"Found: {said}"
+    why = "; ".join(filter(None, [said, reasons(answer)]))
+    return f"Perhaps: {why}. To be more certain, try {to_try(answer)}."
 
 
 def _named(match: Match) -> str:
@@ -81,7 +95,7 @@ def answer_view(answer: Identification, *, all_rows: bool = False) -> Renderable
         Show matches with a confidence of 0 %, too.
     """
     heading = Text(f"{label(answer.query)}  ({clock(answer.seconds)})", style="bold")
-    verdict_line = Text(sentence(answer), style="green" if answer.matched else "yellow")
+    verdict_line = Text(sentence(answer), style=STYLES[answer.verdict])
     if all_rows or any(map(likely, answer.matches)):
         return Group(heading, verdict_line, answer_table(answer, all_rows=all_rows))
     return Group(heading, verdict_line)

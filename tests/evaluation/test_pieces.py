@@ -10,7 +10,7 @@ from synth import SOUNDFONT, needs_fluidsynth
 from mmid.cli.demo import write_library
 from mmid.errors import MmidError
 from mmid.evaluation.pieces import evaluate_pieces, same_bars
-from mmid.evaluation.scores import calibrate, kind_table
+from mmid.evaluation.scores import calibrate, kind_table, verdict_table
 from mmid.evaluation.snippets import evaluate_snippets
 from mmid.evaluation.sources import (
     ScoreSource,
@@ -23,7 +23,8 @@ from mmid.identify.identifier import Identifier
 from mmid.identify.search_options import SearchOptions
 from mmid.index.build import build_index
 from mmid.index.folder import LibraryIndex
-from mmid.model.confidence import Evidence, confidence
+from mmid.model.confidence import confidence
+from mmid.model.evidence import Evidence
 from mmid.model.loading import load_model
 from mmid.music.grid import DEFAULT
 from mmid.music.library import Piece, read_library, scan_library
@@ -121,7 +122,7 @@ def judged(present: float, absent: float, rank: int | None = 1) -> dict[str, obj
 def test_calibration_tells_right_answers_from_answers_without_their_piece():
     clips = [judged(0.8, 0.1), judged(0.7, 0.2), judged(0.15, 0.15, rank=2), judged(0.1, 0.1, None)]
     fitted = calibrate([{"results": clips[:2]}, {"results": clips[2:]}])
-    assert np.all(np.isfinite(fitted))
+    assert np.all(np.isfinite(list(fitted.values())))
     sure = [confidence(Evidence(**judged(v, v)["evidence"]), fitted) for v in (0.75, 0.15)]
     assert sure[0] > sure[1] + 0.2
 
@@ -157,7 +158,15 @@ def test_clips_without_their_piece_are_judged_from_one_search(tmp_path, pieces, 
         assert clip.evidence.explained > 0.8 > 0.4 > clip.absent_evidence.explained
         assert clip.evidence.lead > clip.absent_evidence.lead
         assert clip.evidence.above > clip.absent_evidence.above
+        assert clip.verdict in ("found", "perhaps", "absent")
+        assert (clip.verdict == "found") == clip.matched and clip.absent_verdict is not None
     rows = json.loads(json.dumps([scores.to_dict()]))
+    assert sum(rows[0]["verdicts"].values()) == sum(rows[0]["absent_verdicts"].values()) == 1
+    assert rows[0]["absent_verdicts"]["found_right"] == 0
+    assert rows[0]["verdicts"]["found_right"] == scores.matched
+    sure = [*(c.confidence for c in scores.results), *(c.absent_confidence for c in scores.results)]
+    assert scores.brier == pytest.approx(np.mean((np.array(sure) - ([1] * 4 + [0] * 4)) ** 2))
+    assert sum(one["answers"] for one in rows[0]["reliability"]) == 8
     fitted = calibrate(rows)
     assert all(
         confidence(clip.evidence, fitted) > 0.5 > confidence(clip.absent_evidence, fitted)
@@ -189,6 +198,10 @@ def test_each_kind_is_scored_by_its_own_clips(tmp_path, pieces, tiny_model):
     assert table.columns[0].header == "kind"
     assert list(table.columns[0].cells) == ["reel", "reel", "jig", "jig", "-", "-"]
     assert list(table.columns[1].cells) == ["3 s", "8 s"] * 3
+    verdicts = verdict_table([short, long])
+    assert list(verdicts.columns[0].cells) == ["all", "reel", "jig", "-"] * 2
+    assert list(verdicts.columns[1].cells) == ["3 s"] * 4 + ["8 s"] * 4
+    assert reels.verdicts.found_right + reels.verdicts.perhaps_right <= 0.5
 
 
 def test_sources_without_a_kind_are_not_told_apart(tmp_path, pieces, tiny_model):

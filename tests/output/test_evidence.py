@@ -177,6 +177,8 @@ def test_the_title_says_what_was_found(make_identifier, midi_folder, tmp_path):
     drawn = svg(replace(picture, answer=doubtful), tmp_path / "b.svg")
     assert "not found; nearest: $a_b$" in drawn
     assert "key -2    tuning -20 cents" in drawn
+    perhaps = replace(picture, answer=replace(doubtful, reason="not_confident"))
+    assert ": perhaps: $a_b$" in svg(perhaps, tmp_path / "c.svg")
 
 
 def test_without_a_match_the_query_is_drawn(make_identifier, tmp_path):

@@ -8,11 +8,14 @@ import pytest
 from rich.console import Console
 
 from mmid.identify.answer import Identification, Match
-from mmid.output.verdict import answer_view, sentence, verdict
+from mmid.model.evidence import Figures
+from mmid.output.reasons import reasons
+from mmid.output.verdict import VERDICTS, answer_view, sentence, verdict
 
 BEST = Match("tunes/swallowtail.mid", 0.957, 0.5, 0.6, 0.3, 0.4, 10.6, 23.7, 0.87, 0)
 FOUND = Identification("take.wav", 15.0, True, (replace(BEST, title="Swallowtail Jig"),))
 LOST = Identification("take.wav", 15.0, False, (), reason="nothing_fits")
+MAYBE = replace(FOUND, matched=False, reason="not_confident")
 
 
 def shown(answer: Identification, width: int = 120, **how: bool) -> str:
@@ -56,11 +59,52 @@ def test_how_it_is_played_is_said_in_words(changes, said):
 def test_what_is_not_found_says_what_to_do():
     assert sentence(LOST).startswith("Not found. Nothing here fits: try ")
     assert sentence(replace(LOST, error="take.wav: empty")) == "Failed: take.wav: empty"
-    assert [verdict(one) for one in (FOUND, LOST, replace(LOST, error="x"))] == [
-        "found",
-        "not found",
-        "failed",
-    ]
+
+
+def test_there_are_three_verdicts_and_failure():
+    answers = (FOUND, MAYBE, LOST, replace(LOST, error="x"))
+    assert tuple(map(verdict, answers)) == VERDICTS == ("found", "perhaps", "absent", "failed")
+    said = [answer.to_dict()["verdict"] for answer in answers]
+    assert said == ["found", "perhaps", "absent", None]
+    assert [row["verdict"] for row in MAYBE.to_records()] == ["perhaps"]
+
+
+def test_perhaps_says_what_it_is_what_speaks_for_it_and_against_it_and_what_to_do():
+    close = replace(BEST, piece="close.mid")
+    said = sentence(replace(MAYBE, matches=(replace(BEST, transpose=2, confidence=0.34), close)))
+    assert said == (
+        "Perhaps: tunes/swallowtail.mid, from 0:10.6, a little slower than written (x0.87),"
+        " 2 semitones above the file's key - 34 % confident; its notes explain 60% of those"
+        " transcribed and 50% of the snippets vote for it; but close.mid fits nearly as well."
+        " To be more certain, try a longer or clearer clip or other keys (--transpose auto)."
+    )
+
+
+@pytest.mark.parametrize(
+    ("figures", "votes", "explained", "said"),
+    [
+        ({"melody": 0.7}, 0.2, 0.1, "melody agrees for 10 of 15 s"),
+        ({"melody": 0.7}, 0.2, 0.1, "but other notes don't"),
+        ({"melody": 0.2}, 0.2, 0.1, "but its notes explain only 10% of those transcribed"),
+        ({"harmony": 0.8}, 0.2, 0.3, "the harmony agrees"),
+        ({"claimed": 0.75}, 0.2, 0.3, "75% of its notes there were transcribed"),
+        ({"claimed": 0.2}, 0.2, 0.3, "but only 20% of its notes there were transcribed"),
+        ({}, 0.02, None, "few snippets vote for it"),
+        ({}, 0.02, -0.5, "its notes explain only 0% of those transcribed"),
+    ],
+)
+def test_only_figures_that_are_known_speak(figures, votes, explained, said):
+    match = replace(BEST, votes=votes, explained=explained, figures=Figures(**figures))
+    text = reasons(replace(MAYBE, matches=(match,)))
+    assert said in text
+    for name in ("melody", "harmony"):
+        assert (name in text) == (figures.get(name, 0.0) > 0.5)
+    assert ("there were transcribed" in text) == ("claimed" in figures)
+
+
+def test_a_perhaps_is_shown_with_its_matches():
+    text = shown(MAYBE)
+    assert "Perhaps: " in text and text.count("swallowtail.mid") == 2
 
 
 def test_matches_of_nought_are_left_out_unless_asked_for():
