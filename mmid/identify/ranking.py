@@ -70,7 +70,22 @@ def compare(
     if len(gains) == 1 and gains[0].step > 1 and log_odds is not None:
         closely = _compare_closely(ranked[:CLOSELY], note_gains(log_odds), index, params)
         ranked = rerank([*closely, *ranked[CLOSELY:]], by)
-    return ranked
+    return _counted(ranked, result.query.seconds, index, params) if gains else ranked
+
+
+def _counted(
+    ranked: Sequence[Ranked], seconds: float, index: Library, params: FeatureParams
+) -> list[Ranked]:
+    """Add how many notes begin in each candidate's passage, for a query that is so long."""
+    counted = []
+    for one in ranked:
+        assert one.candidate.start is not None
+        start = one.candidate.start / params.frame_rate
+        onsets = index.notes(one.candidate.piece)["onset"]
+        end = start + seconds * one.candidate.tempo_ratio
+        count = int(np.count_nonzero((onsets >= start) & (onsets < end)))
+        counted.append(replace(one, figures=replace(one.figures, notes=math.log10(1 + count))))
+    return counted
 
 
 def rerank(ranked: Iterable[Ranked], weights: Mapping[str, float]) -> list[Ranked]:
@@ -91,35 +106,24 @@ def _measure(
     candidates: Sequence[Candidate], result: SearchResult, index: Library, params: FeatureParams
 ) -> list[Ranked]:
     """Gather the figures of candidates; what they weigh comes later."""
-    figures = [_voted(candidate) for candidate in candidates]
+    shares: Sequence[float | None] = [None] * len(candidates)
     if result.gains:
         parts = [explained(part, candidates, index.notes, params) for part in result.gains]
         shares = np.max(parts, axis=0).tolist()
-        counts = [_note_count(one, result.query.seconds, index, params) for one in candidates]
-        figures = [
-            replace(own, explained=share, notes=math.log10(1 + count))
-            for own, share, count in zip(figures, shares, counts, strict=True)
-        ]
-    return [Ranked(one, own, 0.0) for one, own in zip(candidates, figures, strict=True)]
+    return [
+        Ranked(candidate, _figures(candidate, share), 0.0)
+        for candidate, share in zip(candidates, shares, strict=True)
+    ]
 
 
-def _voted(candidate: Candidate) -> Figures:
-    """Return the figures that a candidate comes with."""
+def _figures(candidate: Candidate, share: float | None) -> Figures:
     return Figures(
         votes=candidate.share,
         triples=candidate.triples,
+        explained=share,
         tempo_cost=math.log2(candidate.tempo_ratio) ** 2,
         key_cost=float(candidate.transpose != 0),
     )
-
-
-def _note_count(candidate: Candidate, seconds: float, index: Library, params: FeatureParams) -> int:
-    """Count the notes that begin in a candidate's passage, for a query that is so long."""
-    assert candidate.start is not None
-    start = candidate.start / params.frame_rate
-    onsets = index.notes(candidate.piece)["onset"]
-    end = start + seconds * candidate.tempo_ratio
-    return int(np.count_nonzero((onsets >= start) & (onsets < end)))
 
 
 def _compare_closely(

@@ -67,11 +67,18 @@ def fit_ranking(trials: Sequence[Trial], begin: Mapping[str, float]) -> dict[str
 
 
 def _query(trial: Trial, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return a query's figures, and of each candidate whether it is right, and its piece."""
+    """Return a query's figures, and of each candidate whether it is right, and its piece.
+
+    Candidates about which less is known than about others are left out: what was not compared would
+    pass for what does not agree.
+    """
     known = [one.ranked.figures.known() for one in trial.candidates]
+    most = max(map(len, known), default=0)
+    fully = [one for one, own in zip(trial.candidates, known, strict=True) if len(own) == most]
+    known = [own for own in known if len(own) == most]
     rows = np.array([[figures.get(name, 0.0) for name in names] for figures in known])
-    right = np.array([one.right for one in trial.candidates], bool)
-    music = np.array([one.music for one in trial.candidates])
+    right = np.array([one.right for one in fully], bool)
+    music = np.array([one.music for one in fully])
     return rows.reshape(len(known), len(names)), right & trial.present, music
 
 

@@ -91,6 +91,16 @@ def test_without_right_candidates_the_ranking_stays():
     assert fit_ranking([], BY_HAND.ranking) == dict(BY_HAND.ranking)
 
 
+def test_what_was_not_compared_does_not_pass_for_what_does_not_agree():
+    """Melodies of the first three alone: they say nothing if they are all alike."""
+    rows = tuple(
+        candidate(n, n, right=n == 0, votes=0.2 - 0.01 * n, **({"melody": 0.5} if n < 3 else {}))
+        for n in range(9)
+    )
+    trials = [Trial(f"c{n}", "", f"c{n}", 30.0, 50_000, True, "m", rows) for n in range(20)]
+    assert "melody" not in fit_ranking(trials, BY_HAND.ranking)
+
+
 def test_files_of_the_same_music_are_no_rivals():
     rows = (
         candidate(4, 4, right=True, votes=0.5),
