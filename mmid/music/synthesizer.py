@@ -182,8 +182,8 @@ class Synthesizer:
         kits = np.unique(notes["program"])[: len(DRUM_CHANNELS)]
         channels = dict(zip(map(int, kits), DRUM_CHANNELS, strict=False))
         for kit, channel in channels.items():
-            if self._synth.program_select(channel, self._font, DRUM_BANK, kit) != 0:
-                self._synth.program_select(channel, self._font, DRUM_BANK, 0)
+            there = self._synth.sfpreset_name(self._font, DRUM_BANK, kit)
+            self._synth.program_select(channel, self._font, DRUM_BANK, kit if there else 0)
         return {kit: channels.get(kit, DRUM_CHANNELS[0]) for kit in range(128)}
 
     def _play(self, samples: int, stereo: bool) -> np.ndarray:
