@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -190,6 +191,27 @@ def test_grace_notes_end_where_their_notes_begin():
         own = rows[np.abs(rows["onset"] - grace["offset"]) < 1e-6]
         assert (int(grace["pitch"]) - own["pitch"].astype(int) >= 1).all()
         assert grace["onset"] == pytest.approx(grace["offset"] - 0.06)
+
+
+def test_drums_are_played_and_are_no_notes(monkeypatch):
+    band = replace(ENSEMBLES["band"], as_written=1.0, drums=1.0)
+    monkeypatch.setitem(ENSEMBLES, "band", band)
+    heard = []
+
+    class Stub:
+        def render(self, notes, drums=False):
+            heard.append((drums, set(notes["pitch"].tolist())))
+            return np.random.default_rng(0).normal(0, 0.1, 20_000).astype(np.float32)
+
+    rows = random_notes(4)
+    rows["melody"] = skyline(rows)
+    strokes = rows.copy()
+    strokes["pitch"] = 36
+    mixture = mix(
+        Score(rows, np.arange(25.0), strokes), "band", [Stub()], 5.0, np.random.default_rng(2)
+    )
+    assert heard[-1] == (True, {36}) and not any(drums for drums, _ in heard[:-1])
+    assert set(mixture.notes["pitch"].tolist()) <= set(rows["pitch"].tolist()) - {36}
 
 
 def test_kinds_suit_scores():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -21,7 +22,7 @@ from mmid.music.mixing.arranging import (
     octave_higher,
     strummed,
 )
-from mmid.music.mixing.ensembles import AS_WRITTEN, ENSEMBLES, Ensemble, Role
+from mmid.music.mixing.ensembles import AS_WRITTEN, ENSEMBLES, Ensemble, Role, draw_kind
 from mmid.music.mixing.recording import SAMPLE_RATE, TUNING, at_level, factor, loudness, off_pitch
 from mmid.music.mixing.recording import recorded as as_recorded
 from mmid.music.mixing.scores import Score, draw_excerpt
@@ -207,3 +208,61 @@ def section(
         moved = time - np.interp(time, knots, delay)
         total += rng.uniform(0.5, 1) * np.interp(moved, time, sound)
     return np.asarray(total / np.sqrt(players), np.float32)
+
+
+HIGHEST_UP, LOWEST_DOWN = 6, -5
+"""Semitones that a recipe may transpose by."""
+
+
+@dataclass(frozen=True)
+class MixtureRecipe:
+    """A mixture of a score to render; what it does not say is drawn from the seed.
+
+    Parameters
+    ----------
+    soundfonts : tuple of str
+        Paths of the .sf2 or .sf3 files that play.
+    seconds : float
+    transpose : int
+        Semitones.
+    seed : int
+    """
+
+    soundfonts: tuple[str, ...]
+    seconds: float
+    transpose: int = 0
+    seed: int = 0
+
+
+def draw_mixture_recipe(
+    rng: np.random.Generator, soundfonts: Sequence[Path], seconds: float
+) -> MixtureRecipe:
+    """Draw a mixture of so many seconds, in half of the cases in another key."""
+    moves = rng.random() < 0.5
+    semitones = int(rng.integers(LOWEST_DOWN, HIGHEST_UP + 1)) if moves else 0
+    fonts = tuple(map(str, soundfonts))
+    return MixtureRecipe(fonts, seconds, semitones, int(rng.integers(2**31)))
+
+
+def render_recipe(
+    score: Score, recipe: MixtureRecipe, synthesizers: Sequence[Synthesizer]
+) -> tuple[str, Mixture | None]:
+    """Render a recipe, as a kind of music that suits the score.
+
+    Parameters
+    ----------
+    score : Score
+    recipe : MixtureRecipe
+    synthesizers : sequence of Synthesizer
+        Of its soundfonts.
+
+    Returns
+    -------
+    kind : str
+    mixture : Mixture or None
+        As `mix` gives it.
+    """
+    rng = np.random.default_rng(recipe.seed)
+    kind = draw_kind(score, rng)
+    moved = score.transposed(recipe.transpose)
+    return kind, mix(moved, kind, synthesizers, recipe.seconds, rng)

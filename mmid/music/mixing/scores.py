@@ -7,6 +7,7 @@ what that has accepted.
 from __future__ import annotations
 
 import re
+import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -99,8 +100,10 @@ def read_tracks(path: Path) -> Score:
     import pretty_midi
 
     try:
-        song = pretty_midi.PrettyMIDI(str(path))
-        beats = np.asarray(song.get_beats(), float)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # tempos on other tracks, as if that were a fault
+            song = pretty_midi.PrettyMIDI(str(path))
+            beats = np.asarray(song.get_beats(), float)
     except Exception as error:  # whatever its parser trips over
         reason = f"{label(path.name)}: its tracks cannot be read ({type(error).__name__})"
         raise MmidError(reason) from error
