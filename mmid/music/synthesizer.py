@@ -127,6 +127,10 @@ class Synthesizer:
     ) -> None:
         self.close()
 
+    def is_complete(self) -> bool:
+        """Return whether the soundfont has all instruments of General MIDI; some add to others."""
+        return all(self._synth.sfpreset_name(self._font, 0, program) for program in range(128))
+
     def render(
         self,
         notes: np.ndarray,

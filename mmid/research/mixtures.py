@@ -29,7 +29,7 @@ from mmid.music.audio_writer import write_audio
 from mmid.music.folders import find_all
 from mmid.music.midi import write_midi
 from mmid.music.mixing.ensembles import ENSEMBLES
-from mmid.music.mixing.mixture import Mixture, mix
+from mmid.music.mixing.mixture import Mixture, complete_ones, mix
 from mmid.music.mixing.recording import SAMPLE_RATE
 from mmid.music.mixing.scores import read_score
 from mmid.music.notes import NOTE_DTYPE, clipped
@@ -87,7 +87,8 @@ def write_mixtures(
     _make_folders(out)
     rows = []
     with ExitStack() as stack:
-        synths = [stack.enter_context(Synthesizer(font, SAMPLE_RATE)) for font in fonts]
+        all_synths = [stack.enter_context(Synthesizer(font, SAMPLE_RATE)) for font in fonts]
+        synths = complete_ones(all_synths)
         for kind in dict.fromkeys(kinds):
             for number, (path, mixture) in enumerate(
                 _draw_mixtures(files, kind, synths, count, seconds, seed)

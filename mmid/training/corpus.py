@@ -2,7 +2,7 @@
 
 Conventions: a rendering is one file of the cache: the spectrogram as bytes ``[frames, bands]`` and
 the notes that sound in it, in its own time; of a mixture also its kind, which notes are the
-melody's, and whether that is known. About 8 MB an hour of music.
+melody's, and whether that is known. About 8 MB an hour of music, 50 MB in fine bands.
 """
 
 from __future__ import annotations
@@ -25,7 +25,12 @@ from mmid.music.duplicates import drop_duplicates, split_library
 from mmid.music.formats import AUDIO_SUFFIXES
 from mmid.music.grid import FeatureParams
 from mmid.music.library import BadFile, Piece, read_library
-from mmid.music.mixing.mixture import MixtureRecipe, draw_mixture_recipe, render_recipe
+from mmid.music.mixing.mixture import (
+    MixtureRecipe,
+    complete_ones,
+    draw_mixture_recipe,
+    render_recipe,
+)
 from mmid.music.mixing.scores import Score, read_tracks
 from mmid.music.notes import last_offset
 from mmid.music.pairs import ALIGNED_WITHIN
@@ -95,7 +100,7 @@ def _mixture_contents(
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     assert job.midi is not None
     score, rate = _score(job.midi), job.params.sample_rate
-    synthesizers = [_synthesizer(font, rate) for font in recipe.soundfonts]
+    synthesizers = complete_ones([_synthesizer(font, rate) for font in recipe.soundfonts])
     kind, mixture = render_recipe(score, recipe, synthesizers)
     if mixture is None:
         raise MmidError(f"{label(job.midi.name)}: a mixture needs more notes")

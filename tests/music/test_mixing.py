@@ -11,10 +11,10 @@ import pytest
 from synth import SOUNDFONT, needs_fluidsynth
 
 from mmid.cli.demo import write_library
-from mmid.errors import MmidError
+from mmid.errors import MmidError, RenderError
 from mmid.music.mixing.arranging import adorned, bass_line, merged, octave_higher, strummed
 from mmid.music.mixing.ensembles import ENSEMBLES, draw_kind
-from mmid.music.mixing.mixture import mix, section
+from mmid.music.mixing.mixture import complete_ones, mix, section
 from mmid.music.mixing.recording import (
     PEAK,
     SAMPLE_RATE,
@@ -212,6 +212,24 @@ def test_drums_are_played_and_are_no_notes(monkeypatch):
     )
     assert heard[-1] == (True, {36}) and not any(drums for drums, _ in heard[:-1])
     assert set(mixture.notes["pitch"].tolist()) <= set(rows["pitch"].tolist()) - {36}
+
+
+def test_a_player_whom_nobody_hears_leaves_no_notes(monkeypatch):
+    monkeypatch.setattr("mmid.music.mixing.mixture.ADDITIVE", 0.0)
+    silent = type("Silent", (), {"render": lambda self, notes, drums=False: np.zeros(9)})()
+    rows = random_notes(4)
+    rows["melody"] = skyline(rows)
+    score = Score(rows, np.arange(25.0), rows[:0])
+    assert mix(score, "piano", [silent], 5.0, np.random.default_rng(2)) is None
+
+
+def test_soundfonts_that_lack_instruments_take_no_part():
+    whole, part = (
+        type("Synth", (), {"is_complete": lambda self, has=has: has})() for has in (True, False)
+    )
+    assert complete_ones([part, whole]) == [whole]
+    with pytest.raises(RenderError, match="no soundfont given has all instruments"):
+        complete_ones([part])
 
 
 def test_kinds_suit_scores():

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mmid.errors import RenderError
 from mmid.music.additive import synthesize
 from mmid.music.drums import groove
 from mmid.music.mixing.arranging import (
@@ -39,8 +40,8 @@ OWN_DRUMS = 0.5
 LEAD_IN = 1.2
 """Played before the clip begins, so that notes sound on into it, seconds."""
 
-LEVEL = 0.08
-"""Of a player, before gains."""
+LEVEL, SILENT = 0.08, 1e-4
+"""Of a player before gains, and of one whom nobody hears: none of their notes are kept."""
 
 APART, DETUNED = 0.02, 0.006
 """Players of a section: how far before or after the beat at most, and how much that wanders."""
@@ -72,6 +73,20 @@ class Mixture:
     notes: np.ndarray
 
 
+def complete_ones(synthesizers: Sequence[Synthesizer]) -> list[Synthesizer]:
+    """Return the synthesizers that have every instrument, as a mixture may need any.
+
+    Raises
+    ------
+    RenderError
+        If none has.
+    """
+    complete = [synthesizer for synthesizer in synthesizers if synthesizer.is_complete()]
+    if not complete:
+        raise RenderError("no soundfont given has all instruments of General MIDI")
+    return complete
+
+
 def mix(
     score: Score,
     kind: str,
@@ -95,7 +110,7 @@ def mix(
     Returns
     -------
     Mixture or None
-        None if no excerpt has enough melody.
+        None if no excerpt has enough melody, or nothing sounds.
     """
     ensemble = ENSEMBLES[kind]
     length = LEAD_IN + seconds * 2 ** (TUNING / 1_200) + 0.1
@@ -104,6 +119,8 @@ def mix(
         return None
     mixer = _Mixer(synthesizers, length, rng)
     mixer.play(excerpt, ensemble)
+    if not mixer.notes:
+        return None
     audio, speed = off_pitch(mixer.audio, rng)
     begin, samples = int(LEAD_IN * SAMPLE_RATE), int(seconds * SAMPLE_RATE)
     audio = np.pad(audio, (0, samples))[begin : begin + samples]
@@ -162,8 +179,9 @@ class _Mixer:
             sound = self._sound(played, role)
         if role.players > 1 and rng.random() < SECTION:
             sound = section(sound, int(rng.integers(2, role.players + 1)), SAMPLE_RATE, rng)
-        self.audio += at_level(sound, LEVEL * factor(rng.uniform(*role.gain)))
-        self.notes.append(played)
+        if loudness(sound) > SILENT:
+            self.audio += at_level(sound, LEVEL * factor(rng.uniform(*role.gain)))
+            self.notes.append(played)
 
     def _arranged(self, notes: np.ndarray, role: Role, beats: np.ndarray) -> np.ndarray:
         rng = self._rng
