@@ -288,7 +288,6 @@ def prepare_corpus(
         Longest part of a piece to render, seconds.
     seed : int
     workers : int, optional
-        Processes; all cores by default.
     progress : callable
         Called with ``(what, done, total)``.
 
@@ -300,26 +299,43 @@ def prepare_corpus(
     fonts = _held_apart(soundfonts, validation_soundfonts)
     sides, more, bad = _read_pieces(library, extra, seed, workers, progress)
     chosen: dict[str, Any] = {"performance": performance, "excerpt": excerpt, "seed": seed}
-    train = [(piece, copies) for piece in sides["train"]]
-    train += [(piece, extra_copies) for piece in more]
+    train = [(p, copies) for p in sides["train"]] + [(p, extra_copies) for p in more]
     valid = [(piece, copies) for piece in sides["valid"]]
-    sides_fonts = (fonts, validation_soundfonts or fonts)
-    jobs = [
+    plans = [
         plan_jobs(some, own, cache, params, **chosen)
-        for some, own in zip((train, valid), sides_fonts, strict=True)
+        for some, own in ((train, fonts), (valid, validation_soundfonts or fonts))
     ]
-    faults = fill_cache(jobs[0] + jobs[1], workers, partial(progress, "Rendering"))
-    made = [tuple(job.target for job in some if job.target.exists()) for some in jobs]
+    faults = fill_cache(plans[0] + plans[1], workers, partial(progress, "Rendering"))
+    made = _made(plans, sum(map(len, sides.values())))
+    facts = _counted(sides, len(train)) | _font_names(fonts, validation_soundfonts) | chosen
+    facts |= {"copies": [copies, extra_copies], "renderings": len(made[0])}
+    return Corpus(made[0], made[1], facts, (*(file.reason for file in bad), *faults))
+
+
+def _made(plans: Sequence[list[Job]], pieces: int) -> list[tuple[Path, ...]]:
+    """Return the files that are there of each plan.
+
+    Raises
+    ------
+    MmidError
+        If one has none.
+    """
+    made = [tuple(job.target for job in jobs if job.target.exists()) for jobs in plans]
     if not all(made):
-        count = sum(map(len, sides.values()))
-        raise MmidError(f"{count} pieces are too few: nothing to train or validate on")
-    facts: dict[str, Any] = {"train_pieces": len(train), "valid_pieces": len(valid)}
-    facts |= {"test_pieces": len(sides["test"]), "renderings": len(made[0])}
-    facts |= {"soundfonts": [path.name for path in fonts], "copies": [copies, extra_copies]}
-    if validation_soundfonts:
-        facts["validation_soundfonts"] = [path.name for path in validation_soundfonts]
-    faults = [file.reason for file in bad] + faults
-    return Corpus(made[0], made[1], facts | chosen, tuple(faults))
+        raise MmidError(f"{pieces} pieces are too few: nothing to train or validate on")
+    return made
+
+
+def _counted(sides: dict[str, list[Piece]], train: int) -> dict[str, Any]:
+    """Say how many pieces there are of each use."""
+    valid, test = len(sides["valid"]), len(sides["test"])
+    return {"train_pieces": train, "valid_pieces": valid, "test_pieces": test}
+
+
+def _font_names(fonts: Sequence[Path], held: Sequence[Path]) -> dict[str, Any]:
+    """Say what rendered, and what rendered validation if that was held back."""
+    names = {"soundfonts": [path.name for path in fonts]}
+    return names | ({"validation_soundfonts": [path.name for path in held]} if held else {})
 
 
 def _held_apart(soundfonts: Sequence[Path], held: Sequence[Path]) -> list[Path]:
