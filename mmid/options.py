@@ -26,8 +26,9 @@ Encoder = Literal["notes", "conv", "dorfer"]
 Learn = Literal["both", "audio"]
 """Which pathways learn."""
 
-Performance = Literal["varied", "plain"]
-"""Renderings as varied as performances are, or just as the file is written."""
+Performance = Literal["varied", "plain", "mixed"]
+"""Renderings as varied as performances are, just as the file is written, or mixed as kinds of music
+are: melody and accompaniment by other players, singers, sections, drums, rooms."""
 
 Sampling = Literal["random", "grid"]
 """Where snippets begin: anywhere, or end to end."""

@@ -57,8 +57,17 @@ class RunGroup:
         typer.Option(help="A checkpoint to begin with, also an autoencoder's; may be repeated."),
     ] = None
     soundfont: Soundfonts = None
+    validation_soundfont: Annotated[
+        list[str] | None,
+        typer.Option(help="Renders what is validated on, and nothing else; may be repeated."),
+    ] = None
     extra_copies: Annotated[int, typer.Option(min=1, help="Renderings of each extra piece.")] = 1
-    excerpt: Annotated[float, typer.Option(min=4, help="Longest part rendered, seconds.")] = 90.0
+    excerpt: Annotated[
+        float | None,
+        typer.Option(
+            min=4, help="Longest part rendered, seconds.", show_default="90, of mixtures 15"
+        ),
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +92,8 @@ class PresetGroup:
         int | None, _option("features", "Snippet length, frames.", min=10, max=200)
     ] = None
     performance: Annotated[
-        Performance | None, _option("data", "Renderings of many kinds, or as written.")
+        Performance | None,
+        _option("data", "Renderings of many kinds, as written, or mixtures with drums and voices."),
     ] = None
     copies: Annotated[int | None, _option("data", "Renderings of each piece.", min=1)] = None
     augment: Annotated[
@@ -144,10 +154,10 @@ def train(
     """
     from mmid.model.encoders import pick_device
     from mmid.training.distributed import one_first, process_group, rank
-    from mmid.training.experiment import PRESETS
+    from mmid.training.experiment import preset
     from mmid.training.loop import BEST_NAME, describe_epoch, start_run
 
-    experiment = parts.applied_to(PRESETS[run.preset], seed)
+    experiment = parts.applied_to(preset(run.preset, parts.spectrogram), seed)
     with process_group(pick_device(device)) as own:
         if rank():
             set_loudness(silent=True)
@@ -164,8 +174,9 @@ def _corpus(
     experiment: Experiment, library: list[Path], run: RunGroup, cache: Path, jobs: int | None
 ) -> Corpus:
     from mmid.music.synthesizer import pick_soundfonts
-    from mmid.training.corpus import prepare_corpus
+    from mmid.training.corpus import EXCERPTS, prepare_corpus
 
+    held = pick_soundfonts(run.validation_soundfont) if run.validation_soundfont else []
     with progress() as advance:
         corpus = prepare_corpus(
             library,
@@ -173,10 +184,11 @@ def _corpus(
             pick_soundfonts(run.soundfont),
             cache,
             experiment.features,
+            validation_soundfonts=held,
             copies=experiment.copies,
             extra_copies=run.extra_copies,
             performance=experiment.performance,
-            excerpt=run.excerpt,
+            excerpt=run.excerpt or EXCERPTS[experiment.performance],
             seed=experiment.seed,
             workers=jobs,
             progress=advance,

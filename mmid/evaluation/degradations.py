@@ -6,15 +6,12 @@ Conventions: samples are mono float32 at full scale 1; every draw depends on the
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
 
 from mmid.music._torchaudio import functional
-from mmid.music.audio import read_audio
-from mmid.music.audio_writer import AAC_DELAY, truncated, write_audio
+from mmid.music.acoustics import coded, convolved, decaying_noise, pink_noise
 from mmid.options import Degradation
 
 ROOM_SECONDS, ROOM_WET = 0.8, 0.5
@@ -61,29 +58,6 @@ def degrade_samples(
     return effects[how]().astype(np.float32)
 
 
-def pink_noise(samples: int, rng: np.random.Generator, lowest: int = 0) -> np.ndarray:
-    """Draw noise whose power falls with frequency, from so many turns within the whole on."""
-    spectrum = np.fft.rfft(rng.normal(size=samples))
-    spectrum[:lowest] = 0
-    spectrum /= np.sqrt(np.maximum(np.arange(len(spectrum)), 1))
-    return np.asarray(np.fft.irfft(spectrum, samples))
-
-
-def decaying_noise(
-    time: np.ndarray, seconds: float, energy: float, rng: np.random.Generator
-) -> np.ndarray:
-    """Draw the reverberation of a room: noise that falls by 60 dB in so many seconds."""
-    tail = rng.normal(size=len(time)) * 10 ** (-3 * time / seconds)
-    return np.asarray(tail * np.sqrt(energy / np.sum(tail**2)))
-
-
-def convolved(samples: np.ndarray, response: np.ndarray) -> np.ndarray:
-    """Return samples as a room's impulse response makes them, no longer than they were."""
-    size = len(samples) + len(response)
-    spectrum = np.fft.rfft(samples, size) * np.fft.rfft(response, size)
-    return np.asarray(np.fft.irfft(spectrum, size)[: len(samples)])
-
-
 def _add_noise(samples: np.ndarray, decibels: float, rng: np.random.Generator) -> np.ndarray:
     noise = pink_noise(len(samples), rng)
     level = np.sqrt(np.mean(samples**2) / max(np.mean(noise**2), 1e-20))
@@ -103,15 +77,6 @@ def _by_phone(samples: np.ndarray, sample_rate: int) -> np.ndarray:
     hertz = np.maximum(np.fft.rfftfreq(len(samples), 1 / sample_rate), 1e-3)
     power = 1 / (1 + (low / hertz) ** (2 * PHONE_ORDER)) / (1 + (hertz / high) ** (2 * PHONE_ORDER))
     return np.asarray(np.fft.irfft(np.fft.rfft(samples) * np.sqrt(power), len(samples)))
-
-
-def coded(samples: np.ndarray, sample_rate: int, encoding: str, bit_rate: int) -> np.ndarray:
-    """Return samples as an encoding (of `CODECS`) with so many bits a second leaves them."""
-    with TemporaryDirectory(prefix="mmid-") as folder:
-        path = Path(folder) / f"clip.{encoding}"
-        write_audio(path, [truncated(samples)], sample_rate, encoding, bit_rate)
-        decoded = read_audio(path, sample_rate)[AAC_DELAY if encoding == "adts" else 0 :]
-    return np.pad(decoded, (0, max(0, len(samples) - len(decoded))))[: len(samples)]
 
 
 def _off_speed(samples: np.ndarray, rates: tuple[int, int]) -> np.ndarray:

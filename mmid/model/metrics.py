@@ -1,4 +1,4 @@
-"""Retrieval measures: rank, recall@k, mean reciprocal rank.
+"""Measures: rank, recall@k and mean reciprocal rank of retrieval, F1 of note onsets.
 
 Conventions: rank 1 is best. A score matrix has a row a query and a column a candidate.
 """
@@ -8,10 +8,14 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 RECALL_AT = (1, 5, 25)
+
+ONSET_TOLERANCE = 0.05
+"""A note is transcribed if one of its pitch begins so near to it, seconds."""
 
 
 @dataclass(frozen=True)
@@ -78,3 +82,42 @@ def summarize(rank: Tensor) -> Retrieval:
         placed.reciprocal().mean().item(),
         placed.quantile(0.5).item(),
     )
+
+
+def onset_f1(reference: np.ndarray, transcribed: np.ndarray) -> float:
+    """Compare the notes transcribed with those played, by pitch and onset; offsets do not count.
+
+    As many notes are matched as can be, each with one of its pitch that begins within
+    `ONSET_TOLERANCE`, as ``mir_eval.transcription`` does.
+
+    Parameters
+    ----------
+    reference, transcribed : np.ndarray [n] of mmid.music.notes.NOTE_DTYPE
+
+    Returns
+    -------
+    float
+        Twice the matches over the notes of both; 0 if there are none.
+    """
+    matches = sum(
+        _matches(
+            *(
+                np.sort(notes["onset"][notes["pitch"] == pitch])
+                for notes in (reference, transcribed)
+            )
+        )
+        for pitch in np.unique(reference["pitch"])
+    )
+    return 2 * matches / max(len(reference) + len(transcribed), 1)
+
+
+def _matches(played: np.ndarray, found: np.ndarray) -> int:
+    """Count pairs of sorted times that are near: the earliest two that are left, where they are."""
+    here = there = count = 0
+    while here < len(played) and there < len(found):
+        apart = round(float(found[there]) - float(played[here]), 4)
+        near = abs(apart) <= ONSET_TOLERANCE
+        count += near
+        here += near or apart > 0
+        there += near or apart < 0
+    return count

@@ -226,20 +226,24 @@ def _harmonics(
     hertz: np.ndarray, strengths: np.ndarray, samples: int, sample_rate: int
 ) -> np.ndarray:
     """Sum harmonics whose frequency and strength change as the curves do."""
-    frames, at = np.arange(len(hertz)), np.arange(samples) / STEP
-    phase = 2 * np.pi * np.cumsum(np.interp(at, frames, hertz)) / sample_rate
-    first = np.exp(1j * phase)
-    turning, sound = np.ones(samples, complex), np.zeros(samples)
-    for strength in strengths.T:
+    phase = 2 * np.pi * np.cumsum(_between(hertz, samples)) / sample_rate
+    first = np.exp(1j * phase).astype(np.complex64)
+    turning, sound = np.ones(samples, np.complex64), np.zeros(samples, np.float32)
+    for strength in strengths.T.astype(np.float32):
         turning *= first
-        sound += np.interp(at, frames, strength) * turning.imag
+        sound += _between(strength, samples) * turning.imag
     return sound
+
+
+def _between(curve: np.ndarray, samples: int) -> np.ndarray:
+    """Return a curve's values at so many samples, read on straight lines."""
+    share = np.arange(STEP, dtype=curve.dtype) / STEP
+    return np.asarray((curve[:-1, None] + np.diff(curve)[:, None] * share).ravel()[:samples])
 
 
 def _noise(line: _Line, sound: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Draw the breath in the voice and the hiss of consonants."""
-    frames, at = np.arange(len(line.times)), np.arange(len(sound)) / STEP
     white = rng.standard_normal(len(sound))
     hiss = np.diff(white, prepend=0) * np.sqrt(np.mean(sound**2)) / 4
-    breath = line.voice.breath * white * np.interp(at, frames, line.loudness)
-    return np.asarray(breath + hiss * np.interp(at, frames, line.consonants))
+    breath = line.voice.breath * white * _between(line.loudness, len(sound))
+    return np.asarray(breath + hiss * _between(line.consonants, len(sound)))

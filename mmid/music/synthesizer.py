@@ -127,6 +127,10 @@ class Synthesizer:
     ) -> None:
         self.close()
 
+    def is_complete(self) -> bool:
+        """Return whether the soundfont has all instruments of General MIDI; some add to others."""
+        return all(self._synth.sfpreset_name(self._font, 0, program) for program in range(128))
+
     def render(
         self,
         notes: np.ndarray,
@@ -182,8 +186,8 @@ class Synthesizer:
         kits = np.unique(notes["program"])[: len(DRUM_CHANNELS)]
         channels = dict(zip(map(int, kits), DRUM_CHANNELS, strict=False))
         for kit, channel in channels.items():
-            if self._synth.program_select(channel, self._font, DRUM_BANK, kit) != 0:
-                self._synth.program_select(channel, self._font, DRUM_BANK, 0)
+            there = self._synth.sfpreset_name(self._font, DRUM_BANK, kit)
+            self._synth.program_select(channel, self._font, DRUM_BANK, kit if there else 0)
         return {kit: channels.get(kit, DRUM_CHANNELS[0]) for kit in range(128)}
 
     def _play(self, samples: int, stereo: bool) -> np.ndarray:

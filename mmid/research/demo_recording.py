@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mmid.evaluation.degradations import convolved, decaying_noise, pink_noise
+from mmid.music.acoustics import convolved, decaying_noise, pink_noise
 from mmid.music.audio_writer import write_audio
 from mmid.music.midi import read_midi
 from mmid.music.performance import Recipe, performed

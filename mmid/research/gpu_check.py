@@ -40,7 +40,7 @@ from mmid.music.notes import clipped, last_offset
 from mmid.music.spectrogram import recording_spectrogram, spectrogram
 from mmid.system.console import ProgressCallback, progress, quiet, stdout
 from mmid.system.tables import FittingTable
-from mmid.training.corpus import write_features
+from mmid.training.corpus import feature_arrays, write_features
 from mmid.training.experiment import PRESETS, Experiment
 from mmid.training.loop import Step, Trainer
 from mmid.training.snippet_pairs import PairSource
@@ -248,7 +248,7 @@ def render(material: Material, params: FeatureParams) -> list[Path]:
         notes = clipped(read_midi(tune).notes, 0.0, TONE_SECONDS)
         sound = torch.from_numpy(tones(notes, params.sample_rate))
         written.append(material.folder / f"{tune.stem} {params.scale}.safetensors")
-        write_features(written[-1], notes, spectrogram(sound, params))
+        write_features(written[-1], feature_arrays(notes, spectrogram(sound, params)))
     return written
 
 

@@ -28,10 +28,13 @@ from mmid.errors import MmidError, label
 from mmid.music.audio_writer import write_audio
 from mmid.music.folders import find_all
 from mmid.music.midi import write_midi
+from mmid.music.mixing.ensembles import ENSEMBLES
+from mmid.music.mixing.mixture import Mixture, complete_ones, mix
+from mmid.music.mixing.recording import SAMPLE_RATE
+from mmid.music.mixing.scores import read_score
+from mmid.music.notes import NOTE_DTYPE, clipped
 from mmid.music.pairs import PAIRS_NAME, write_pairs_list
 from mmid.music.synthesizer import Synthesizer, pick_soundfonts
-from mmid.research.mixed_scores import read_score
-from mmid.research.mixing import ENSEMBLES, SAMPLE_RATE, Mixture, mix
 from mmid.system.console import ProgressCallback, progress, quiet, warn
 from mmid.system.files import file_digest, written_whole
 
@@ -84,7 +87,8 @@ def write_mixtures(
     _make_folders(out)
     rows = []
     with ExitStack() as stack:
-        synths = [stack.enter_context(Synthesizer(font, SAMPLE_RATE)) for font in fonts]
+        all_synths = [stack.enter_context(Synthesizer(font, SAMPLE_RATE)) for font in fonts]
+        synths = complete_ones(all_synths)
         for kind in dict.fromkeys(kinds):
             for number, (path, mixture) in enumerate(
                 _draw_mixtures(files, kind, synths, count, seconds, seed)
@@ -144,7 +148,9 @@ def _write_clip(out: Path, name: str, kind: str, path: Path, mixture: Mixture) -
     shutil.copyfile(path, out / score)
     audio = f"audio/{name}.flac"
     write_audio(out / audio, [mixture.audio], SAMPLE_RATE, "flac")
-    write_midi(mixture.notes, out / "notes" / f"{name}.mid")
+    notes = mixture.notes[list(NOTE_DTYPE.names or ())].astype(NOTE_DTYPE)
+    end = len(mixture.audio) / SAMPLE_RATE
+    write_midi(clipped(notes, 0, end), out / "notes" / f"{name}.mid")
     return name, audio, score, kind
 
 

@@ -33,6 +33,8 @@ class Augmentation:
         Widest tempo difference between audio and roll (the report: 0.05).
     shift : float
         Widest offset between audio and roll, frames.
+    semitones : int
+        Widest transposition, which the notes follow.
     cents : float
         Widest detuning.
     equalizer : float
@@ -50,6 +52,7 @@ class Augmentation:
     stretch: float = 0.25
     mismatch: float = 0.05
     shift: float = 0.0
+    semitones: int = 4
     cents: float = 35.0
     equalizer: float = 4.0
     gain: float = 10.0
@@ -67,11 +70,15 @@ class Augmentation:
         (0.6, 0.0)
         """
         wanted = set(names)
-        return cls(**{n: getattr(cls, n) if n in wanted else 0.0 for n in EFFECTS})
+        return cls(**{n: getattr(cls, n) if n in wanted else 0 for n in EFFECTS})
 
 
 EFFECTS = tuple(Augmentation.__dataclass_fields__)
 """What can be switched on or off."""
+
+USUAL = tuple(name for name in EFFECTS if name != "semitones")
+"""What is on unless a preset or an option says otherwise: pathways need no other keys, as queries
+are transposed where that is asked for."""
 
 
 def _uniform(size: int, low: float, high: float, generator: torch.Generator) -> Tensor:
@@ -85,10 +92,6 @@ def _smooth_curves(count: int, params: FeatureParams, generator: torch.Generator
     curves = torch.randn(count, 5, generator=generator) @ waves
     curves = (curves / waves.square().sum(0).mean().sqrt()).repeat(1, params.halves)
     return curves.unsqueeze(-1)
-
-
-def _detune(magnitudes: Tensor, cents: float, params: FeatureParams, g: torch.Generator) -> Tensor:
-    return shift_bands(magnitudes, _uniform(len(magnitudes), -cents, cents, g) / 100, params)
 
 
 def _reverberate(
@@ -137,13 +140,16 @@ def roughen(
     augmentation: Augmentation,
     params: FeatureParams,
     generator: torch.Generator,
+    semitones: Tensor | None = None,
 ) -> Tensor:
-    """Detune, reverberate, equalise and add noise to a batch.
+    """Transpose, detune, reverberate, equalise and add noise to a batch.
 
     Parameters
     ----------
     spectrograms : Tensor [batch, bands, frames] float32
         Compressed, the first `HISTORY` frames being the past.
+    semitones : Tensor [batch], optional
+        To transpose each by.
 
     Returns
     -------
@@ -151,8 +157,12 @@ def roughen(
         Compressed, same shape.
     """
     linear = log_expand(spectrograms, params)
+    raised = torch.zeros(len(linear)) if semitones is None else semitones
     if augmentation.cents:
-        linear = _detune(linear, augmentation.cents, params, generator)
+        cents = augmentation.cents
+        raised = raised + _uniform(len(linear), -cents, cents, generator) / 100
+    if raised.any():
+        linear = shift_bands(linear, raised, params)
     if augmentation.reverb:
         linear = _reverberate(linear, augmentation.reverb, params, generator)
     if augmentation.equalizer or augmentation.gain or augmentation.telephone:

@@ -26,7 +26,7 @@ from mmid.options import (
     Scale,
     Task,
 )
-from mmid.training.augmentation import EFFECTS, Augmentation
+from mmid.training.augmentation import EFFECTS, USUAL, Augmentation
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ class Experiment:
         Whether the roll has a channel of onsets, and channels of its own for every family.
     snippet : int
         Frames a snippet spans.
-    performance : {"varied", "plain"}
-        Renderings in other tempi, keys, instruments and rooms, or just as written.
+    performance : {"varied", "plain", "mixed"}
+        Renderings in other tempi, keys, instruments and rooms, just as written, or as mixtures.
     copies : int
         Renderings of each piece, each with the next soundfont.
     augment : tuple of str
@@ -70,8 +70,12 @@ class Experiment:
         Whether the best embeddings are projected by canonical correlation analysis.
     optimizer : {"adamw", "adam"}
     learning_rate, weight_decay : float
-    schedule : {"decay", "constant"}
-        A short rise and a linear fall of the rate, or none.
+    schedule : {"decay", "hold", "constant"}
+        A short rise and a linear fall of the rate, which may begin late, or none.
+    clip : float
+        Longest gradient that is not shortened to it; 0 for none.
+    average : float
+        What a step leaves of the mean weights, which are judged and stored; 0 for no mean.
     batch : int
         Pairs a step.
     epochs, epoch_pairs : int
@@ -98,7 +102,7 @@ class Experiment:
     snippet: int = 42
     performance: Performance = "varied"
     copies: int = 4
-    augment: tuple[str, ...] = EFFECTS
+    augment: tuple[str, ...] = USUAL
     sampling: Sampling = "random"
     neighbours: int = 4
     loss: Loss = "info-nce"
@@ -109,7 +113,9 @@ class Experiment:
     optimizer: Literal["adamw", "adam"] = "adamw"
     learning_rate: float = 2e-3
     weight_decay: float = 1e-4
-    schedule: Literal["decay", "constant"] = "decay"
+    schedule: Literal["decay", "hold", "constant"] = "decay"
+    clip: float = 0.0
+    average: float = 0.0
     batch: int = 512
     epochs: int = 40
     epoch_pairs: int = 50_000
@@ -169,7 +175,7 @@ PRESETS: dict[Preset, Experiment] = {
     "transcription": Experiment(
         task="transcription",
         snippet=128,
-        augment=tuple(effect for effect in EFFECTS if effect not in ("mismatch", "shift")),
+        augment=tuple(effect for effect in USUAL if effect not in ("mismatch", "shift")),
         neighbours=1,
         cca=False,
         batch=24,
@@ -200,3 +206,24 @@ PRESETS: dict[Preset, Experiment] = {
     ),
 }
 """mmid's own ways to train pathways and their transcriber, and that of the 2020 report."""
+
+FINE_TRANSCRIPTION = replace(
+    PRESETS["transcription"],
+    spectrogram="fine",
+    snippet=72,
+    performance="mixed",
+    augment=("semitones", "equalizer", "gain", "noise"),
+    weight_decay=1e-3,
+    schedule="hold",
+    clip=1.0,
+    average=0.998,
+    batch=4,
+)
+"""How a transcriber of harmonics learns: from mixtures, in many small steps."""
+
+
+def preset(name: Preset, spectrogram: Scale | None = None) -> Experiment:
+    """Return the experiment of a name; how to transcribe is learned depends on the spectrogram."""
+    if name == "transcription" and spectrogram == "fine":
+        return FINE_TRANSCRIPTION
+    return PRESETS[name]

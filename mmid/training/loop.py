@@ -9,18 +9,20 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from mmid.errors import MmidError, ModelError
 from mmid.model.checkpoint import load_checkpoint, load_tensors, save_checkpoint, save_tensors
 from mmid.system.console import LOG
 from mmid.system.processes import stops_put_off
+from mmid.training.averaging import WeightAverage
 from mmid.training.cca import fit_projection
 from mmid.training.corpus import Corpus, Progress
 from mmid.training.distributed import agreed, averaged, part_of, rank, share_statistics, shared_loss
@@ -31,6 +33,9 @@ from mmid.training.tasks import Task, Verdict, make_task
 BEST_NAME, STATE_NAME, LOG_NAME = "best.safetensors", "state.safetensors", "logs"
 WARMUP = 0.02
 """Part of the run in which the learning rate rises, where it is not constant."""
+
+COOLDOWN = {"decay": 1 - WARMUP, "hold": 0.25}
+"""Part of the run in which it falls, at the end."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +99,8 @@ class Trainer:
             experiment.learning_rate,
             weight_decay=experiment.weight_decay,
         )
+        decay = experiment.average
+        self._average = WeightAverage(task.network, decay) if decay else None
         self.epoch, self.best_epoch, self.best_score = 0, 0, float("-inf")
         folder.mkdir(parents=True, exist_ok=True)
         fixed = {k: v for k, v in asdict(experiment).items() if k not in ("epochs", "patience")}
@@ -136,15 +143,24 @@ class Trainer:
             total += self._step(batch)
             speed = done * experiment.batch / (time.perf_counter() - started)
             on_step(Step(self.epoch, done, steps, total / done, speed))
-        verdict = self.task.judge(valid)
         self.epoch += 1
+        with self._average.applied() if self._average else nullcontext():
+            verdict, best = self._judge(valid)
+        if not rank():
+            self._save_state()
+        return Epoch(self.epoch, total / steps, verdict, speed, best)
+
+    def _judge(self, valid: PairSource) -> tuple[Verdict, bool]:
+        """Judge the network, and store it if it is the best so far."""
+        verdict = self.task.judge(valid)
         score = agreed(verdict.score, next(self.task.network.parameters()).device)
         best = score > self.best_score
         if best:
             self.best_score, self.best_epoch = score, self.epoch
-        if not rank():
-            self._save(best)
-        return Epoch(self.epoch, total / steps, verdict, speed, best)
+            if not rank():
+                figures = {"epoch": self.epoch, "validation_score": self.best_score}
+                self.task.save(self.folder / BEST_NAME, self.facts | figures)
+        return verdict, best
 
     def _step(self, batch: Batch) -> float:
         try:
@@ -153,43 +169,43 @@ class Trainer:
             loss.backward()  # type: ignore[no-untyped-call]
         except torch.OutOfMemoryError:
             raise MmidError("the device is out of memory; try a smaller --batch") from None
+        if self.experiment.clip:
+            nn.utils.clip_grad_norm_(self.task.network.parameters(), self.experiment.clip)
         self.optimizer.step()
+        if self._average:
+            self._average.add()
         return averaged(loss)
 
     def _set_rate(self, progress: float) -> None:
         """Set the learning rate for a place in the run, 0 to 1."""
-        share = 1.0
-        if self.experiment.schedule == "decay":
-            share = min(progress / WARMUP, (1 - progress) / (1 - WARMUP)) + 1e-4
+        share, schedule = 1.0, self.experiment.schedule
+        if schedule != "constant":
+            share = min(progress / WARMUP, 1.0, (1 - progress) / COOLDOWN[schedule]) + 1e-4
         for group in self.optimizer.param_groups:
             group["lr"] = self.experiment.learning_rate * share
-
-    def _save(self, best: bool) -> None:
-        if best:
-            figures = {"epoch": self.epoch, "validation_score": self.best_score}
-            self.task.save(self.folder / BEST_NAME, self.facts | figures)
-        self._save_state()
 
     def _save_state(self) -> None:
         tensors = {f"model.{name}": t for name, t in self.task.network.state_dict().items()}
         for index, moments in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{name}": t for name, t in moments.items()}
         progress: dict[str, Any] = {"epoch": self.epoch, "best_epoch": self.best_epoch}
+        if self._average:
+            tensors |= {f"average.{name}": t for name, t in self._average.tensors.items()}
+            progress["averaged"] = self._average.steps
         progress["best_score"] = self.best_score
         save_tensors(self.folder / STATE_NAME, tensors, progress | {"settings": self._settings})
 
     def _resume(self) -> None:
         tensors, header = load_tensors(self.folder / STATE_NAME)
-        if header.get("settings") != json.loads(json.dumps(self._settings)):
+        if _with_defaults(header.get("settings")) != json.loads(json.dumps(self._settings)):
             raise ModelError(
                 f"{self.folder}: holds a run with other settings; give another --out, or delete it"
             )
         self.epoch, self.best_epoch = header["epoch"], header["best_epoch"]
         self.best_score = header["best_score"]
-        prefix = "model."
-        self.task.network.load_state_dict(
-            {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
-        )
+        self.task.network.load_state_dict(_named("model.", tensors))
+        if self._average:
+            self._average.restore(_named("average.", tensors), header["averaged"])
         state = self.optimizer.state_dict()
         for name, tensor in tensors.items():
             kind, _, rest = name.partition(".")
@@ -197,6 +213,19 @@ class Trainer:
                 index, _, moment = rest.partition(".")
                 state["state"].setdefault(int(index), {})[moment] = tensor
         self.optimizer.load_state_dict(state)
+
+
+def _named(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors whose names begin so, by the rest of their names."""
+    return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+
+
+def _with_defaults(settings: Any) -> Any:
+    """Return a run's settings; one that an older mmid did not have is the default."""
+    later = {name: getattr(Experiment, name) for name in ("clip", "average")}
+    if not isinstance(settings, dict) or not isinstance(settings.get("experiment"), dict):
+        return settings
+    return settings | {"experiment": later | settings["experiment"]}
 
 
 def start_run(
@@ -224,7 +253,13 @@ def start_run(
     """
     x = experiment
     reach = x.model.reach if x.task == "retrieval" else 0
-    draw = partial(PairSource, sampling=x.sampling, contrast=x.negatives == "sampled", margin=reach)
+    draw = partial(
+        PairSource,
+        sampling=x.sampling,
+        contrast=x.negatives == "sampled",
+        margin=reach,
+        targets=x.task == "transcription" and x.spectrogram == "fine",
+    )
     train = draw(corpus.train, x.features, x.augmentation, x.neighbours)
     valid = draw(corpus.valid, x.features, None)
     facts = corpus.facts | ({"init": [path.name for path in init]} if init else {})
@@ -275,6 +310,9 @@ def describe_epoch(epoch: Epoch) -> str:
     if forth and back:
         recall = f"{forth.recall[1]:.1%} / {back.recall[1]:.1%}"
         found = f"  R@1 {recall}  MRR {forth.mrr:.1%} / {back.mrr:.1%}"
+    if kinds := epoch.valid.onset_f1:
+        each = ", ".join(f"{kind} {f1:.1%}" for kind, f1 in kinds.items())
+        found = f"  onset F1 {sum(kinds.values()) / len(kinds):.1%} ({each})"
     return (
         f"epoch {epoch.epoch:3d}  loss {epoch.loss:.4f}  validation {epoch.valid.loss:.4f}{found}"
         f"  {epoch.pairs_per_second:.0f} pairs/s{'  best' if epoch.best else ''}"

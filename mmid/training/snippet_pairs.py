@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,11 +15,13 @@ from torch import Tensor
 
 from mmid.errors import MmidError
 from mmid.music.grid import FeatureParams
+from mmid.music.notes import NOTE_DTYPE, PITCHES
 from mmid.music.piano_roll import draw_rolls
 from mmid.music.spectrogram import resample_frames
 from mmid.options import Sampling
 from mmid.training.augmentation import HISTORY, Augmentation, roughen
 from mmid.training.corpus import LEVELS
+from mmid.training.note_targets import draw_targets
 
 
 class _Rendering:
@@ -34,6 +37,11 @@ class _Rendering:
         self.onset, self.offset = np.array(frames[:, 0]), np.array(frames[:, 1])
         self.pitch = np.array(self._map(path, 8 + size, header["pitches"], np.uint8))
         self.program = np.array(self._map(path, 8 + size, header["programs"], np.uint8))
+        self.melody = np.zeros(len(self.pitch), bool)
+        if "melody" in header:
+            self.melody = self._map(path, 8 + size, header["melody"], np.uint8) > 0
+        facts = header.get("__metadata__", {})
+        self.kind, self.melody_known = facts.get("kind", ""), facts.get("melody") == "known"
         self.longest = float((self.offset - self.onset).max(initial=0))
 
     @staticmethod
@@ -61,13 +69,17 @@ class Batch:
     """Matching snippets: spectrograms ``[b, 1, bands, frames]``, rolls ``[b, c, 128, frames]``.
 
     The spectrograms may reach farther than the rolls, by the same number of frames on either side.
-    ``contrast`` holds as many pairs of other snippets, where they are wanted.
+    ``contrast`` holds as many pairs of other snippets, ``targets`` what a transcriber of harmonics
+    is to give, as `draw_targets` draws it, where they are wanted; ``melody_known`` ``[b]`` says
+    whose melody is right.
     """
 
     audio: Tensor
     rolls: Tensor
     layers: int = 1
     contrast: Batch | None = None
+    targets: Tensor | None = None
+    melody_known: Tensor | None = None
 
     def repeats(self, threshold: float = 0.98) -> Tensor:
         """Return ``[b, b]`` bool: the pairs of rolls that are nearly the same (by cosine)."""
@@ -75,8 +87,30 @@ class Batch:
         return unit @ unit.T > threshold
 
 
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """A rendering as it is.
+
+    Parameters
+    ----------
+    kind : str
+        Of a mixture; empty otherwise.
+    bands : Tensor [bands, frames] float32
+        As `mmid.music.spectrogram` gives them.
+    notes : np.ndarray [n] of mmid.music.notes.NOTE_DTYPE
+        Those that begin in it, times in seconds.
+    """
+
+    kind: str
+    bands: Tensor
+    notes: np.ndarray
+
+
 NEAREST = 2.0
 """Overlapping snippets of a batch begin at least so many frames apart, at most half a snippet."""
+
+TRANSPOSED = 0.6
+"""Share of snippets that may be in another key, where that is an effect."""
 
 MIN_ONSETS = 2
 """A snippet with fewer onsets says too little to learn from."""
@@ -84,17 +118,30 @@ MIN_ONSETS = 2
 
 @dataclass(frozen=True, eq=False)
 class _Places:
-    """Where snippets lie: rendering, first frame and step between frames of each."""
+    """Where snippets lie: rendering, first frame, step between frames and semitones of each."""
 
     rendering: np.ndarray
     first: np.ndarray
     ratio: np.ndarray
+    semitones: np.ndarray
 
     def __len__(self) -> int:
         return len(self.first)
 
-    def take(self, part: slice) -> _Places:
-        return _Places(self.rendering[part], self.first[part], self.ratio[part])
+    def take(self, part: slice | np.ndarray) -> _Places:
+        parts = (self.rendering, self.first, self.ratio, self.semitones)
+        return _Places(*(array[part] for array in parts))
+
+
+class _Notes(NamedTuple):
+    """The notes of a batch's snippets: whose each is, its times in frames, and the rest of it."""
+
+    owner: np.ndarray
+    onset: np.ndarray
+    offset: np.ndarray
+    pitch: np.ndarray
+    program: np.ndarray
+    melody: np.ndarray
 
 
 WHOLE = slice(None)
@@ -119,6 +166,8 @@ class PairSource:
         Whether each batch comes with as many snippets from elsewhere.
     margin : int
         Frames of audio beside each snippet.
+    targets : bool
+        Whether batches come with the targets of a transcriber of harmonics; they lie on frames.
     """
 
     def __init__(
@@ -130,6 +179,7 @@ class PairSource:
         sampling: Sampling = "random",
         contrast: bool = False,
         margin: int = 0,
+        targets: bool = False,
     ) -> None:
         renderings = [_Rendering(path, params) for path in paths]
         self._renderings = [r for r in renderings if len(r) > params.snippet + 8]
@@ -137,6 +187,7 @@ class PairSource:
             raise MmidError("no piece is long enough to train on")
         self._params, self._augmentation, self._neighbours = params, augmentation, neighbours
         self._sampling, self._contrast, self._margin = sampling, contrast, margin
+        self._targets = targets
         weight = np.sqrt([len(r) for r in self._renderings])
         self._cumulative = np.cumsum(weight / weight.sum())
         self._grid = self._lay_grid() if sampling == "grid" else np.zeros((0, 2), np.int64)
@@ -165,6 +216,24 @@ class PairSource:
         """Length of all renderings."""
         return sum(map(len, self._renderings)) / self._params.frame_rate / 3600
 
+    def clips(self, most: int, frames: int) -> Iterator[Clip]:
+        """Yield renderings as they are: so many of each kind, and no more than the first frames."""
+        seen: Counter[str] = Counter()
+        for rendering in self._renderings:
+            seen[rendering.kind] += 1
+            if seen[rendering.kind] <= most:
+                bands = torch.from_numpy(np.array(rendering.bands[:frames])).float().T / LEVELS
+                yield Clip(rendering.kind, bands, self._begun(rendering, len(bands.T)))
+
+    def _begun(self, rendering: _Rendering, frames: int) -> np.ndarray:
+        """Return the notes of a rendering that begin in its first frames, times in seconds."""
+        begun = (rendering.onset >= 0) & (rendering.onset < frames)
+        notes = np.zeros(int(begun.sum()), NOTE_DTYPE)
+        for name in ("onset", "offset"):
+            notes[name] = getattr(rendering, name)[begun] / self._params.frame_rate
+        notes["pitch"], notes["program"] = rendering.pitch[begun], rendering.program[begun]
+        return notes
+
     def batches(
         self, size: int, count: int, seed: int | Sequence[int], part: slice = WHOLE
     ) -> Iterator[Batch]:
@@ -190,9 +259,18 @@ class PairSource:
     def _batch(
         self, places: _Places, rng: np.random.Generator, generator: torch.Generator
     ) -> Batch:
-        rolls = self._rolls(places)
+        notes = self._notes(places)
+        rolls = self._rolls(places, notes)
         audio = self._spectrograms(places, rng, generator)[:, None]
-        return Batch(audio, rolls, self._params.layers)
+        batch = Batch(audio, rolls, self._params.layers)
+        if not self._targets:
+            return batch
+        known = [self._renderings[i].melody_known for i in places.rendering]
+        return replace(
+            batch,
+            targets=self._drawn_targets(len(places), notes),
+            melody_known=torch.tensor(known),
+        )
 
     def _on_grid(
         self, size: int, count: int, rng: np.random.Generator
@@ -217,7 +295,8 @@ class PairSource:
 
     def _at(self, labels: np.ndarray, rng: np.random.Generator) -> _Places:
         rendering, first = self._grid[labels].T
-        return _Places(rendering, first.astype(float), self._ratios(len(labels), rng))
+        ratio = self._ratios(len(labels), rng)
+        return _Places(rendering, first.astype(float), ratio, self._semitones(len(labels), rng))
 
     def _anywhere(
         self, size: int, count: int, rng: np.random.Generator
@@ -232,11 +311,18 @@ class PairSource:
         gap = np.abs(others.first[:, None] - places.first[None])
         near = (others.rendering[:, None] == places.rendering[None]) & (gap < self._params.snippet)
         kept = np.argsort(near.any(1), kind="stable")[: len(places)]
-        return _Places(others.rendering[kept], others.first[kept], others.ratio[kept])
+        return others.take(kept)
 
     def _ratios(self, size: int, rng: np.random.Generator) -> np.ndarray:
         stretch = self._augmentation.stretch if self._augmentation else 0.0
         return np.asarray(np.exp(rng.uniform(-1, 1, size) * np.log1p(stretch)))
+
+    def _semitones(self, size: int, rng: np.random.Generator) -> np.ndarray:
+        """Draw keys; some snippets stay in theirs."""
+        widest = self._augmentation.semitones if self._augmentation else 0
+        if not widest:
+            return np.zeros(size, int)
+        return rng.integers(-widest, widest + 1, size) * (rng.random(size) < TRANSPOSED)
 
     def _draw_places(self, size: int, rng: np.random.Generator) -> _Places:
         ratio = self._ratios(size, rng)
@@ -245,7 +331,9 @@ class PairSource:
         first = np.array([self._place(i, r, rng) for i, r in zip(chosen, ratio, strict=True)])
         if self._augmentation and self._neighbours > 1:
             self._draw_near(chosen, first, ratio, rng)
-        return _Places(chosen, first, ratio)
+        if self._targets:
+            first = np.floor(first)  # reading between frames would blur their halves
+        return _Places(chosen, first, ratio, self._semitones(size, rng))
 
     def _draw_near(
         self, chosen: np.ndarray, first: np.ndarray, ratio: np.ndarray, rng: np.random.Generator
@@ -268,28 +356,41 @@ class PairSource:
                 break
         return float(first)
 
-    def _rolls(self, places: _Places) -> Tensor:
+    def _notes(self, places: _Places) -> _Notes:
+        """Gather the notes of snippets, in frames from each one's first."""
         frames, parts = self._params.snippet, []
-        triples = zip(places.rendering, places.first, places.ratio, strict=True)
-        for row, (i, start, step) in enumerate(triples):
+        for row, (i, start, step) in enumerate(
+            zip(places.rendering, places.first, places.ratio, strict=True)
+        ):
             rendering = self._renderings[i]
             near = rendering.notes_between(start, start + (frames + 2) * step)
             onset = (rendering.onset[near] - start) / step
             offset = (rendering.offset[near] - start) / step
-            owners = np.full(len(onset), row)
-            parts.append((owners, onset, offset, rendering.pitch[near], rendering.program[near]))
-        whose, onset, offset, *tones = (np.concatenate(p) for p in zip(*parts, strict=True))
-        pitch, program = (torch.from_numpy(tone).long() for tone in tones)
+            pitch = rendering.pitch[near].astype(np.int64) + places.semitones[row]
+            tones = pitch.clip(0, PITCHES - 1), rendering.program[near], rendering.melody[near]
+            parts.append((np.full(len(onset), row), onset, offset, *tones))
+        return _Notes(*(np.concatenate(p) for p in zip(*parts, strict=True)))
+
+    def _rolls(self, places: _Places, notes: _Notes) -> Tensor:
+        whose, pitch, program = (
+            torch.from_numpy(part).long() for part in (notes.owner, notes.pitch, notes.program)
+        )
         return draw_rolls(
-            torch.from_numpy(whose).long(),
-            torch.from_numpy(onset).float(),
-            torch.from_numpy(offset).float(),
+            whose,
+            torch.from_numpy(notes.onset).float(),
+            torch.from_numpy(notes.offset).float(),
             pitch,
             len(places),
-            frames,
+            self._params.snippet,
             self._params,
             program,
         )
+
+    def _drawn_targets(self, count: int, notes: _Notes) -> Tensor:
+        halves = self._params.halves
+        frames = halves * self._params.snippet
+        times = halves * notes.onset, halves * notes.offset
+        return draw_targets(notes.owner, *times, notes.pitch, notes.melody, count, frames)
 
     def _spectrograms(
         self, places: _Places, rng: np.random.Generator, generator: torch.Generator
@@ -310,6 +411,7 @@ class PairSource:
             row[low - start : high - start] = bands[low:high]
         batch = torch.from_numpy(window).float().transpose(1, 2) / LEVELS
         if a:
-            batch = roughen(batch, a, self._params, generator)
+            semitones = torch.from_numpy(places.semitones).float()
+            batch = roughen(batch, a, self._params, generator, semitones)
         place = torch.from_numpy(first - begin).float()
         return resample_frames(batch, place, torch.from_numpy(ratio).float(), frames)

@@ -7,7 +7,7 @@ validation snippets; a higher score is better.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,14 +18,16 @@ from torch import Tensor, nn
 from mmid.errors import ModelError
 from mmid.model.checkpoint import load_tensors, save_checkpoint, save_tensors
 from mmid.model.encoders import Encoders, build_transcriber
+from mmid.model.harmonic import HarmonicTranscriber, fine_notes
 from mmid.model.loading import load_model
-from mmid.model.metrics import Retrieval, ranks, summarize
+from mmid.model.metrics import Retrieval, onset_f1, ranks, summarize
 from mmid.model.precision import Network, Precision, settle
 from mmid.model.transcriber import LOWEST, PITCHES, SHORTEST
 from mmid.training.autoencoder import Autoencoder, AutoencoderConfig, Side, draw_reconstructions
 from mmid.training.distributed import gathered
 from mmid.training.experiment import Experiment
 from mmid.training.losses import info_nce, pairwise_ranking, triplet_ranking
+from mmid.training.note_targets import target_loss
 from mmid.training.snippet_pairs import Batch, PairSource
 
 MAX_SCALE = 100.0
@@ -43,12 +45,15 @@ class Verdict:
     loss : float
     audio_to_midi, midi_to_audio : Retrieval or None
         Of the snippets in a fixed pool, where they are retrieved.
+    onset_f1 : dict of str to float
+        Of the notes transcribed in renderings of each kind, where they are.
     """
 
     score: float
     loss: float
     audio_to_midi: Retrieval | None = None
     midi_to_audio: Retrieval | None = None
+    onset_f1: dict[str, float] = field(default_factory=dict)
 
     def scalars(self) -> dict[str, float]:
         """Return the figures by the names TensorBoard shows."""
@@ -59,7 +64,7 @@ class Verdict:
         ):
             if way:
                 figures |= {f"mrr/{name}": way.mrr, f"recall@1/{name}": way.recall[1]}
-        return figures
+        return figures | {f"onset F1/{kind}": f1 for kind, f1 in self.onset_f1.items()}
 
 
 class Task(Protocol):
@@ -206,6 +211,50 @@ class Transcription:
         save_tensors(path, self.network.state_dict(), header)
 
 
+CLIPS, CLIP_FRAMES = 16, 512
+"""Renderings of each kind whose notes are compared, and how much of each."""
+
+
+class HarmonicTranscription(Transcription):
+    """The transcriber of harmonics, which also learns offsets and melodies, all twice a frame.
+
+    Parameters
+    ----------
+    experiment : Experiment
+    device : torch.device
+    """
+
+    def __init__(self, experiment: Experiment, device: torch.device) -> None:
+        super().__init__(experiment, device)
+        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def _outputs(self, spectrograms: Tensor) -> Tensor:
+        transcriber = self.network["transcriber"]
+        assert isinstance(transcriber, HarmonicTranscriber)
+        with self.precision.autocast():
+            return transcriber.outputs(spectrograms.to(self._device))
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Return the weighted cross-entropy of its outputs, nats a pitch and half frame."""
+        assert batch.targets is not None and batch.melody_known is not None
+        log_odds = self._outputs(batch.audio)
+        known = batch.melody_known.to(self._device)
+        return target_loss(log_odds, batch.targets.to(self._device), known)
+
+    @torch.inference_mode()
+    def judge(self, source: PairSource) -> Verdict:
+        """Return the loss on the validation snippets, and how many notes of each kind it finds."""
+        verdict = super().judge(source)
+        found: dict[str, list[float]] = {}
+        for clip in source.clips(CLIPS, CLIP_FRAMES):
+            transcribed = fine_notes(self._outputs(clip.bands[None, None])[0])
+            pitch = clip.notes["pitch"]
+            written = clip.notes[(pitch >= LOWEST) & (pitch < LOWEST + PITCHES)]
+            found.setdefault(clip.kind or "other", []).append(onset_f1(written, transcribed))
+        means = {kind: sum(values) / len(values) for kind, values in sorted(found.items())}
+        return replace(verdict, onset_f1=means)
+
+
 class Reconstruction:
     """One modality's autoencoder.
 
@@ -307,7 +356,8 @@ def make_task(experiment: Experiment, device: torch.device, init: Sequence[Path]
     """
     torch.manual_seed(experiment.seed)
     if experiment.task == "transcription":
-        task: Task = Transcription(experiment, device)
+        fine = experiment.spectrogram == "fine"
+        task: Task = (HarmonicTranscription if fine else Transcription)(experiment, device)
     elif experiment.task == "retrieval":
         task = _matching(experiment, device, init)
     else:

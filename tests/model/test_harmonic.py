@@ -45,7 +45,7 @@ from mmid.music.spectrogram import shift_bands, spectrogram
 from mmid.training import corpus
 from mmid.training.augmentation import Augmentation, roughen
 from mmid.training.corpus import Job, make_features
-from mmid.training.experiment import PRESETS, Experiment
+from mmid.training.experiment import Experiment, preset
 from mmid.training.snippet_pairs import PairSource
 from mmid.training.tasks import make_task
 
@@ -241,7 +241,7 @@ def test_its_precision_is_compared(sound, monkeypatch, tiny_config):
 
 def test_its_precision_is_compared_before_it_learns(sound, monkeypatch):
     monkeypatch.setattr("mmid.training.experiment.HarmonicConfig", lambda: HARMONIC_EAR)
-    run = replace(PRESETS["transcription"], spectrogram="fine")
+    run = preset("transcription", "fine")
     assert make_task(run, CPU).precision.name == "bf16"
     spoil(monkeypatch, which=lambda layer: layer.in_channels > 2)
     assert make_task(run, CPU).precision.name == "float32"
@@ -269,7 +269,7 @@ def rendered(tmp_path, monkeypatch, draw_notes):
         monkeypatch.setattr(corpus, "_sound", lambda job, b=bands: (job.notes, b.flatten(0, 1)))
         paths.append(tmp_path / f"rendered {number}.safetensors")
         make_features(Job(paths[-1], notes, Recipe("font.sf2"), FINE))
-    return PairSource(paths, FINE, None, 1)
+    return PairSource(paths, FINE, None, 1, targets=True)
 
 
 def test_a_run_teaches_it_notes_and_pathways_begin_with_it(
@@ -277,18 +277,19 @@ def test_a_run_teaches_it_notes_and_pathways_begin_with_it(
 ):
     monkeypatch.setattr("mmid.training.experiment.HarmonicConfig", lambda: HARMONIC_EAR)
     monkeypatch.setattr("mmid.training.experiment.fit_config", lambda snippet: tiny_config.audio)
-    run = replace(
-        PRESETS["transcription"], spectrogram="fine", snippet=42, augment=(), validation_pairs=16
-    )
+    run = replace(preset("transcription", "fine"), snippet=42, augment=(), validation_pairs=16)
     task = make_task(run, CPU)
     before = task.judge(rendered)
+    assert task.judge(rendered) == before
     optimizer = torch.optim.AdamW(task.network.parameters(), 2e-2)
     task.network.train()
     for batch in rendered.batches(8, 60, 0):
         optimizer.zero_grad()
         task.loss(batch).backward()
         optimizer.step()
-    assert task.judge(rendered).loss < before.loss / 4
+    after = task.judge(rendered)
+    assert after.loss < before.loss / 4
+    assert before.onset_f1["other"] < 0.2 < 0.6 < after.onset_f1["other"]
     task.save(tmp_path / "transcriber.safetensors", {})
     begun = make_task(Experiment(spectrogram="fine"), CPU, [tmp_path / "transcriber.safetensors"])
     for name, tensor in task.network["transcriber"].state_dict().items():

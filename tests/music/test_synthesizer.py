@@ -63,3 +63,13 @@ def test_no_soundfont_installed_says_what_to_give(monkeypatch):
     monkeypatch.setattr("mmid.music.synthesizer.find_soundfonts", lambda: [])
     with pytest.raises(RenderError, match="no soundfont installed: give one with --soundfont"):
         pick_soundfonts(None)
+
+
+@needs_fluidsynth
+def test_a_general_soundfont_has_all_instruments(monkeypatch):
+    with Synthesizer(SOUNDFONT, 22_050) as synthesizer:
+        assert synthesizer.is_complete()
+        monkeypatch.setattr(
+            synthesizer._synth, "sfpreset_name", lambda font, bank, program: program != 40
+        )
+        assert not synthesizer.is_complete()

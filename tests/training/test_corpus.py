@@ -8,13 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.numpy import load_file
 from synth import SOUNDFONT, needs_fluidsynth
 
 from mmid.errors import MmidError, RenderError
-from mmid.music.grid import DEFAULT, FeatureParams
+from mmid.music.grid import DEFAULT, FINE, FeatureParams
 from mmid.music.library import read_library
 from mmid.music.midi import write_midi
+from mmid.music.mixing.ensembles import ENSEMBLES
+from mmid.music.mixing.mixture import MixtureRecipe
 from mmid.music.notes import NOTE_DTYPE
 from mmid.music.pairs import ALIGNED_WITHIN
 from mmid.music.performance import Recipe, draw_recipe, performed
@@ -133,6 +136,31 @@ def test_the_key_changes_with_recipe_piece_and_grid(pieces):
     for field in fields(Recipe):
         others.append(cache_key(piece, replace(PLAIN, **{field.name: OTHER[field.name]}), DEFAULT))
     assert len({key, *others}) == 1 + len(others)
+
+
+def test_the_key_of_a_mixture_changes_with_its_recipe(pieces):
+    recipe = MixtureRecipe(("a/one.sf2", "two.sf2"), 10.0)
+    key = cache_key(pieces[0], recipe, FINE)
+    elsewhere = replace(recipe, soundfonts=("one.sf2", "b/two.sf2"))
+    assert key == cache_key(pieces[0], elsewhere, FINE)
+    other = {"soundfonts": ("one.sf2",), "seconds": 9.0, "transpose": 1, "seed": 1}
+    assert set(other) == {field.name for field in fields(MixtureRecipe)}
+    keys = [cache_key(pieces[0], replace(recipe, **{n: v}), FINE) for n, v in other.items()]
+    assert len({key, *keys, cache_key(pieces[1], recipe, FINE)}) == 2 + len(other)
+
+
+def test_mixtures_are_planned_the_same_again_and_more_of_them_after_the_first(pieces):
+    def planned(copies: int) -> list[Job]:
+        fonts = [Path("a.sf2"), Path("b.sf2")]
+        how = {"performance": "mixed", "excerpt": 10.0, "seed": 0}
+        return plan_jobs([(pieces[0], copies)], fonts, Path("c"), FINE, **how)
+
+    jobs = planned(60)
+    assert [job.target for job in planned(20)] == [job.target for job in jobs[:20]]
+    assert all(job.midi == pieces[0].path for job in jobs)
+    assert len({job.source.seed for job in jobs}) == 60
+    assert {job.source.transpose for job in jobs} > {-5, 0, 6}
+    assert all(job.source.soundfonts == ("a.sf2", "b.sf2") for job in jobs)
 
 
 def test_the_key_of_a_recording_changes_with_its_file(pieces, tmp_path, write_wav):
@@ -360,6 +388,31 @@ def test_a_corpus_is_split_by_piece_and_says_what_it_is(many, tmp_path, draw_not
     assert again == found
 
 
+def test_a_soundfont_held_back_renders_validation_and_nothing_else(many, tmp_path, monkeypatch):
+    planned = []
+
+    def fill(jobs, *_args):
+        planned.extend(jobs)
+        for job in jobs:
+            job.target.parent.mkdir(exist_ok=True)
+            job.target.touch()
+        return []
+
+    monkeypatch.setattr(corpus, "fill_cache", fill)
+    fonts = [tmp_path / "a.sf2", tmp_path / "b.sf2"]
+    made = prepare_corpus(
+        *([many], [], fonts, tmp_path / "c", FINE),
+        validation_soundfonts=fonts[1:],
+        performance="mixed",
+        workers=1,
+    )
+    names = {job.target: {Path(font).name for font in job.source.soundfonts} for job in planned}
+    assert all(names[path] == {"a.sf2"} for path in made.train)
+    assert all(names[path] == {"b.sf2"} for path in made.valid) and made.valid
+    assert made.facts["soundfonts"] == ["a.sf2"]
+    assert made.facts["validation_soundfonts"] == ["b.sf2"]
+
+
 def test_too_few_pieces_are_an_error(tmp_path, draw_notes, hummed):
     write_midi(draw_notes(0), tmp_path / "only.mid")
     with pytest.raises(MmidError, match="1 pieces are too few"):
@@ -405,3 +458,33 @@ def test_a_rendering_hardly_depends_on_the_one_before(tmp_path, draw_notes):
     # fluidsynth starts notes on its blocks of 3 ms, which go on from rendering to rendering
     assert np.abs(first.astype(int) - third.astype(int)).mean() < 0.01 * LEVELS
     assert not np.array_equal(first[:100], load_file(tmp_path / "b")["spectrogram"][:100])
+
+
+@needs_fluidsynth
+def test_a_mixture_keeps_its_kind_and_its_melody(tmp_path, draw_notes):
+    notes = draw_notes(0, 200, 40.0)
+    notes["program"] = 0
+    write_midi(notes, tmp_path / "x.mid")
+    kinds = set()
+    for seed in range(3):
+        recipe = MixtureRecipe((str(SOUNDFONT),), 5.0, seed=seed)
+        job = Job(tmp_path / f"{seed}", np.zeros(0), recipe, FINE, tmp_path / "x.mid")
+        assert make_features(job) is None
+        arrays = load_file(job.target)
+        assert len(arrays["spectrogram"]) == frame_count(5.0) and arrays["spectrogram"].max() > 150
+        assert len(arrays["melody"]) == len(arrays["pitches"]) == len(arrays["times"]) > 5
+        assert set(np.unique(arrays["melody"])) <= {0, 1} and arrays["melody"].any()
+        with safe_open(job.target, "np") as file:
+            facts = file.metadata()
+        assert facts["melody"] == "known"
+        kinds.add(facts["kind"])
+    assert kinds <= set(ENSEMBLES) and len(kinds) > 1
+
+
+@needs_fluidsynth
+def test_a_piece_with_few_notes_is_no_mixture(tmp_path, draw_notes):
+    write_midi(draw_notes(0, 2, 3.0), tmp_path / "x.mid")
+    recipe = MixtureRecipe((str(SOUNDFONT),), 5.0)
+    job = Job(tmp_path / "made", np.zeros(0), recipe, FINE, tmp_path / "x.mid")
+    assert make_features(job) == "x.mid: a mixture needs more notes"
+    assert not job.target.exists()

@@ -14,7 +14,7 @@ from mmid.model.harmonic import HarmonicConfig
 from mmid.model.pathways import LIGHT, DorferConfig, EncoderConfig
 from mmid.model.transcriber import CHANNELS, TranscriberConfig
 from mmid.music.grid import FINE
-from mmid.training.experiment import PRESETS, Experiment
+from mmid.training.experiment import PRESETS, Experiment, preset
 
 REPORT = PRESETS["report-2020"]
 
@@ -56,6 +56,16 @@ def test_only_one_encoder_hears_notes(encoder, reach):
     assert ModelConfig.from_dict(model.to_dict()) == model
 
 
+def test_how_to_transcribe_is_learned_depends_on_the_spectrogram():
+    for name in PRESETS:
+        assert preset(name) == PRESETS[name] and preset(name, "log") == PRESETS[name]
+    fine = preset("transcription", "fine")
+    assert fine.performance == "mixed" and fine.features == replace(FINE, snippet=fine.snippet)
+    off = {name for name, value in vars(fine.augmentation).items() if not value}
+    assert off >= {"stretch", "mismatch", "shift"}, "notes and frames stay in place"
+    assert preset("default", "fine") == PRESETS["default"]
+
+
 def test_every_preset_has_its_name_among_the_choices():
     assert set(PRESETS) == set(get_args(options.Preset))
 
@@ -82,8 +92,8 @@ def test_choices_reach_the_grid():
 
 
 def test_fine_spectrograms_are_transcribed_by_harmonics():
-    for preset in ("default", "transcription"):
-        chosen = replace(PRESETS[preset], spectrogram="fine")
+    for name in ("default", "transcription"):
+        chosen = replace(PRESETS[name], spectrogram="fine")
         assert chosen.transcriber == HarmonicConfig()
         assert chosen.features.spectrogram_values == FINE.spectrogram_values
         assert chosen.features.snippet == chosen.snippet

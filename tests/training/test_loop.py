@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from safetensors.numpy import save_file
 
 from mmid.errors import ModelError
-from mmid.model.checkpoint import load_checkpoint, load_tensors
+from mmid.model.checkpoint import load_checkpoint, load_tensors, save_tensors
 from mmid.music.grid import DEFAULT
 from mmid.music.piano_roll import piano_roll
 from mmid.training import loop as module
@@ -117,7 +118,10 @@ def guessed_mrr(pool: int) -> float:
     return float((1 / np.arange(1, pool + 1)).mean())
 
 
-def test_an_interrupted_run_goes_on_as_if_it_had_not_been(trainer, sources):
+@pytest.mark.parametrize("average", [0.0, 0.9])
+def test_an_interrupted_run_goes_on_as_if_it_had_not_been(trainer, sources, average, monkeypatch):
+    config = replace(CONFIG, average=average, clip=average)
+    trainer = partial(trainer, config=config)
     whole = trainer("whole")
     reports = list(whole.run(*sources))
 
@@ -141,6 +145,44 @@ def test_an_interrupted_run_goes_on_as_if_it_had_not_been(trainer, sources):
         )
     for name, tensor in weights(whole).items():
         torch.testing.assert_close(weights(resumed)[name], tensor, atol=1e-6, rtol=1e-5)
+
+
+def test_a_run_keeps_the_mean_of_its_weights(trainer, sources, tmp_path):
+    run = trainer(config=replace(CONFIG, average=0.99, epochs=1))
+    (report,) = run.run(*sources)
+    best = load_tensors(tmp_path / "run" / BEST_NAME)[0]
+    name = "audio.project.weight"
+    torch.testing.assert_close(best[name], run._average.tensors[name])
+    assert not torch.equal(best[name], weights(run)[name])
+    last = make_task(CONFIG, CPU)
+    last.network.load_state_dict(weights(run))
+    assert report.valid.loss != pytest.approx(last.judge(sources[1]).loss, abs=1e-6)
+
+
+def test_gradients_are_clipped(trainer, sources, monkeypatch):
+    lengths = []
+    run = trainer(config=replace(CONFIG, clip=1e-3, epoch_pairs=64, epochs=1))
+    step = run.optimizer.step
+
+    def measured(*args):
+        grads = [p.grad for p in run.task.network.parameters() if p.grad is not None]
+        lengths.append(float(torch.stack([g.norm() for g in grads]).norm()))
+        return step(*args)
+
+    monkeypatch.setattr(run.optimizer, "step", measured)
+    list(run.run(*sources))
+    np.testing.assert_allclose(lengths, [1e-3, 1e-3], rtol=1e-3)
+
+
+def test_a_run_of_an_older_mmid_goes_on(trainer, sources, tmp_path):
+    next(trainer().run(*sources))
+    tensors, header = load_tensors(tmp_path / "run" / STATE_NAME)
+    for name in ("clip", "average"):
+        del header["settings"]["experiment"][name]
+    save_tensors(tmp_path / "run" / STATE_NAME, tensors, header)
+    assert trainer().epoch == 1
+    with pytest.raises(ModelError, match="holds a run with other settings"):
+        trainer(config=replace(CONFIG, average=0.9))
 
 
 def test_a_finished_run_has_nothing_left_to_do(trainer, sources):
@@ -196,6 +238,12 @@ def test_the_rate_rises_and_falls_to_nearly_nothing(trainer):
     found = rates(trainer())
     assert np.argmax(found) == 1 and found[1] == pytest.approx(1, abs=1e-3)
     assert np.all(np.diff(found[1:]) < 0) and 0 < found[-1] < 1e-3
+
+
+def test_the_rate_can_fall_late(trainer):
+    found = rates(trainer(config=replace(CONFIG, schedule="hold")))
+    np.testing.assert_allclose(found[2:75], 1, atol=1e-3)
+    assert np.all(np.diff(found[75:]) < 0) and 0 < found[-1] < 1e-3
 
 
 def test_the_rate_can_stay_as_it_is(trainer):

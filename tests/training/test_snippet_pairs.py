@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from mmid.errors import MmidError
-from mmid.music.grid import DEFAULT, FeatureParams
+from mmid.music.grid import DEFAULT, FINE, FeatureParams
+from mmid.music.log_frequency import BINS, HALVES, LOWEST_PITCH, half_frames
 from mmid.music.notes import NOTE_DTYPE
 from mmid.music.performance import Recipe
 from mmid.music.piano_roll import piano_roll
@@ -273,3 +274,61 @@ def test_a_grid_needs_two_snippets(tmp_path, monkeypatch):
     make_features(Job(tmp_path / "x", notes, Recipe("font.sf2"), DEFAULT))
     with pytest.raises(MmidError, match="too few snippets"):
         PairSource([tmp_path / "x"], DEFAULT, None, sampling="grid")
+
+
+# ---- what a transcriber of harmonics learns from
+
+
+@pytest.fixture
+def mixed(tmp_path, monkeypatch, draw_notes) -> list[Path]:
+    """Return two mixtures in which every note is the bin of its pitch."""
+    made = []
+    for number, known in enumerate(("known", "unknown")):
+        notes = draw_notes(number, 120, 19.0)
+        notes["pitch"] = notes["pitch"].clip(30, 100)
+        bands = torch.zeros(HALVES, BINS, 430)
+        roll = piano_roll(notes, 430)[0, LOWEST_PITCH:]
+        bands[:, 1 : 3 * len(roll) : 3] = roll[: BINS // 3]
+        arrays = corpus._arrays(notes, bands.flatten(0, 1))
+        arrays["melody"] = (np.arange(len(notes)) % 3 == 0).astype(np.uint8)
+        whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+        made.append(tmp_path / f"mixed {number}")
+        save_file(whole, made[-1], {"kind": ["song", "band"][number], "melody": known})
+    return made
+
+
+def test_targets_come_with_snippets_that_lie_on_frames(mixed):
+    batch = next(PairSource(mixed, FINE, None, 1, targets=True).batches(16, 1, 0))
+    assert batch.targets.shape == (16, 4, 88, HALVES * FINE.snippet)
+    onset, sustain, _, melody = batch.targets.unbind(1)
+    bright = half_frames(batch.audio[:, 0])[:, 1 : 3 * 88 : 3] > 0.9  # whole frames
+    assert bright.sum() > 500 and sustain[bright].mean() > 0.95
+    assert sustain[half_frames(batch.audio[:, 0])[:, 1 : 3 * 88 : 3] == 0].mean() < 0.01
+    assert onset.max() > 0.6 and (melody <= sustain).all() and melody.sum() / sustain.sum() > 0.1
+    assert 0 < batch.melody_known.sum() < 16
+    assert next(PairSource(mixed, FINE, None, 1).batches(2, 1, 0)).targets is None
+
+
+def test_notes_move_with_a_snippet_that_is_transposed(mixed):
+    effects = Augmentation.only(["semitones"])
+    batch = next(PairSource(mixed, FINE, effects, 1, targets=True).batches(32, 1, 0))
+    own = half_frames(batch.audio[:, 0])[:, 1 : 3 * 88 : 3]
+    bright = own > 0.9
+    assert batch.targets[:, 1][bright].mean() > 0.95
+    rolls = batch.rolls[:, 0, LOWEST_PITCH : LOWEST_PITCH + 88].repeat_interleave(HALVES, -1)
+    assert rolls[bright].mean() > 0.9
+    plain = PairSource(mixed, FINE, Augmentation.only([]), 1, targets=True)
+    assert not torch.equal(next(plain.batches(32, 1, 0)).targets, batch.targets)
+
+
+def test_clips_are_whole_renderings_so_many_of_a_kind(mixed):
+    source = PairSource([*mixed, *mixed], FINE, None, 1, targets=True)
+    clips = list(source.clips(1, 100))
+    assert [clip.kind for clip in clips] == ["song", "band"]
+    for clip, path in zip(clips, mixed, strict=True):
+        assert clip.bands.shape == (FINE.bands, 100)
+        written = notes_of(path)
+        written = written[written["onset"] < 100 / FINE.frame_rate]
+        np.testing.assert_allclose(clip.notes["onset"], written["onset"], atol=1e-4)
+        assert np.array_equal(clip.notes["pitch"], written["pitch"])
+    assert len(list(source.clips(9, 100))) == 4

@@ -1,0 +1,1 @@
+"""Excerpts of MIDI files as kinds of music: bands, choirs, songs, in rooms and with noise."""
