@@ -244,7 +244,7 @@ class Index:
         *,
         start: float = 0.0,
         duration: float | None = None,
-        transpose: int | Literal["auto"] = 0,
+        transpose: int | Literal["auto"] = "auto",
         top: int = SearchOptions.top,
         min_confidence: float = SearchOptions.min_confidence,
     ) -> Identification:
@@ -259,7 +259,7 @@ class Index:
         start, duration : float
             The span to use; to the end by default.
         transpose : int or "auto"
-            The recording's key against the scores; ``auto`` tries -6 to 6.
+            The recording's key against the scores, semitones; ``auto`` finds it, -12 to 12.
         top : int
             Matches to return, at most.
         min_confidence : float

@@ -46,7 +46,7 @@ def listen(
         bool, typer.Option("--json", help="Print every guess as a JSON object; the last counts.")
     ] = False,
     top: Top = None,
-    transpose: TransposeOption = "0",
+    transpose: TransposeOption = "auto",
     min_confidence: Annotated[
         float, typer.Option(min=0, max=1, help="A match counts as found from here on.")
     ] = SearchOptions.min_confidence,

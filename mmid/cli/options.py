@@ -167,7 +167,7 @@ TransposeOption = Annotated[
     typer.Option(
         "--transpose",
         metavar="[auto|SEMITONES]",
-        help="The recording's key against the scores, 12 an octave above; auto tries -6 to 6.",
+        help="The recording's key against the scores, 12 an octave above; auto finds it.",
         callback=check_transpose,
         rich_help_panel="Search",
     ),
@@ -191,7 +191,7 @@ class SearchGroup:
             help="Votes that agree on the position, or all votes.", rich_help_panel="Search"
         ),
     ] = SearchOptions.vote
-    transpose: TransposeOption = "0"
+    transpose: TransposeOption = "auto"
 
     def options(self, **more: Any) -> SearchOptions:
         """Return these, and those of more that were given, as the library takes them."""

@@ -12,7 +12,7 @@ from mmid.identify.alignment import Alignment
 from mmid.identify.answer import Identification, Match
 from mmid.identify.matches import MatchBuilder
 from mmid.identify.ranking import Ranked, rank
-from mmid.identify.search import FEW_KEYS, Lookup, SearchResult
+from mmid.identify.search import FEW_KEYS, Hypotheses, Lookup, SearchResult, widely
 from mmid.identify.search_options import SearchOptions
 from mmid.identify.voting import Candidate, straightened
 from mmid.index.protocol import Library
@@ -132,7 +132,8 @@ class Identifier:
     ) -> SearchResult:
         """Look music up, as `Lookup.find` does; of many keys, those in which something fits.
 
-        So an answer rests on as much evidence as if its key had been known.
+        These are the likely ones by note triples, or else found by snippets, fewer of each key. So
+        an answer rests on as much evidence as if its key had been known.
 
         Parameters
         ----------
@@ -142,18 +143,20 @@ class Identifier:
         excluded : frozenset of int
             Positions of items that do not count where keys are chosen.
         """
-        embedded = self.lookup.embed(query)
-        result = self.lookup.find(embedded, extra)
-        if len(embedded.keys) <= FEW_KEYS:
-            return result
-        keys = self._likely_keys(result, excluded)
-        return self.lookup.find(self.lookup.embed(result.query, keys), extra)
+        query, lookup = self.listen(query), self.lookup
+        tried = lookup.every(query)
+        if len(tried.keys) > FEW_KEYS:
+            likely = lookup.likely(query, excluded)
+            tried = self._search_keys(query, extra, excluded) if likely is None else likely
+        return lookup.find(lookup.embed(query, tried), extra)
 
-    def _likely_keys(self, result: SearchResult, excluded: frozenset[int]) -> tuple[int, ...]:
-        """Return the first key, and of the others that of the best candidate."""
+    def _search_keys(self, query: Query, extra: int, excluded: frozenset[int]) -> Hypotheses:
+        """Return the first key, and of the others that of the best candidate, at every tempo."""
+        every = self.lookup.every(query)
+        result = self.lookup.find(self.lookup.embed(query, widely(every)), extra)
         ranked = self._rank(self.lookup.candidates(result, excluded), result)
-        keys = (self.options.keys[0], *(one.candidate.transpose for one in ranked))
-        return tuple(dict.fromkeys(keys))[:FEW_KEYS]
+        keys = (every.keys[0], *(one.candidate.transpose for one in ranked))
+        return Hypotheses(tuple(dict.fromkeys(keys))[:FEW_KEYS], every.tempo_ratios)
 
     def _rank(self, candidates: Sequence[Candidate], result: SearchResult) -> list[Ranked]:
         return rank(candidates, result, self.index, self.params, self.weights)

@@ -1,26 +1,26 @@
-"""A query looked up: its snippets at every tempo and in every key, and its note triples.
+"""A query looked up: its note triples in every key, its snippets in the keys these make likely.
 
-Conventions: a tempo ratio is the query's speed against the library's.
+Conventions: a tempo ratio is the query's speed against the library's; keys are semitones from a
+piece to the query.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-from torch import Tensor
 
 from mmid.identify.alignment import COMPARED_FRAMES, Gains, compared_gains
 from mmid.identify.search_options import SearchOptions
-from mmid.identify.voting import Candidate, Hits, elect, joined, nearest
+from mmid.identify.voting import SAME_TEMPO, Candidate, Hits, elect, joined, nearest
+from mmid.index.fingerprints import Agreement
 from mmid.index.protocol import Library
 from mmid.model.checkpoint import Checkpoint
-from mmid.model.embedding import MANY_KEYS, ONE_KEY, TUNINGS, Query, embed_query
+from mmid.model.embedding import MANY_KEYS, ONE_KEY, TUNINGS, Effort, Query, Sound, embed_query
 from mmid.model.transcriber import transcribed_notes
-from mmid.music.notes import transposed
 from mmid.system.console import stage
 
 FAR_OFF = max(TUNINGS)
@@ -28,6 +28,13 @@ FAR_OFF = max(TUNINGS)
 
 FEW_KEYS = 2
 """Of more keys, those that are worth it are chosen first, and then looked up in full."""
+
+LIKELY, LEAST_AGREEING = 0.5, 10
+"""Keys are likely where at least such a share of the most triples that agree on a position agree,
+if these are so many, and the keys few: by chance alone, as many agree in any key."""
+
+NEAR_KEYS, OCTAVE = 6, 12
+"""Where no keys are likely, all up to so many semitones away are searched, and the octaves."""
 
 NEIGHBOURS = 25
 """Nearest snippets that vote, for each snippet of the query (Dorfer et al. 2017)."""
@@ -47,7 +54,7 @@ AGREED = 40
 
 @dataclass(frozen=True, eq=False)
 class Embeddings:
-    """A query, embedded at every tempo and in every key that are tried.
+    """A query, embedded at the tempi and in the keys that are tried.
 
     Parameters
     ----------
@@ -63,6 +70,20 @@ class Embeddings:
     tempo_ratios: Sequence[float]
     keys: Sequence[int]
     snippets: tuple[tuple[np.ndarray, np.ndarray], ...]
+
+
+@dataclass(frozen=True)
+class Hypotheses:
+    """Keys and tempi that are worth trying for a query.
+
+    Parameters
+    ----------
+    keys : tuple of int
+    tempo_ratios : tuple of float
+    """
+
+    keys: tuple[int, ...]
+    tempo_ratios: tuple[float, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,18 +132,63 @@ class Lookup:
         self._params = model.encoders.config.features
 
     @stage("embed a query")
-    def embed(self, query: Query, keys: Sequence[int] | None = None) -> Embeddings:
-        """Embed music at every tempo, and in these keys, by default in all that are tried."""
+    def embed(self, query: Query, tried: Hypotheses | None = None) -> Embeddings:
+        """Embed music at some tempi and in some keys, by default as `every` says.
+
+        Of many snippets as large a share is kept as if every tempo were tried: votes are the same.
+        """
         transcribed = query.transcribed(self._encoders)
-        shortest = min(1.0, self._params.snippet_seconds / transcribed.seconds)
-        ratios = tuple(ratio for ratio in self._options.tempo_ratios if ratio >= shortest)
-        keys = self._keys_of(transcribed) if keys is None else keys
+        every = self.every(transcribed)
+        tried = every if tried is None else tried
+        ratios, keys = tried.tempo_ratios, tried.keys
         many = len(keys) > FEW_KEYS
-        effort, most = (MANY_KEYS, IN_EACH_KEY) if many else (ONE_KEY, LOOKED_UP)
+        effort, limit = (MANY_KEYS, IN_EACH_KEY) if many else (ONE_KEY, LOOKED_UP)
         each = [embed_query(transcribed, self._encoders, ratio, effort, keys) for ratio in ratios]
-        share = min(1.0, most / max(1, sum(len(frames) for _, frames in each)))
+        part, whole = (
+            self._amount(transcribed, effort, some) for some in (ratios, every.tempo_ratios)
+        )
+        count = sum(len(frames) for _, frames in each)
+        share = min(1.0, limit * part / whole / max(1, count))
         snippets = tuple(_thinned(*made, share) for made in each)
         return Embeddings(transcribed, ratios, keys, snippets)
+
+    def _amount(self, query: Query, effort: Effort, tempo_ratios: Iterable[float]) -> float:
+        """Return about how much is embedded of a query at some tempi; at least something."""
+        snippet = self._params.snippet_seconds
+        each = (effort.snippets(ratio * query.seconds, snippet) for ratio in tempo_ratios)
+        return max(sum(each), snippet)
+
+    def every(self, query: Query) -> Hypotheses:
+        """Return the keys, and the tempi at which a query is long enough, that are to be tried."""
+        shortest = min(1.0, self._params.snippet_seconds / query.seconds)
+        ratios = tuple(ratio for ratio in self._options.tempo_ratios if ratio >= shortest)
+        return Hypotheses(self._keys_of(query), ratios)
+
+    @stage("find likely keys")
+    def likely(self, query: Query, excluded: frozenset[int] = frozenset()) -> Hypotheses | None:
+        """Return the keys and tempi of the positions that most note triples agree on.
+
+        Parameters
+        ----------
+        query : Query
+            Transcribed.
+        excluded : frozenset of int
+            Positions of items that do not count.
+
+        Returns
+        -------
+        Hypotheses or None
+            None if they agree on nothing, or on as much in many keys.
+        """
+        every = self.every(query)
+        top = AGREED + len(every.keys) * len(excluded)
+        agreed = [at for at in self._agreed(query, every.keys, top) if at.piece not in excluded]
+        if not agreed or agreed[0].votes < LEAST_AGREEING:
+            return None
+        best = [at for at in agreed if at.votes >= LIKELY * agreed[0].votes]
+        keys = tuple(dict.fromkeys(at.transpose for at in best))
+        ratios = tuple(_near_tempi(every.tempo_ratios, [at.tempo_ratio for at in best]))
+        return Hypotheses(keys, ratios) if ratios and len(keys) <= FEW_KEYS else None
 
     @stage("look it up")
     def find(self, embedded: Embeddings, extra: int = 0) -> SearchResult:
@@ -134,10 +200,9 @@ class Lookup:
         extra : int
             How many more neighbours to find of each snippet, for `decide` to leave some out.
         """
-        notes_count = self._index.kind == "midi" and self._options.vote == "consistent"
-        log_odds = embedded.query.log_odds if notes_count else None
+        log_odds = embedded.query.log_odds if self._notes_count else None
         with ThreadPoolExecutor(1) as beside:
-            found = beside.submit(self._agreed, log_odds, embedded.keys)
+            found = beside.submit(self._positions, embedded.query, embedded.keys)
             hits = self._hits(embedded, NEIGHBOURS + extra)
             gains = () if log_odds is None else tuple(compared_gains(log_odds))
             return SearchResult(query=embedded.query, gains=gains, hits=hits, found=found.result())
@@ -155,33 +220,46 @@ class Lookup:
                 first = own.stop
         return tuple(h for h in hits if len(h.query_frame))
 
-    def _agreed(self, log_odds: Tensor | None, keys: Sequence[int]) -> tuple[Candidate, ...]:
-        """Look up the note triples of the transcription, in each key."""
-        if log_odds is None:
-            return ()
-        rate, found = self._params.frame_rate, []
-        notes = transcribed_notes(log_odds, rate)
-        for key in keys:
-            written = transposed(notes, -key, self._params.pitches)
-            for at in self._index.search_triples(written, AGREED):
-                found.append(
-                    Candidate(
-                        piece=at.piece,
-                        share=0.0,
-                        tempo_ratio=at.tempo_ratio,
-                        start=at.start * rate,
-                        transpose=key,
-                        triples=at.share,
-                    )
-                )
-        return tuple(found)
+    @property
+    def _notes_count(self) -> bool:
+        """Whether the notes of a query are compared with those of pieces."""
+        return self._index.kind == "midi" and self._options.vote == "consistent"
 
-    def _keys_of(self, query: Query) -> Sequence[int]:
-        """Return the keys to try: far off concert pitch, those on both sides."""
-        if len(self._options.keys) > 1 or abs(query.tuning) < FAR_OFF:
-            return self._options.keys
-        [key] = self._options.keys
-        return (key, key - (1 if query.tuning > 0 else -1))
+    def _agreed(self, query: Query, keys: Sequence[int], top: int) -> list[Agreement]:
+        """Look up the note triples of a query, in all these keys at once."""
+        log_odds = query.log_odds if self._notes_count else None
+        if log_odds is None:
+            return []
+        notes = transcribed_notes(log_odds, self._params.frame_rate)
+        return self._index.search_triples(notes, top, keys)
+
+    def _positions(self, query: Query, keys: Sequence[int]) -> tuple[Candidate, ...]:
+        """Return the positions that note triples agree on, as many in each key."""
+        rate = self._params.frame_rate
+        return tuple(
+            Candidate(
+                piece=at.piece,
+                share=0.0,
+                tempo_ratio=at.tempo_ratio,
+                start=at.start * rate,
+                transpose=at.transpose,
+                triples=at.share,
+            )
+            for key in keys
+            for at in self._agreed(query, (key,), AGREED)
+        )
+
+    def _keys_of(self, query: Query) -> tuple[int, ...]:
+        """Return the keys to try: far off concert pitch, those on both sides.
+
+        Of sound whose notes are not known, only its own key can be, if it is among them.
+        """
+        keys = tuple(self._options.keys)
+        if isinstance(query, Sound) and 0 in keys:
+            return (0,)
+        if len(keys) > 1 or abs(query.tuning) < FAR_OFF:
+            return keys
+        return (*keys, keys[0] - (1 if query.tuning > 0 else -1))
 
     def candidates(
         self, result: SearchResult, excluded: frozenset[int] = frozenset()
@@ -214,3 +292,15 @@ def _thinned(
     """Keep a share of snippets, spread evenly."""
     chosen = np.linspace(0, len(frames) - 1, math.ceil(share * len(frames))).astype(np.int64)
     return vectors[:, chosen], frames[chosen]
+
+
+def widely(every: Hypotheses) -> Hypotheses:
+    """Return which of many keys are searched where none is likely."""
+    near = (key for key in every.keys if abs(key) <= NEAR_KEYS or not key % OCTAVE)
+    return Hypotheses(tuple(near) or every.keys, every.tempo_ratios)
+
+
+def _near_tempi(tried: Iterable[float], found: Sequence[float]) -> list[float]:
+    """Return the tempi tried that are about one of those found."""
+    octaves = np.log2(found)
+    return [ratio for ratio in tried if (np.abs(octaves - math.log2(ratio)) <= SAME_TEMPO).any()]

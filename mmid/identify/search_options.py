@@ -14,7 +14,7 @@ from mmid.options import FARTHEST, Search, Vote
 TEMPO_RATIOS = tuple(2 ** (step / 6) for step in range(-12, 13))
 """Speeds tried: a quarter to four times the library's, 12 % apart; training tolerates 6 %."""
 
-KEYS = tuple(sorted(range(-6, 7), key=abs))
+KEYS = tuple(sorted(range(-12, 13), key=abs))
 """Transpositions tried where the key is not known, semitones."""
 
 
@@ -39,13 +39,13 @@ class SearchOptions:
     search: Search = "auto"
     vote: Vote = "consistent"
     tempo_ratios: Sequence[float] = TEMPO_RATIOS
-    keys: Sequence[int] = (0,)
+    keys: Sequence[int] = KEYS
     top: int = 5
     min_confidence: float = 0.5
 
 
 def keys_to_try(transpose: int | str) -> tuple[int, ...]:
-    """Return the keys of a transposition in semitones, or of ``auto``, which tries -6 to 6.
+    """Return the keys of a transposition in semitones, or of ``auto``, which tries -12 to 12.
 
     Raises
     ------

@@ -1,11 +1,13 @@
 """Note-triple fingerprints: positions of a library that the note triples of a query agree on.
 
 Conventions: times in seconds. A triple is three notes that follow one another, each at least
-`APART` after the one before. Its fingerprint is their pitches and the ratio of the two gaps, which
-no tempo changes; its span, from the first note to the third, then gives the tempo. A posting is a
-64-bit number: fingerprint, note and span, from the highest bits to the lowest. Of fingerprints too
-common in a library there is a stop-list entry alone: their number for a note, and the last span.
-Notes are of `mmid.music.notes.NOTE_DTYPE`, sorted by onset.
+`APART` after the one before. Its fingerprint is the intervals from the first to the others, the
+ratio of the two gaps, which no tempo changes, and the first pitch, from the highest digits to the
+lowest: the same triple in other keys is a number nearby, and all keys are looked up at once. Its
+span, from the first note to the third, then gives the tempo. A posting is a 64-bit number:
+fingerprint, note and span, from the highest bits to the lowest. Of fingerprints too common in a
+library there is a stop-list entry alone: their number for a note, and the last span. Notes are of
+`mmid.music.notes.NOTE_DTYPE`, sorted by onset.
 
 References
 ----------
@@ -15,12 +17,13 @@ References
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from mmid.index.sorted_file import SortedFile
+from mmid.music.notes import PITCHES
 
 APART = 0.05
 """Notes closer than this sound together."""
@@ -75,6 +78,11 @@ class NoteTriples:
         """Return some of them."""
         return NoteTriples(self.fingerprint[chosen], self.note[chosen], self.span[chosen])
 
+    @property
+    def pitch(self) -> np.ndarray:
+        """Those of their first notes, ``[n]`` int64."""
+        return self.fingerprint.astype(np.int64) % PITCHES
+
     def thin(self, most: int) -> NoteTriples:
         """Return at most so many of them, spread evenly."""
         return self.take(np.linspace(0, len(self) - 1, min(len(self), most)).astype(np.int64))
@@ -123,16 +131,66 @@ def find_triples(onset: np.ndarray, pitch: np.ndarray) -> NoteTriples:
     third = follower[second, which]
     gap, then = onset[second] - onset[first], onset[third] - onset[second]
     ratio = np.floor(np.log2(then / gap) * BINS_PER_OCTAVE) + RATIO_BINS // 2
-    fingerprint = np.clip(ratio, 0, RATIO_BINS - 1).astype(np.uint64)
-    for digit, note in enumerate((third, second, first)):
-        fingerprint += pitch[note].astype(np.uint64) * np.uint64(RATIO_BINS * 128**digit)
-    return NoteTriples(fingerprint, first, gap + then)
+    begins, *others = (pitch[note].astype(np.int64) for note in (first, second, third))
+    fingerprint = np.zeros(len(first), np.int64)
+    for interval in (other - begins for other in others):
+        fingerprint = fingerprint * PITCHES + interval % PITCHES
+    fingerprint = fingerprint * RATIO_BINS + np.clip(ratio, 0, RATIO_BINS - 1).astype(np.int64)
+    fingerprint = fingerprint * PITCHES + begins
+    return NoteTriples(fingerprint.astype(np.uint64), first, gap + then)
+
+
+@dataclass(frozen=True, eq=False)
+class Ranges:
+    """Postings to look at: those from a number to another.
+
+    Parameters
+    ----------
+    which : np.ndarray [n] int64
+        The triple of a query that each range is for.
+    low, high : np.ndarray [n] uint64
+    """
+
+    which: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+    @classmethod
+    def of(cls, triples: NoteTriples, lowest: int = 0, highest: int = 0) -> Ranges:
+        """Return where triples may be, gap ratios one bin off and some transpositions included.
+
+        A query transposed by so many semitones against the library, from the lowest to the highest,
+        has triples that lie as many below it there.
+        """
+        pitch = triples.pitch
+        base = triples.fingerprint.astype(np.int64) - pitch
+        ratio = base // PITCHES % RATIO_BINS
+        first, last = (np.clip(pitch - key, 0, PITCHES - 1) for key in (highest, lowest))
+        parts = []
+        for shift in (-1, 0, 1):
+            (kept,) = np.nonzero((ratio + shift >= 0) & (ratio + shift < RATIO_BINS))
+            near = base[kept] + shift * PITCHES
+            parts.append((kept, near + first[kept], near + last[kept] + 1))
+        which, low, high = (np.concatenate(side) for side in zip(*parts, strict=True))
+        begins, ends = (side.astype(np.uint64) << FINGERPRINT for side in (low, high))
+        return cls(which, begins, ends - np.uint64(1))
+
+    def rarest(self, sizes: np.ndarray, most: int) -> Ranges:
+        """Keep those of the triples with fewest postings, as long as these are no more in all."""
+        of_triple = np.bincount(self.which, sizes)
+        order = np.argsort(of_triple, kind="stable")
+        chosen = np.zeros(len(of_triple), bool)
+        chosen[order[np.cumsum(of_triple[order]) <= most]] = True
+        kept = chosen[self.which]
+        return Ranges(self.which[kept], self.low[kept], self.high[kept])
 
 
 def look_up(
-    postings: np.ndarray, triples: NoteTriples, common: int | None = None
+    postings: np.ndarray, triples: NoteTriples, ranges: Ranges | None = None
 ) -> tuple[np.ndarray, NoteTriples]:
     """Find the postings of a query's fingerprints, gap ratios one bin off included.
+
+    Those on the stop list are passed over.
 
     Parameters
     ----------
@@ -140,9 +198,8 @@ def look_up(
         Sorted.
     triples : NoteTriples
         The query's.
-    common : int, optional
-        Fingerprints with more postings than this say too little, and are passed over.
-        Those on the stop list always are.
+    ranges : Ranges, optional
+        Where to look; by default wherever the triples may be in the query's own key.
 
     Returns
     -------
@@ -151,49 +208,15 @@ def look_up(
     found : NoteTriples
         The library's.
     """
-    whose, found = [], []
-    for kept, fingerprint in _neighbours(triples):
-        first = np.searchsorted(postings, fingerprint << FINGERPRINT)
-        count = np.searchsorted(postings, (fingerprint + np.uint64(1)) << FINGERPRINT) - first
-        if common is not None:
-            count[count > common] = 0
-        before = np.cumsum(count) - count
-        position = np.repeat(first - before, count) + np.arange(count.sum())
-        whose.append(np.repeat(kept, count))
-        found.append(postings[position])
-    which, posting = np.concatenate(whose), np.concatenate(found)
-    span = spans_of(posting)
+    ranges = Ranges.of(triples) if ranges is None else ranges
+    first = np.searchsorted(postings, ranges.low)
+    count = np.searchsorted(postings, ranges.high, "right") - first
+    before = np.cumsum(count) - count
+    posting = postings[np.repeat(first - before, count) + np.arange(count.sum())]
+    which, span = np.repeat(ranges.which, count), spans_of(posting)
     which, posting, span = (side[span != STOP] for side in (which, posting, span))
     seconds = 2.0 ** (span.astype(np.float64) / SPAN_STEPS - SPAN_OCTAVES)
     return which, NoteTriples(posting >> FINGERPRINT, notes_of(posting), seconds)
-
-
-def postings_near(postings: SortedFile, triples: NoteTriples, common: int) -> np.ndarray:
-    """Read what `look_up` needs of a library's postings for a query's triples.
-
-    Parameters
-    ----------
-    postings : SortedFile
-    triples : NoteTriples
-        The query's.
-    common : int
-        As of `look_up`.
-
-    Returns
-    -------
-    np.ndarray [n] uint64
-        Sorted; others are among them.
-    """
-    queried = np.concatenate([fingerprint for _, fingerprint in _neighbours(triples)])
-    return postings.near(queried << FINGERPRINT, (queried + np.uint64(1)) << FINGERPRINT, common)
-
-
-def _neighbours(triples: NoteTriples) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield which triples have a fingerprint one ratio bin lower, the same and higher, and it."""
-    ratio = triples.fingerprint.astype(np.int64) % RATIO_BINS
-    for shift in (-1, 0, 1):
-        (kept,) = np.nonzero((ratio + shift >= 0) & (ratio + shift < RATIO_BINS))
-        yield kept, (triples.fingerprint[kept].astype(np.int64) + shift).astype(np.uint64)
 
 
 # ---- of a library
@@ -202,8 +225,9 @@ def _neighbours(triples: NoteTriples) -> Iterator[tuple[np.ndarray, np.ndarray]]
 SCATTER = np.uint64(0x9E3779B97F4A7C15)
 """Multiplied by it, fingerprints scatter evenly (Knuth's multiplicative hashing)."""
 
-MOST_TRIPLES = 1_500
-"""Of a query; those of a longer one are thinned evenly."""
+MOST_PAGES, MOST_READ = 8_000, 400_000
+"""Of a query, the rarest triples are looked up whose postings are on no more pages, and no more: of
+30 s in two octaves of keys a fifth, in a tenth of the time, and as many pieces are found."""
 
 MOST_POSTINGS = 300
 """A fingerprint with more postings than this says little for what it costs to count: leaving it out
@@ -211,9 +235,6 @@ is five times as fast and finds more, and half of a library's postings need not 
 
 LARGE = 60_000_000
 """With twice as many postings a library may have twice as many of a fingerprint, and so on."""
-
-KEPT_ONE_IN = 8
-"""A library keeps at least one in so many of its postings."""
 
 CROWDED = (10, 4, 0)
 """Positions of fewer postings than this are counted only if too few others have as many votes."""
@@ -230,24 +251,30 @@ class Agreement:
     ----------
     piece : int
         Position in the library.
+    votes : int
+        The query's triples.
     share : float
-        Of the query's triples, 0 to 1.
+        Of all that were looked up, 0 to 1.
     tempo_ratio : float
         The query's speed against the piece.
     start : float
         Where in the piece the query begins, seconds.
+    transpose : int
+        Semitones that take the piece to the query's key.
     """
 
     piece: int
+    votes: int
     share: float
     tempo_ratio: float
     start: float
+    transpose: int = 0
 
 
 def kept_half(triples: NoteTriples) -> NoteTriples:
-    """Keep half of them, by their pitches and so whatever the ratio of the gaps."""
-    pitches = triples.fingerprint // np.uint64(RATIO_BINS)
-    return triples.take(((pitches * SCATTER) >> np.uint64(63)) == 0)
+    """Keep half of them, by their intervals and so in every key, whatever the gaps' ratio."""
+    intervals = triples.fingerprint // np.uint64(RATIO_BINS * PITCHES)
+    return triples.take(((intervals * SCATTER) >> np.uint64(63)) == 0)
 
 
 def most_common(postings: int) -> int:
@@ -262,7 +289,12 @@ def most_common(postings: int) -> int:
 
 
 def search_triples(
-    postings: SortedFile, library: np.ndarray, firsts: np.ndarray, notes: np.ndarray, top: int
+    postings: SortedFile,
+    library: np.ndarray,
+    firsts: np.ndarray,
+    notes: np.ndarray,
+    top: int,
+    keys: Sequence[int] = (0,),
 ) -> list[Agreement]:
     """Find the positions of a library that most triples of a query agree on.
 
@@ -281,7 +313,9 @@ def search_triples(
     notes : np.ndarray of mmid.music.notes.NOTE_DTYPE
         The query's.
     top : int
-        Positions to return, one a piece.
+        Positions to return, one a piece and key.
+    keys : sequence of int
+        Semitones that may take a piece to the query's key.
 
     Returns
     -------
@@ -293,26 +327,47 @@ def search_triples(
         return []
     middle = (onset[0] + onset[-1]) / 2
     near = np.abs(onset - middle) <= SPREAD / 2
-    triples = kept_half(find_triples(onset[near], notes["pitch"][near])).thin(MOST_TRIPLES)
-    common = most_common(KEPT_ONE_IN * len(postings))
-    which, found = look_up(postings_near(postings, triples, common), triples, common)
-    tempo_ratio = found.span / triples.span[which]
-    fits = (tempo_ratio >= SLOWEST) & (tempo_ratio <= FASTEST)
+    triples = kept_half(find_triples(onset[near], notes["pitch"][near]))
+    triples, which, found = _look_up_rarest(postings, triples, keys)
+    tempo_ratio, key = found.span / triples.span[which], triples.pitch[which] - found.pitch
+    fits = (tempo_ratio >= SLOWEST) & (tempo_ratio <= FASTEST) & np.isin(key, keys)
     fits &= found.note < len(library)  # which postings of a strange index may not be
-    which, note, tempo_ratio = which[fits], found.note[fits], tempo_ratio[fits]
+    which, note, tempo_ratio, key = which[fits], found.note[fits], tempo_ratio[fits], key[fits]
     piece = np.searchsorted(firsts, note, side="right") - 1
     when = onset[near][triples.note[which]] - middle
     position = np.asarray(library["onset"][note], np.float64) - when * tempo_ratio
+    owner = piece * 2 * PITCHES + key + PITCHES
     best: dict[int, Agreement] = {}
     for shift in (0.0, 0.5):
         bins = np.floor(position / BIN + shift).astype(np.int64)
-        for inside, votes in _fullest(piece, bins, which, len(triples), top):
+        for inside, votes in _fullest(owner, bins, which, len(triples), top):
             ratio = float(np.median(tempo_ratio[inside]))
-            start = float(np.median(position[inside]) - middle * ratio)
-            agreed = Agreement(int(piece[inside[0]]), votes / len(triples), ratio, start)
-            if agreed.piece not in best or agreed.share > best[agreed.piece].share:
-                best[agreed.piece] = agreed
-    return sorted(best.values(), key=lambda a: -a.share)[:top]
+            one = inside[0]
+            agreed = Agreement(
+                piece=int(piece[one]),
+                votes=votes,
+                share=votes / len(triples),
+                tempo_ratio=ratio,
+                start=float(np.median(position[inside]) - middle * ratio),
+                transpose=int(key[one]),
+            )
+            if owner[one] not in best or votes > best[owner[one]].votes:
+                best[owner[one]] = agreed
+    return sorted(best.values(), key=lambda a: -a.votes)[:top]
+
+
+def _look_up_rarest(
+    postings: SortedFile, triples: NoteTriples, keys: Sequence[int]
+) -> tuple[NoteTriples, np.ndarray, NoteTriples]:
+    """Look up the rarest of a query's triples; return these, and what `look_up` does of them."""
+    ranges = Ranges.of(triples, min(keys), max(keys))
+    ranges = ranges.rarest(postings.pages_within(ranges.low, ranges.high), MOST_PAGES)
+    read = postings.near(ranges.low, ranges.high)
+    sizes = np.searchsorted(read, ranges.high, "right") - np.searchsorted(read, ranges.low)
+    ranges = ranges.rarest(sizes, MOST_READ)
+    chosen, which = np.unique(ranges.which, return_inverse=True)
+    triples = triples.take(chosen)
+    return triples, *look_up(read, triples, replace(ranges, which=which))
 
 
 def _fullest(

@@ -15,7 +15,7 @@ from mmid.options import Kind
 from mmid.system.files import read_json
 from mmid.version import __version__
 
-FORMAT = "mmid-index-7"
+FORMAT = "mmid-index-8"
 
 DATA_NAME = re.compile(r"data-[0-9a-f]{12}")
 MANIFEST, CHECKED = "manifest.json", "checked.json"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from mmid.index.fingerprints import Agreement, search_triples
@@ -19,7 +21,9 @@ class Noted:
         """Return the postings of all notes' triples; every kind of index has them elsewhere."""
         raise NotImplementedError
 
-    def search_triples(self, notes: np.ndarray, top: int) -> list[Agreement]:
+    def search_triples(
+        self, notes: np.ndarray, top: int, keys: Sequence[int] = (0,)
+    ) -> list[Agreement]:
         """Find the positions that note triples of a query agree on (`mmid.index.fingerprints`).
 
         Parameters
@@ -27,10 +31,12 @@ class Noted:
         notes : np.ndarray of mmid.music.notes.NOTE_DTYPE
             The query's, sorted by onset.
         top : int
-            Positions to return, one a piece.
+            Positions to return, one a piece and key.
+        keys : sequence of int
+            Semitones that may take a piece to the query's key.
         """
         firsts = np.array([entry.first_note for entry in self.entries])
-        return search_triples(self._postings(), self.all_notes, firsts, notes, top)
+        return search_triples(self._postings(), self.all_notes, firsts, notes, top, keys)
 
     def notes(self, piece: int) -> np.ndarray:
         """Return the notes of a MIDI file, as `mmid.music.midi.read_midi` read them."""

@@ -56,7 +56,9 @@ class Library(Protocol):
     def locate(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the item and the first frame of snippets."""
 
-    def search_triples(self, notes: np.ndarray, top: int) -> list[Agreement]:
+    def search_triples(
+        self, notes: np.ndarray, top: int, keys: Sequence[int] = (0,)
+    ) -> list[Agreement]:
         """Find the positions that note triples of a query agree on."""
 
     def notes(self, piece: int) -> np.ndarray:

@@ -52,30 +52,37 @@ class SortedFile:
     def __len__(self) -> int:
         return self._count
 
-    def near(self, low: np.ndarray, high: np.ndarray, most: int) -> np.ndarray:
+    def pages_within(self, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+        """Return how many pages numbers from some to others lie on, ``[n]`` int64."""
+        first, last = self._span(low, high)
+        return np.asarray(last - first)
+
+    def near(self, low: np.ndarray, high: np.ndarray) -> np.ndarray:
         """Return the pages that numbers of some ranges lie on.
 
         Parameters
         ----------
         low, high : np.ndarray [n] uint64
-            Numbers from ``low`` on and below ``high`` are wanted.
-        most : int
-            Of each range at least so many and one more are returned, if it holds more.
+            Numbers from ``low`` to ``high`` are wanted.
 
         Returns
         -------
         np.ndarray [m] uint64
             Sorted; others are among them.
         """
-        first = np.maximum(np.searchsorted(self._page_index, low) - 1, 0)
-        last = np.minimum(np.searchsorted(self._page_index, high), first + most // PAGE + 2)
+        first, last = self._span(low, high)
         bounds = np.zeros(len(self._page_index) + 1, np.int64)
         np.add.at(bounds, first, 1)
-        np.add.at(bounds, np.maximum(first, last), -1)
+        np.add.at(bounds, last, -1)
         wanted = np.cumsum(bounds) > 0
         edges = np.flatnonzero(np.diff(wanted, prepend=False))
         runs = [self._read(a, b) for a, b in zip(edges[::2], edges[1::2], strict=True)]
         return np.concatenate([np.zeros(0, np.uint64), *runs])
+
+    def _span(self, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the first pages of ranges, and those after their last."""
+        first = np.maximum(np.searchsorted(self._page_index, low) - 1, 0)
+        return first, np.maximum(first, np.searchsorted(self._page_index, high, "right"))
 
     def _read(self, first: int, last: int) -> np.ndarray:
         """Read pages from one to before another."""

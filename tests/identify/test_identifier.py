@@ -187,7 +187,7 @@ def test_silence_has_no_notes_and_noise_among_tones_hardly_any(identifier):
 
 def test_what_is_found_needs_no_reason(identifier, pieces):
     answer = identifier.identify(played(pieces[2], 5.0, 8.0))
-    assert answer.matched and answer.reason is None and answer.keys == (0,)
+    assert answer.matched and answer.reason is None and answer.keys == KEYS
 
 
 def test_what_fits_but_not_surely_is_named(identifier, pieces):
@@ -241,7 +241,7 @@ def test_a_score_is_found_and_placed_among_scores(identifier, pieces, speed):
 @pytest.mark.parametrize("semitones", [-6, -5, 0, 3, 6])
 def test_another_key_is_found_when_asked_for(identifier, opened, pieces, semitones):
     query = played(pieces[2], 5.0, 8.0, 1.0, semitones)
-    plain = identifier.identify(query).matches[0]
+    plain = with_options(identifier, keys=(0,)).identify(query).matches[0]
     assert (plain.explained > 0.8) == (semitones == 0) and plain.transpose == 0
     wide = opened(pieces, keys=KEYS, tempo_ratios=(1.0,))
     answer = wide.identify(query)
@@ -256,7 +256,8 @@ def test_to_try_all_keys_leaves_as_much_confidence_as_to_know_the_key(opened, pi
     known = opened(pieces, keys=(semitones,)).identify(query).matches[0]
     tried = opened(pieces, keys=KEYS).identify(query).matches[0]
     assert (tried.piece, tried.transpose) == (known.piece, semitones)
-    assert tried.votes == known.votes and tried.explained == known.explained
+    assert tried.votes == pytest.approx(known.votes, abs=0.1)  # of other snippets
+    assert tried.explained == known.explained
     assert tried.confidence > known.confidence - 0.02
 
 
@@ -265,7 +266,23 @@ def test_items_left_out_choose_no_keys(opened, pieces):
     query = played(pieces[2], 5.0, 8.0, 1.0, 3)
     chosen = {hits.transpose for hits in identifier.search(query).hits}
     others = {hits.transpose for hits in identifier.search(query, NEIGHBOURS, frozenset({2})).hits}
-    assert chosen == {0, 3} and 0 in others and len(others) == 2
+    assert chosen == {3} and 0 in others and len(others) == 2
+
+
+@pytest.mark.parametrize("semitones", [-12, 2])
+def test_the_likely_keys_and_tempi_alone_are_embedded(opened, pieces, monkeypatch, semitones):
+    identifier = opened(pieces)
+    query = played(pieces[2], 5.0, 8.0, 1.3, semitones)
+    likely = identifier.lookup.likely(query)
+    assert likely.keys == (semitones,)
+    assert all(0.8 < ratio / 1.3 < 1.25 for ratio in likely.tempo_ratios)
+    assert {hits.tempo_ratio for hits in identifier.search(query).hits} == {*likely.tempo_ratios}
+    monkeypatch.setattr("mmid.identify.search.LEAST_AGREEING", 10**6)
+    assert identifier.lookup.likely(query) is None
+    best = identifier.identify(query).matches[0]
+    assert (best.piece, best.transpose) == (pieces[2].name, semitones)
+    everything = frozenset(range(len(pieces)))
+    assert identifier.lookup.likely(query, everything) is None
 
 
 def test_files_of_the_same_music_are_one_match(midi_folder, opened, draw_notes):
@@ -368,7 +385,8 @@ def test_notes_heard_for_a_moment_have_an_answer(
 
 
 def test_a_model_that_hears_no_notes_cannot_look_for_other_keys(opened, pieces, recording):
-    wide = opened(pieces, keys=KEYS)
+    assert opened(pieces, keys=KEYS).identify_file(recording).matches[0].transpose == 0
+    wide = opened(pieces, keys=(1, 2, 3))
     with pytest.raises(MmidError, match="does not transcribe notes, and cannot look for"):
         wide.identify_file(recording)
     (answer,) = answers_of(wide, [recording])

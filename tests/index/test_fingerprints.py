@@ -13,9 +13,9 @@ from mmid.index.fingerprints import (
     NOTE_BITS,
     SPAN_BITS,
     STOP,
+    Ranges,
     find_triples,
     look_up,
-    postings_near,
     search_triples,
 )
 from mmid.index.sorted_file import SortedFile, page_index_of
@@ -44,11 +44,14 @@ def stored(tmp_path):
     return store
 
 
-def passage(notes: np.ndarray, start: float, end: float, ratio: float) -> np.ndarray:
-    """Return what is played from one time to another, so many times as fast."""
+def passage(
+    notes: np.ndarray, start: float, end: float, ratio: float, semitones: int = 0
+) -> np.ndarray:
+    """Return what is played from one time to another, so many times as fast, in another key."""
     inside = notes[(notes["onset"] >= start) & (notes["onset"] < end)].copy()
     for moment in ("onset", "offset"):
         inside[moment] = (inside[moment] - start) / ratio
+    inside["pitch"] += np.uint8(semitones % 256)
     return inside
 
 
@@ -71,6 +74,39 @@ def test_a_passage_is_found_at_its_tempo_and_position(library, stored, ratio):
         assert first.tempo_ratio == pytest.approx(ratio, rel=0.05)
         assert first.start == pytest.approx(20.0, abs=0.5)
         assert all(other.share < first.share / 2 for other in others)
+
+
+@pytest.mark.parametrize("semitones", [-12, -5, 0, 1, 12])
+def test_a_passage_is_found_in_any_key_at_once(library, stored, semitones):
+    notes, firsts, pieces = library
+    postings = stored(listed(notes, firsts))
+    query = passage(pieces[4], 20.0, 32.0, 1.3, semitones)
+    best, *others = search_triples(postings, notes, firsts, query, 10, range(-12, 13))
+    own = search_triples(postings, notes, firsts, query, 10, (semitones,))[0]
+    assert (best.piece, best.transpose) == (own.piece, own.transpose) == (4, semitones)
+    assert best.tempo_ratio == pytest.approx(1.3, rel=0.05) and best.share > 0.8
+    assert own.start == best.start == pytest.approx(20.0, abs=0.5)
+    assert all(other.share < best.share / 2 for other in others)
+    missed = search_triples(postings, notes, firsts, query, 10, (semitones + 1, semitones - 1))
+    assert all(at.share < best.share / 2 and at.transpose != semitones for at in missed)
+
+
+def test_the_rarest_triples_are_looked_up(library, stored, monkeypatch):
+    notes, firsts, pieces = library
+    postings = stored(listed(notes, firsts))
+    query = passage(pieces[4], 10.0, 40.0, 1.0)
+    whole = search_triples(postings, notes, firsts, query, 1, range(-12, 13))[0]
+    monkeypatch.setattr("mmid.index.fingerprints.MOST_READ", 200)
+    some = search_triples(postings, notes, firsts, query, 1, range(-12, 13))[0]
+    assert (some.piece, some.transpose) == (4, 0) and 2 < some.votes < whole.votes / 2
+    monkeypatch.setattr("mmid.index.fingerprints.MOST_READ", 0)
+    assert search_triples(postings, notes, firsts, query, 1) == []
+
+
+def test_ranges_at_the_ends_of_the_compass_hold_their_postings():
+    triples = find_triples(np.array([0.0, 0.06, 7.9]), np.array([127, 126, 126], np.uint8))
+    which, found = look_up(triples.postings(), triples, Ranges.of(triples, -12, 12))
+    assert which.tolist() == [0] and found.pitch.tolist() == [127]
 
 
 @pytest.mark.parametrize("seconds", [2.5, 4.0, 30.0])
@@ -150,7 +186,7 @@ def test_of_common_fingerprints_only_stop_entries_are_kept(library, monkeypatch,
         before = listed(notes[: firsts[known]], firsts[:known])
         assert np.array_equal(listed(notes, firsts, before, int(firsts[known])), kept)
     triples = find_triples(pieces[9]["onset"].astype(float), pieces[9]["pitch"])
-    expected, found = look_up(everything, triples, most), look_up(kept, triples)
+    expected, found = look_up(everything[rare], triples), look_up(kept, triples)
     assert np.array_equal(found[0], expected[0])
     assert np.array_equal(found[1].postings(), expected[1].postings())
 
@@ -167,15 +203,20 @@ def test_heard_notes_lie_between_frames():
     assert notes["onset"] == pytest.approx([0.5, 1.0125, 1.525], abs=0.002)
 
 
-@pytest.mark.parametrize("common", [0, 3, 40])
-def test_the_pages_read_answer_as_the_whole(library, stored, monkeypatch, common):
+@pytest.mark.parametrize("key", [0, 3, 12])
+def test_the_pages_read_answer_as_the_whole(library, stored, monkeypatch, key):
     monkeypatch.setattr("mmid.index.sorted_file.PAGE", 16)
     notes, firsts, pieces = library
     whole = listed(notes, firsts)
     triples = find_triples(pieces[9]["onset"].astype(float), pieces[9]["pitch"])
-    part = postings_near(stored(whole), triples, common)
+    ranges = Ranges.of(triples, -key, key)
+    file = stored(whole)
+    part = file.near(ranges.low, ranges.high)
     assert len(part) < len(whole)
-    expected, found = look_up(whole, triples, common), look_up(part, triples, common)
+    pages = file.pages_within(ranges.low, ranges.high)
+    found = np.searchsorted(whole, ranges.high, "right") - np.searchsorted(whole, ranges.low)
+    assert (pages >= 1).all() and (pages * 16 >= found).all()
+    expected, found = look_up(whole, triples, ranges), look_up(part, triples, ranges)
     assert np.array_equal(found[0], expected[0])
     assert np.array_equal(found[1].postings(), expected[1].postings())
 

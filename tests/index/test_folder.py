@@ -67,7 +67,7 @@ def test_another_format_is_refused(built, tiny_model):
     (built / "manifest.json").write_text(json.dumps(manifest | {"format": "mmid-index-9"}))
     with pytest.raises(
         LibraryIndexError,
-        match="'mmid-index-9', this mmid reads mmid-index-7; run mmid build-index",
+        match="'mmid-index-9', this mmid reads mmid-index-8; run mmid build-index",
     ):
         LibraryIndex(built, tiny_model)
 
@@ -170,7 +170,7 @@ def test_a_manifest_of_the_wrong_kind(built, tiny_model, change):
         LibraryIndex(built, tiny_model)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "7", '{"format": "mmid-index-7"}', "\x00"])
+@pytest.mark.parametrize("text", ["", "[]", "7", '{"format": "mmid-index-8"}', "\x00"])
 def test_a_manifest_that_is_none(built, tiny_model, text):
     (built / "manifest.json").write_text(text)
     with pytest.raises(LibraryIndexError, match=r"manifest\.json: damaged"):
