@@ -56,11 +56,16 @@ class Library(Protocol):
     def locate(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the item and the first frame of snippets."""
 
-    def search_triples(self, notes: np.ndarray, top: int) -> list[Agreement]:
-        """Find the positions that note triples of a query agree on."""
+    def search_triples(
+        self, notes: np.ndarray, top: int, *, melody: bool = False
+    ) -> list[Agreement]:
+        """Find the positions that note triples of a query agree on, or those of melodies."""
 
     def notes(self, piece: int) -> np.ndarray:
         """Return the notes of a MIDI file."""
+
+    def melody(self, piece: int) -> np.ndarray:
+        """Return which of the notes of a MIDI file are its melody's."""
 
     def item(self, piece: int) -> Embedded:
         """Return all that the index holds of an item."""

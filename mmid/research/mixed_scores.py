@@ -1,12 +1,11 @@
 """MIDI files for mixtures: notes with their tracks and melody, and excerpts of them.
 
-Conventions: times in seconds. mmid's own reader drops the tracks' names, so `pretty_midi` reads
-what that has accepted.
+Conventions: times in seconds. mmid's own reader drops tracks and beats, so `pretty_midi` reads what
+that has accepted.
 """
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,11 +13,8 @@ import numpy as np
 
 from mmid.errors import MmidError, label
 from mmid.music.library import BadFile, read_piece
+from mmid.music.melody import find_melody
 from mmid.music.notes import NOTE_DTYPE, clipped, last_offset, shifted, sped_up
-
-MELODY = re.compile(r"melod|vo(ice|cal|x)|sopran|lead|canto|chant|gesang|singst", re.IGNORECASE)
-TOGETHER = 0.03
-"""Onsets so close are one chord's, seconds."""
 
 TEMPO = (0.8, 1.25)
 """Speed against the file."""
@@ -56,7 +52,7 @@ class Score:
 
 
 def read_score(path: Path) -> Score:
-    """Read a MIDI file with its tracks; the melody is the track so named, or the highest line.
+    """Read a MIDI file with its tracks and its melody.
 
     Raises
     ------
@@ -82,22 +78,8 @@ def read_score(path: Path) -> Score:
     ]
     notes = np.array(rows, NOTE_DTYPE)
     tracks = np.repeat(np.arange(len(parts)), [len(part.notes) for part in parts])
-    named = [bool(MELODY.search(p.name)) and "piano" not in p.name.lower() for p in parts]
-    melody = np.array(named, bool)[tracks] if len(parts) else np.zeros(0, bool)
-    return Score(notes, tracks, melody if melody.any() else skyline(notes), beats)
-
-
-def skyline(notes: np.ndarray) -> np.ndarray:
-    """Mark the notes that nothing higher sounds with at their onset: the highest line."""
-    order = np.argsort(notes["onset"], kind="stable")
-    onsets, top, held = notes["onset"][order], np.zeros(len(notes), bool), order[:0]
-    for i in order:
-        onset, pitch = notes["onset"][i], notes["pitch"][i]
-        near = order[slice(*np.searchsorted(onsets, [onset, onset + TOGETHER]))]
-        held = held[notes["offset"][held] > onset + TOGETHER]
-        top[i] = pitch >= notes["pitch"][np.concatenate([held, near])].max(initial=pitch)
-        held = np.append(held, i)
-    return top
+    melody = find_melody(notes, tracks, [part.name for part in parts])
+    return Score(notes, tracks, melody, beats)
 
 
 def draw_excerpt(score: Score, seconds: float, rng: np.random.Generator) -> Score | None:

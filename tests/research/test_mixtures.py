@@ -20,20 +20,13 @@ from mmid.music.notes import NOTE_DTYPE
 from mmid.music.pairs import read_pairs
 from mmid.music.synthesizer import Synthesizer
 from mmid.research import mixtures
-from mmid.research.mixed_scores import Score, draw_excerpt, read_score, skyline
+from mmid.research.mixed_scores import Score, draw_excerpt, read_score
 from mmid.research.mixing import ENSEMBLES, SAMPLE_RATE, bass_line, merged, mix, section
 from mmid.research.mixtures import write_mixtures
 
 
 def notes(*rows: tuple[float, float, int]) -> np.ndarray:
     return np.array([(*row, 90, 0) for row in rows], NOTE_DTYPE)
-
-
-def random_notes(seed: int, count: int = 60) -> np.ndarray:
-    rng = np.random.default_rng(seed)
-    onsets = np.sort(rng.uniform(0, 20, count))
-    ends, pitches = onsets + rng.uniform(0.1, 2, count), rng.integers(40, 80, count)
-    return notes(*zip(onsets, ends, pitches, strict=True))
 
 
 def pitches_at(audio: np.ndarray, start: float, end: float, pitch: int) -> float:
@@ -69,15 +62,6 @@ def test_the_melody_is_the_track_of_that_name(tmp_path):
 
 
 def test_the_melody_is_else_the_highest_line(tmp_path):
-    rows = random_notes(0)
-    top = skyline(rows)
-    for note, is_top in zip(rows, top, strict=True):
-        begins = rows["onset"] < note["onset"] + 0.03
-        sounds = begins & (
-            (rows["offset"] > note["onset"] + 0.03) | (rows["onset"] >= note["onset"])
-        )
-        assert is_top == (note["pitch"] >= rows["pitch"][sounds].max())
-    assert 0 < top.sum() < len(top)
     save(tmp_path / "x.mid", one=notes((0, 1, 60)), two=notes((0, 1, 72)))
     score = read_score(tmp_path / "x.mid")
     assert score.notes["pitch"][score.melody].tolist() == [72]
