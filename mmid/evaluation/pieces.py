@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TypeAlias
 from zlib import crc32
 
@@ -21,7 +21,7 @@ from mmid.evaluation.sources import Source
 from mmid.identify.answer import Identification, Match
 from mmid.identify.identifier import Identifier
 from mmid.identify.search import FEW_KEYS, NEIGHBOURS
-from mmid.model.confidence import Evidence
+from mmid.model.evidence import Evidence
 from mmid.music.grid import DEFAULT
 from mmid.music.notes import last_offset
 from mmid.music.piano_roll import piano_roll
@@ -216,8 +216,13 @@ def _first(answer: Identification) -> Match:
 
 def _evidence(answer: Identification, snippets: int) -> Evidence:
     best = _first(answer)
-    share = best.explained or 0.0
-    return Evidence(best.votes, share, best.lead, best.above, answer.seconds, snippets)
+    return Evidence(
+        **asdict(best.figures),
+        lead=best.lead,
+        above=best.above,
+        seconds=answer.seconds,
+        snippets=snippets,
+    )
 
 
 def _judge(

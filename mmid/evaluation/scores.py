@@ -15,7 +15,8 @@ from rich.table import Table
 
 from mmid.errors import MmidError, label
 from mmid.evaluation.intervals import mean_interval
-from mmid.model.confidence import Evidence, fit_confidence
+from mmid.model.confidence import fit_confidence
+from mmid.model.evidence import Evidence
 from mmid.system.tables import FittingTable
 
 MMID = "mmid"
@@ -191,7 +192,7 @@ def _rejection(
     return auroc, float(np.mean(absent >= min_confidence)), float(np.mean(absent >= threshold))
 
 
-def calibrate(scores: Sequence[dict[str, Any]]) -> list[float]:
+def calibrate(scores: Sequence[dict[str, Any]]) -> dict[str, float]:
     """Fit the confidence to the results of `evaluate_pieces` with ``absent``.
 
     Parameters
@@ -201,8 +202,8 @@ def calibrate(scores: Sequence[dict[str, Any]]) -> list[float]:
 
     Returns
     -------
-    list of float
-        For `mmid.model.confidence.confidence`.
+    dict of str to float
+        For `mmid.model.confidence.confidence`, by the names of the figures.
 
     Raises
     ------

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from mmid.errors import label
+from mmid.model.evidence import NO_FIGURES, Figures
 from mmid.options import Reason
 
 LONG_QUERY_SECONDS = 60.0
@@ -43,6 +44,8 @@ class Match:
         Other files of the library that hold the same music.
     title : str or None
         Of a MIDI file that has one.
+    figures : Figures
+        All that its support is made of.
     """
 
     piece: str
@@ -57,6 +60,7 @@ class Match:
     transpose: int
     also: tuple[str, ...] = ()
     title: str | None = None
+    figures: Figures = NO_FIGURES
 
     @property
     def passage(self) -> float | None:
@@ -117,7 +121,7 @@ class Identification:
                 "seconds": self.seconds,
                 "rank": rank,
                 "matched": self.matched and rank == 1,
-                **match.to_dict(),
+                **{name: value for name, value in match.to_dict().items() if name != "figures"},
             }
             for rank, match in enumerate(self.matches, 1)
         ]

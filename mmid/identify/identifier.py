@@ -150,7 +150,7 @@ class Identifier:
         return tuple(dict.fromkeys(keys))[:FEW_KEYS]
 
     def _rank(self, candidates: Sequence[Candidate], result: SearchResult) -> list[Ranked]:
-        return rank(candidates, result, self.index, self.params)
+        return rank(candidates, result, self.index, self.params, self._builder.weights)
 
     @stage("compare and align")
     def decide(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 from mmid.identify.alignment import Alignment, align, note_gains
 from mmid.identify.answer import Match
@@ -13,15 +13,8 @@ from mmid.identify.search_options import SearchOptions
 from mmid.identify.voting import Candidate, straightened
 from mmid.index.protocol import Library
 from mmid.model.checkpoint import Checkpoint
-from mmid.model.confidence import (
-    CALIBRATION,
-    LEAST_NOTES,
-    UNPROVEN,
-    VOTES_ALONE,
-    Evidence,
-    confidence,
-    is_proven,
-)
+from mmid.model.confidence import LEAST_NOTES, UNPROVEN, confidence, is_proven
+from mmid.model.evidence import UNCOMPARED, Evidence, weights_of
 from mmid.options import Reason
 
 SAME_AMONG = 10
@@ -38,7 +31,7 @@ class MatchBuilder:
     """Makes matches of an index's candidates."""
 
     def __init__(self, model: Checkpoint, index: Library, options: SearchOptions) -> None:
-        self._params, self._facts = model.encoders.config.features, model.facts
+        self._params, self.weights = model.encoders.config.features, weights_of(model.facts)
         self._index, self._options = index, options
 
     def build(
@@ -71,8 +64,7 @@ class MatchBuilder:
         score_among_recordings = query.kind == "midi" and self._index.kind == "recordings"
         lead, above = (best.support - other for other in others)
         evidence = Evidence(
-            votes=candidate.share,
-            explained=best.explained or 0.0,
+            **asdict(best.figures),
             lead=lead,
             above=above,
             seconds=query.seconds,
@@ -80,7 +72,7 @@ class MatchBuilder:
         )
         return Match(
             piece=entry.name,
-            confidence=self._confidence(evidence, compared=best.explained is not None),
+            confidence=self._confidence(evidence),
             votes=candidate.share,
             explained=best.explained,
             lead=lead,
@@ -91,6 +83,7 @@ class MatchBuilder:
             transpose=candidate.transpose,
             also=tuple(entries[other.candidate.piece].name for other in group[1:]),
             title=entry.title,
+            figures=best.figures,
         )
 
     def _passage(
@@ -114,11 +107,11 @@ class MatchBuilder:
             return None
         return align(note_gains(log_odds), candidate, self._index.notes, self._params)
 
-    def _confidence(self, evidence: Evidence, *, compared: bool) -> float:
+    def _confidence(self, evidence: Evidence) -> float:
         if self._options.vote == "majority":
             return evidence.votes
-        calibration = self._facts.get("confidence", CALIBRATION) if compared else VOTES_ALONE
-        return confidence(evidence, calibration)
+        weights = UNCOMPARED if evidence.explained is None else self.weights
+        return confidence(evidence, weights.confidence)
 
     def reason(self, matches: Sequence[Match], sounding: float, seconds: float) -> Reason | None:
         """Return why nothing is found, if so, in a query of which so many seconds sound."""

@@ -1,14 +1,15 @@
 """Candidates in order: their votes, and the share of the transcribed notes that they explain.
 
 Conventions: a candidate is a position in a piece, at a tempo and in a key. What candidates are
-ranked by is called their support; the ranked are sorted by it, the best first.
+ranked by, the weighted sum of their figures, is called their support; the ranked are sorted by it,
+the best first.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,17 +17,12 @@ from mmid.identify.alignment import Gains, explained, note_gains
 from mmid.identify.search import SearchResult
 from mmid.identify.voting import Candidate
 from mmid.index.protocol import Library
+from mmid.model.evidence import BY_HAND, UNCOMPARED, Figures, Weights, weigh
 from mmid.music.duplicates import group_duplicates
 from mmid.music.grid import FeatureParams
 
 CLOSELY = 12
 """Best candidates that are compared again on finer frames, where the first ones were coarse."""
-
-VOTES_WEIGH, TRIPLES_WEIGH = 2.0, 2.0
-"""What votes of snippets and of note triples count beside the share explained."""
-
-FAR_TEMPO = 0.05
-"""What a tempo twice or half the score's costs."""
 
 CROWD = slice(4, 30)
 """Other music farther down: what support there is by chance."""
@@ -34,51 +30,96 @@ CROWD = slice(4, 30)
 
 @dataclass(frozen=True)
 class Ranked:
-    """A candidate with the share of the transcribed notes it explains, if they were compared."""
+    """A candidate with its figures, and the support that they are."""
 
     candidate: Candidate
-    explained: float | None
+    figures: Figures
+    support: float
 
     @property
-    def support(self) -> float:
-        """What candidates are ranked by."""
-        octaves = math.log2(self.candidate.tempo_ratio)
-        votes = VOTES_WEIGH * self.candidate.share + TRIPLES_WEIGH * self.candidate.triples
-        return votes + (self.explained or 0.0) - FAR_TEMPO * octaves**2
+    def explained(self) -> float | None:
+        """The share of the transcribed notes it explains, if they were compared."""
+        return self.figures.explained
 
 
 def rank(
-    candidates: Sequence[Candidate], result: SearchResult, index: Library, params: FeatureParams
+    candidates: Sequence[Candidate],
+    result: SearchResult,
+    index: Library,
+    params: FeatureParams,
+    weights: Weights = BY_HAND,
 ) -> list[Ranked]:
-    """Compare candidates with the transcribed notes; keep the best of each piece in each key.
+    """Compare candidates with the transcribed notes; keep the best of each piece in each key."""
+    return best_of_each(compare(candidates, result, index, params, weights))
+
+
+def compare(
+    candidates: Sequence[Candidate],
+    result: SearchResult,
+    index: Library,
+    params: FeatureParams,
+    weights: Weights = BY_HAND,
+) -> list[Ranked]:
+    """Compare candidates with the transcribed notes, and sort them.
 
     Of excerpts the one explained best counts: others may lie where repeats were left out.
     """
     gains, log_odds = result.gains, result.query.log_odds
-    shares: Sequence[float | None] = [None] * len(candidates)
-    if gains:
-        parts = [explained(part, candidates, index.notes, params) for part in gains]
-        shares = np.max(parts, axis=0).tolist()
-    ranked = _best_first([Ranked(c, share) for c, share in zip(candidates, shares, strict=True)])
+    by = (weights if gains else UNCOMPARED).ranking
+    ranked = rerank(_measure(candidates, result, index, params), by)
     if len(gains) == 1 and gains[0].step > 1 and log_odds is not None:
         closely = _compare_closely(ranked[:CLOSELY], note_gains(log_odds), index, params)
-        ranked = _best_first([*closely, *ranked[CLOSELY:]])
+        ranked = rerank([*closely, *ranked[CLOSELY:]], by)
+    return ranked
+
+
+def rerank(ranked: Iterable[Ranked], weights: Mapping[str, float]) -> list[Ranked]:
+    """Give candidates the support that these weights make of their figures, and sort them."""
+    weighed = [replace(one, support=weigh(one.figures.known(), weights)) for one in ranked]
+    return sorted(weighed, key=lambda one: -one.support)
+
+
+def best_of_each(ranked: Iterable[Ranked]) -> list[Ranked]:
+    """Keep the best candidate of each piece in each key."""
     best: dict[tuple[int, int], Ranked] = {}
     for one in ranked:
         best.setdefault((one.candidate.piece, one.candidate.transpose), one)
     return list(best.values())
 
 
-def _best_first(ranked: Sequence[Ranked]) -> list[Ranked]:
-    return sorted(ranked, key=lambda one: -one.support)
+def _measure(
+    candidates: Sequence[Candidate], result: SearchResult, index: Library, params: FeatureParams
+) -> list[Ranked]:
+    """Gather the figures of candidates; what they weigh comes later."""
+    shares: Sequence[float | None] = [None] * len(candidates)
+    if result.gains:
+        parts = [explained(part, candidates, index.notes, params) for part in result.gains]
+        shares = np.max(parts, axis=0).tolist()
+    return [
+        Ranked(candidate, _figures(candidate, share), 0.0)
+        for candidate, share in zip(candidates, shares, strict=True)
+    ]
+
+
+def _figures(candidate: Candidate, share: float | None) -> Figures:
+    return Figures(
+        votes=candidate.share,
+        triples=candidate.triples,
+        explained=share,
+        tempo_cost=math.log2(candidate.tempo_ratio) ** 2,
+        key_cost=float(candidate.transpose != 0),
+    )
 
 
 def _compare_closely(
     ranked: Sequence[Ranked], gains: Gains, index: Library, params: FeatureParams
 ) -> list[Ranked]:
     candidates = [one.candidate for one in ranked]
-    shares = explained(gains, candidates, index.notes, params)
-    return list(map(Ranked, candidates, shares.tolist()))
+    shares = explained(gains, candidates, index.notes, params).tolist()
+    return [
+        replace(one, figures=replace(one.figures, explained=share))
+        for one, share in zip(ranked, shares, strict=True)
+    ]
 
 
 def group_same_music(ranked: Sequence[Ranked], index: Library, among: int) -> list[list[Ranked]]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +17,8 @@ from typing import Any
 import torch
 
 from mmid.errors import MmidError, ModelError, label
-from mmid.model.confidence import CALIBRATION
 from mmid.model.encoders import Encoders, ModelConfig
+from mmid.model.evidence import CALIBRATION, weights_of
 from mmid.system.console import LOG, stage
 from mmid.system.files import parse_json, written_whole
 from mmid.version import __version__
@@ -176,10 +175,9 @@ def _checked_facts(facts: Any) -> dict[str, Any]:
     """Return the facts of a training, without the calibration of a confidence that is no more."""
     if not isinstance(facts, dict):
         raise TypeError("facts of another kind")
+    weights_of(facts)  # are numbers, or it says so
     weights = facts.get("confidence", CALIBRATION)
-    if not all(map(math.isfinite, weights)):
-        raise ValueError("a calibration that is no numbers")
-    if len(weights) != len(CALIBRATION):
+    if not isinstance(weights, dict) and len(weights) != len(CALIBRATION):
         return {name: fact for name, fact in facts.items() if name != "confidence"}
     return facts
 

@@ -1,69 +1,22 @@
-"""How confident an answer is: a probability from what the votes and the alignment say.
+"""How confident an answer is: a probability from what the votes and the comparisons say.
 
-Conventions: evidence is a row of figures, those of `Evidence` in their order; the probability is a
-logistic regression on them, fitted to answers known to be right or wrong.
+Conventions: evidence is a set of named figures, those of `mmid.model.evidence`; the probability is
+a logistic regression on them, fitted to answers known to be right or wrong.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-CAPPED_SECONDS = 30.0
-"""Beyond this a query's length says no more: only so much of it is looked up and compared."""
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What speaks for the first match.
-
-    Parameters
-    ----------
-    votes : float
-        Its share of the votes cast.
-    explained : float
-        Share of the evidence of notes that its score explains; 0 where nothing was aligned.
-    lead : float
-        How far its support, what candidates are ranked by, exceeds that of the next other music.
-    above : float
-        How far it exceeds that of the crowd: other music farther down.
-    seconds : float
-        Length of the query.
-    snippets : int
-        Size of the library: the larger, the likelier is a good match by chance.
-    """
-
-    votes: float
-    explained: float
-    lead: float
-    above: float
-    seconds: float
-    snippets: int
-
-    def row(self) -> list[float]:
-        """Return the figures that the regression weighs, one for the constant first."""
-        return [
-            1.0,
-            self.votes,
-            self.explained,
-            self.lead,
-            self.above,
-            math.log1p(min(self.seconds, CAPPED_SECONDS)),
-            math.log10(max(self.snippets, 1)),
-        ]
-
-
-CALIBRATION = (-15.3, -0.8, 3.1, 2.8, 4.2, -0.6, 1.9)
-"""For models that bring no calibration of their own: that of mmid-2, rounded."""
-
-VOTES_ALONE = (-5.0, 0.0, 0.0, 8.0, 4.0, 0.0, 0.0)
-"""Where no notes are compared, as in an index of recordings: set by hand, not fitted."""
+from mmid.model.evidence import CALIBRATION, CONSTANT, FIGURES, SURROUNDINGS, Evidence, weigh
 
 PENALTY = 1.0
 """On the squares of the weights: keeps them finite where right and wrong do not overlap."""
+
+STEPS = 100
+"""Of Newton's method; a fit of a thousand answers needs ten."""
 
 
 LEAST_NOTES, LEAST_PASSAGE = 2.0, 1.0
@@ -97,39 +50,84 @@ def is_proven(sounding: float, votes: float, passage: float | None) -> bool:
     return sounding >= LEAST_NOTES and votes > 0 and long_enough
 
 
-def confidence(evidence: Evidence, calibration: Sequence[float] = CALIBRATION) -> float:
+def logistic(sums: np.ndarray | float) -> np.ndarray:
+    """Return the probabilities of log-odds, without overflow."""
+    odds: np.ndarray = 1 / (1 + np.exp(-np.clip(sums, -30, 30)))
+    return odds
+
+
+def confidence(evidence: Evidence, calibration: Mapping[str, float] = CALIBRATION) -> float:
     """Return the probability that a match is right.
+
+    Parameters
+    ----------
+    evidence : Evidence
+    calibration : mapping of str to float
+        Weights of `Evidence.terms`, by name.
 
     Examples
     --------
-    >>> confidence(Evidence(0.7, 0.6, 1.1, 2.0, 10.0, 10_000)) > 0.9
+    >>> found = dict(votes=0.7, explained=0.6, lead=1.1, above=2.0, seconds=10.0, snippets=10_000)
+    >>> confidence(Evidence(**found)) > 0.9
     True
-    >>> confidence(Evidence(0.2, 0.3, 0.0, 0.2, 3.0, 10_000)) < 0.5
+    >>> confidence(Evidence(**found | dict(votes=0.2, explained=0.3, lead=0.0, above=0.2))) < 0.5
     True
     """
-    return float(1 / (1 + np.exp(-np.clip(np.dot(calibration, evidence.row()), -30, 30))))
+    return float(logistic(weigh(evidence.terms(), calibration)))
 
 
-def fit_confidence(answers: Sequence[Evidence], right: Sequence[bool]) -> list[float]:
+def fit_confidence(
+    answers: Sequence[Evidence],
+    right: Sequence[bool],
+    names: Sequence[str] = (*FIGURES, *SURROUNDINGS),
+) -> dict[str, float]:
     """Fit the weights of `confidence` to first matches known to be right or wrong.
 
     Parameters
     ----------
     answers : sequence of Evidence
     right : sequence of bool
+    names : sequence of str
+        Of the terms to weigh; one that is the same in all answers weighs nothing.
 
     Returns
     -------
-    list of float
-        A weight for each figure of `Evidence.row`.
+    dict of str to float
+        A weight for each term of `Evidence.terms` that counts, and the constant.
     """
-    rows = np.array([answer.row() for answer in answers])
-    target, weights = np.asarray(right, float), np.zeros(rows.shape[1])
-    penalty = PENALTY * np.eye(len(weights))
-    penalty[0, 0] = 1e-6
-    for _ in range(100):
-        likely = 1 / (1 + np.exp(-np.clip(rows @ weights, -30, 30)))
-        slope = rows.T @ (likely - target) + penalty @ weights
+    terms = [answer.terms() for answer in answers]
+    rows = np.array([[term.get(name, 0.0) for name in names] for term in terms])
+    rows = rows.reshape(len(terms), len(names))
+    counting = [n for n, column in enumerate(rows.T) if np.ptp(column) > 0]
+    weights = fit_logistic(
+        np.column_stack([np.ones(len(rows)), rows[:, counting]]), np.asarray(right, float)
+    )
+    named = zip((CONSTANT, *(names[n] for n in counting)), weights, strict=True)
+    return {name: round(float(weight), 3) for name, weight in named}
+
+
+def fit_logistic(rows: np.ndarray, target: np.ndarray, penalty: float = PENALTY) -> np.ndarray:
+    """Fit a logistic regression by Newton's method.
+
+    Parameters
+    ----------
+    rows : np.ndarray [answers, terms] float64
+        The first term is the constant, which costs nothing.
+    target : np.ndarray [answers] float64
+        0 or 1.
+    penalty : float
+        On half the sum of the squared weights.
+
+    Returns
+    -------
+    np.ndarray [terms] float64
+    """
+    weights = np.zeros(rows.shape[1])
+    costs = penalty * np.eye(len(weights))
+    costs[0, 0] = 1e-6
+    for _ in range(STEPS):
+        likely = logistic(rows @ weights)
+        slope = rows.T @ (likely - target) + costs @ weights
         curve = (rows * (likely * (1 - likely))[:, None]).T @ rows
-        weights = weights - np.linalg.solve(curve + penalty, slope)
-    return [float(round(weight, 3)) for weight in weights]
+        weights = weights - np.linalg.solve(curve + costs, slope)
+    return weights

@@ -20,6 +20,7 @@ import torch
 
 from mmid.errors import ModelError, label
 from mmid.model.checkpoint import Checkpoint, load_checkpoint, load_tensors, save_checkpoint
+from mmid.model.evidence import weights_of
 from mmid.model.registry import ASSETS, SUFFIX, find_weights
 from mmid.system.files import written_whole
 
@@ -47,8 +48,9 @@ class ModelInfo:
         The feature grid and the networks' shapes.
     training : dict
         Facts of the training.
-    calibration : tuple of float or None
-        Weights of the confidence; None where the model brings none.
+    calibration, ranking : dict of str to float or None
+        Weights of the confidence and of the ranking, by the names of the figures; None where the
+        model brings none.
     """
 
     path: str
@@ -60,7 +62,8 @@ class ModelInfo:
     parameters: dict[str, int]
     config: dict[str, Any]
     training: dict[str, Any]
-    calibration: tuple[float, ...] | None
+    calibration: dict[str, float] | None
+    ranking: dict[str, float] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON-ready names and values."""
@@ -100,7 +103,8 @@ def describe_model(name: str | None = None) -> ModelInfo:
     model = load_checkpoint(path)
     tensors, header = load_tensors(path)
     facts = dict(model.facts)
-    calibration = facts.pop("confidence", None)
+    weights = weights_of(facts)
+    calibration, ranking = (facts.pop(name, None) for name in ("confidence", "ranking"))
     networks = model.encoders.named_children()
     return ModelInfo(
         path=os.fspath(path),
@@ -112,7 +116,8 @@ def describe_model(name: str | None = None) -> ModelInfo:
         parameters={n: sum(p.numel() for p in net.parameters()) for n, net in networks},
         config=model.encoders.config.to_dict(),
         training=facts,
-        calibration=tuple(calibration) if calibration else None,
+        calibration=dict(weights.confidence) if calibration else None,
+        ranking=dict(weights.ranking) if ranking else None,
     )
 
 
@@ -147,7 +152,10 @@ def export_model(name: str | None, target: Path, *, force: bool = False) -> None
 
 
 def package_model(
-    checkpoint: Path, name: str, assets: Path, calibration: Sequence[float] | None = None
+    checkpoint: Path,
+    name: str,
+    assets: Path,
+    calibration: Sequence[float] | dict[str, float] | None = None,
 ) -> Path:
     """Store a model in half precision among the assets and make it the default.
 
@@ -158,7 +166,7 @@ def package_model(
     name : str
     assets : Path
         Folder of ``registry.json``.
-    calibration : sequence of float, optional
+    calibration : sequence or dict of str to float, optional
         From ``mmid eval confidence``, to keep with the weights.
 
     Returns
@@ -168,7 +176,7 @@ def package_model(
     """
     model = load_checkpoint(checkpoint)
     target = assets / f"{name}.safetensors"
-    facts = model.facts | ({"confidence": list(calibration)} if calibration else {})
+    facts = model.facts | ({"confidence": calibration} if calibration else {})
     save_checkpoint(target, model.encoders, facts, half=True)
     digest = load_checkpoint(target).digest
     entry = {"file": target.name, "sha256": digest, "packaged": True}

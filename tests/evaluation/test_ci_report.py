@@ -15,11 +15,11 @@ from mmid.errors import MmidError
 from mmid.evaluation.ci_report import github_annotations, junit_report, write_junit
 from mmid.evaluation.scores import ClipResult, ClipScores
 from mmid.model.checkpoint import save_checkpoint
-from mmid.model.confidence import Evidence
+from mmid.model.evidence import Evidence
 
 runner = CliRunner()
 
-NOTHING = Evidence(0.0, 0.0, 0.0, 0.0, 10.0, 100)
+NOTHING = Evidence(lead=0.0, above=0.0, seconds=10.0, snippets=100)
 
 
 def clip(

@@ -23,7 +23,8 @@ from mmid.identify.identifier import Identifier
 from mmid.identify.search_options import SearchOptions
 from mmid.index.build import build_index
 from mmid.index.folder import LibraryIndex
-from mmid.model.confidence import Evidence, confidence
+from mmid.model.confidence import confidence
+from mmid.model.evidence import Evidence
 from mmid.model.loading import load_model
 from mmid.music.grid import DEFAULT
 from mmid.music.library import Piece, read_library, scan_library
@@ -121,7 +122,7 @@ def judged(present: float, absent: float, rank: int | None = 1) -> dict[str, obj
 def test_calibration_tells_right_answers_from_answers_without_their_piece():
     clips = [judged(0.8, 0.1), judged(0.7, 0.2), judged(0.15, 0.15, rank=2), judged(0.1, 0.1, None)]
     fitted = calibrate([{"results": clips[:2]}, {"results": clips[2:]}])
-    assert np.all(np.isfinite(fitted))
+    assert np.all(np.isfinite(list(fitted.values())))
     sure = [confidence(Evidence(**judged(v, v)["evidence"]), fitted) for v in (0.75, 0.15)]
     assert sure[0] > sure[1] + 0.2
 

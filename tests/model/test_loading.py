@@ -14,7 +14,8 @@ import mmid
 from mmid.errors import ModelError
 from mmid.model import registry as weights
 from mmid.model.checkpoint import load_checkpoint, save_checkpoint
-from mmid.model.confidence import CALIBRATION, Evidence, confidence
+from mmid.model.confidence import confidence
+from mmid.model.evidence import CALIBRATION, Evidence, weights_of
 from mmid.model.loading import describe_model, export_model, load_model, package_model
 from mmid.model.registry import ASSETS, read_registry
 
@@ -34,10 +35,10 @@ def test_the_packaged_model_is_small_intact_and_knows_its_training():
 
 
 def test_every_packaged_model_weighs_what_speaks_for_an_answer():
-    evidence = Evidence(0.5, 0.8, 1.2, 1.5, 10.0, 5000)
+    evidence = Evidence(votes=0.5, explained=0.8, lead=1.2, above=1.5, seconds=10.0, snippets=5000)
     for name, entry in read_registry().models.items():
         if entry.packaged:  # the first one's confidence was another
-            weighed = load_model(name).facts.get("confidence", CALIBRATION)
+            weighed = weights_of(load_model(name).facts).confidence
             assert 0.5 < confidence(evidence, weighed) <= 1
 
 
@@ -67,9 +68,9 @@ def test_a_packaged_model_with_other_bytes_is_refused(tmp_path, tiny_model, monk
     save_checkpoint(tmp_path / "best.safetensors", tiny_model.encoders, {})
     assets = tmp_path / "assets"
     assets.mkdir()
-    package_model(tmp_path / "best.safetensors", "small", assets, list(CALIBRATION))
+    package_model(tmp_path / "best.safetensors", "small", assets, list(CALIBRATION.values()))
     monkeypatch.setattr(weights, "ASSETS", assets)
-    assert load_model().facts == {"confidence": list(CALIBRATION)}
+    assert load_model().facts == {"confidence": list(CALIBRATION.values())}
     registry = json.loads((assets / "registry.json").read_text())
     registry["models"]["small"]["sha256"] = "0" * 64
     (assets / "registry.json").write_text(json.dumps(registry))
@@ -87,12 +88,12 @@ def test_the_module_packages_a_model(tmp_path, tiny_model):
         "mmid.model.loading",
         "best.safetensors",
         "small",
-        str(list(CALIBRATION)),
+        json.dumps(CALIBRATION),
     ]
     environment = os.environ | {"PYTHONPATH": str(tmp_path)}
     subprocess.run(command, cwd=tmp_path, env=environment, check=True)
     made = package / "assets" / "small.safetensors"
-    assert load_checkpoint(made).facts == {"seed": 0, "confidence": list(CALIBRATION)}
+    assert load_checkpoint(made).facts == {"seed": 0, "confidence": CALIBRATION}
     registry = json.loads((package / "assets" / "registry.json").read_text())
     assert registry["default"] == "small" and list(registry["models"])[-1] == "small"
 
@@ -102,7 +103,7 @@ def test_a_model_tells_what_it_is():
     assert (told.sha256, told.fingerprint) == (model.digest, model.fingerprint)
     assert told.stored == "float16" and told.bytes == Path(told.path).stat().st_size
     assert set(told.parameters) == {"transcriber", "audio", "roll"}
-    assert told.calibration == tuple(model.facts["confidence"])
+    assert told.calibration == dict(zip(CALIBRATION, model.facts["confidence"], strict=True))
     assert told.training == {n: v for n, v in model.facts.items() if n != "confidence"}
     assert json.loads(json.dumps(told.to_dict()))["config"]["features"]["snippet"] == 42
 
