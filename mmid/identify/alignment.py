@@ -129,12 +129,12 @@ def explained(
     shares = []
     for first in range(0, len(candidates), TOGETHER):
         part = candidates[first : first + TOGETHER]
-        rolls = _draw_around(part, evidence, notes, params)
+        rolls = draw_around(part, evidence, notes, params)
         shares.append(_climb(evidence, evidence.values.T @ rolls))
     return np.concatenate(shares) if shares else np.zeros(0)
 
 
-def _draw_around(
+def draw_around(
     candidates: Sequence[Candidate], evidence: Gains, notes: Notes, params: FeatureParams
 ) -> Tensor:
     """Draw the rolls around each candidate's position: ``[candidates, 2 * PITCHES, frames]``."""

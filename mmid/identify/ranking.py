@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mmid.identify.alignment import Gains, explained, note_gains
+from mmid.identify.comparison import compare_notes
 from mmid.identify.search import SearchResult
 from mmid.identify.voting import Candidate
 from mmid.index.protocol import Library
@@ -91,21 +92,24 @@ def _measure(
     candidates: Sequence[Candidate], result: SearchResult, index: Library, params: FeatureParams
 ) -> list[Ranked]:
     """Gather the figures of candidates; what they weigh comes later."""
-    shares: Sequence[float | None] = [None] * len(candidates)
-    if result.gains:
-        parts = [explained(part, candidates, index.notes, params) for part in result.gains]
-        shares = np.max(parts, axis=0).tolist()
-    return [
-        Ranked(candidate, _figures(candidate, share), 0.0)
-        for candidate, share in zip(candidates, shares, strict=True)
-    ]
+    figures = [_voted(candidate) for candidate in candidates]
+    if result.gains and candidates:
+        excerpts = zip(result.gains, result.melody, strict=True)
+        parts = [compare_notes(*part, candidates, index, params) for part in excerpts]
+        best = np.argmax([part.explained for part in parts], axis=0)
+        figures = [
+            replace(voted, **parts[part].of(number))
+            for number, (voted, part) in enumerate(zip(figures, best, strict=True))
+        ]
+    return [Ranked(c, own, 0.0) for c, own in zip(candidates, figures, strict=True)]
 
 
-def _figures(candidate: Candidate, share: float | None) -> Figures:
+def _voted(candidate: Candidate) -> Figures:
+    """Return what is known of a candidate before notes are compared."""
     return Figures(
         votes=candidate.share,
         triples=candidate.triples,
-        explained=share,
+        tune=candidate.tune,
         tempo_cost=math.log2(candidate.tempo_ratio) ** 2,
         key_cost=float(candidate.transpose != 0),
     )
