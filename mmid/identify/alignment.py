@@ -130,7 +130,7 @@ def explained(
     for first in range(0, len(candidates), TOGETHER):
         part = candidates[first : first + TOGETHER]
         rolls = draw_around(part, evidence, notes, params)
-        shares.append(_climb(evidence, evidence.values.T @ rolls))
+        shares.append(climb(evidence, evidence.values.T @ rolls))
     return np.concatenate(shares) if shares else np.zeros(0)
 
 
@@ -190,7 +190,7 @@ def draw_spans(
     return rolls[:, :, LOWEST : LOWEST + PITCHES].flatten(1, 2)
 
 
-def _climb(evidence: Gains, gains: Tensor) -> np.ndarray:
+def climb(evidence: Gains, gains: Tensor) -> np.ndarray:
     """Return the best path's share, for gains ``[candidates, frames, positions]``."""
     hold = HOLD * evidence.mean_gain
     best = gains[:, 0].clone()

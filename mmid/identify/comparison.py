@@ -1,8 +1,9 @@
 """What the notes of a query and of a candidate's score say of each other, note by note.
 
 Conventions: a query's notes are `Gains`, of all its notes and of its melody's, on the same frames.
-A candidate's score is aligned with all notes of the query; everything else is read along that
-path. Rolls are ``[candidates, 2 * PITCHES, frames]``: notes sounding, then beginning.
+A candidate's score is aligned with them by notes and by pitch classes, so that what is played in
+another octave or voicing is followed, too; what they say of each other is read along that path.
+Rolls are ``[candidates, 2 * PITCHES, frames]``: notes sounding, then beginning.
 """
 
 from __future__ import annotations
@@ -36,16 +37,15 @@ class Comparison:
 
     Parameters
     ----------
-    explained, melody : np.ndarray [candidates] float64
-        Share of the query's evidence that the score explains, and of its melody's that the score's
-        melody does; at most 1, below 0 where most of what the score holds is not in the query.
     claimed, melody_claimed : np.ndarray [candidates] float64
         Share of what the score, or its melody, holds there that was transcribed, 0 to 1.
+    melody : np.ndarray [candidates] float64
+        Share of the evidence for the query's melody that the score's melody explains; at most 1,
+        below 0 where most of what it holds is not in the query's.
     harmony : np.ndarray [candidates] float64
         Cosine of their harmonies, octaves folded together, 0 to 1.
     """
 
-    explained: np.ndarray
     claimed: np.ndarray
     melody: np.ndarray
     melody_claimed: np.ndarray
@@ -78,7 +78,7 @@ def compare_notes(
         _compared(evidence, melody, candidates[first : first + TOGETHER], index, params)
         for first in range(0, len(candidates), TOGETHER)
     ]
-    figures = torch.cat(parts, 1) if parts else torch.zeros(5, 0)
+    figures = torch.cat(parts, 1) if parts else torch.zeros(4, 0)
     return Comparison(*figures.double().numpy())
 
 
@@ -96,13 +96,14 @@ def _compared(
 
     rolls = draw_around(candidates, evidence, index.notes, params)
     tunes = draw_around(candidates, evidence, melody_notes, params)
-    explained, path = best_paths(evidence, evidence.values.T @ rolls)
+    classes = Gains(fold(evidence.values), evidence.step)
+    gains = (evidence.values.T @ rolls).add_(classes.values.T @ fold(rolls))
+    path = best_paths(gains, HOLD * (evidence.mean_gain + classes.mean_gain))
     whole, tune = _along(rolls, path), _along(tunes, path)
     certain = _probabilities(evidence)
     transcribed = torch.nn.functional.max_pool1d(certain[None], NEAR, 1, NEAR // 2)[0]
     return torch.stack(
         [
-            explained,
             _claimed(whole, transcribed),
             (tune * melody.values).sum((1, 2)) / melody.total,
             _claimed(tune, transcribed),
@@ -111,23 +112,22 @@ def _compared(
     )
 
 
-def best_paths(evidence: Gains, gains: Tensor) -> tuple[Tensor, Tensor]:
+def best_paths(gains: Tensor, hold: float) -> Tensor:
     """Find the best path through each score.
 
     Parameters
     ----------
-    evidence : Gains
     gains : Tensor [candidates, frames, positions]
         What each frame of the query gains at each position of the score.
+    hold : float
+        Cost of a frame for which the score rests or hurries.
 
     Returns
     -------
-    shares : Tensor [candidates]
-        Of the evidence.
-    path : Tensor [candidates, frames] int64
+    Tensor [candidates, frames] int64
         Positions.
     """
-    hold, count = HOLD * evidence.mean_gain, gains.shape[1]
+    count = gains.shape[1]
     best = torch.empty(count, *gains[:, 0].shape)
     best[0] = gains[:, 0]
     for frame in range(1, count):
@@ -136,16 +136,15 @@ def best_paths(evidence: Gains, gains: Tensor) -> tuple[Tensor, Tensor]:
         torch.maximum(reached[:, 1:], before[:, :-1], out=reached[:, 1:])
         torch.maximum(reached[:, 2:], before[:, :-2] - hold, out=reached[:, 2:])
         reached += gains[:, frame]
-    total, last = best[-1].max(1)
     path = torch.empty(len(gains), count, dtype=torch.long)
-    path[:, -1] = last
+    path[:, -1] = best[-1].argmax(1)
     climbs, cost = torch.arange(3), torch.tensor([hold, 0.0, hold])
     for frame in range(count - 1, 0, -1):
         source = path[:, frame, None] - climbs
         value = best[frame - 1].gather(1, source.clamp_min(0)) - cost
         climb = value.masked_fill(source < 0, -torch.inf).argmax(1)
         path[:, frame - 1] = path[:, frame] - climb
-    return total / evidence.total, path
+    return path
 
 
 def _along(rolls: Tensor, path: Tensor) -> Tensor:
@@ -165,12 +164,19 @@ def _claimed(held: Tensor, transcribed: Tensor) -> Tensor:
     return (sounding * transcribed[:PITCHES]).sum((1, 2)) / sounding.sum((1, 2)).clamp_min(1e-6)
 
 
+def fold(rolls: Tensor) -> Tensor:
+    """Return the most of any octave: ``[..., 2 * CLASSES, frames]``."""
+    below, above = LOWEST % CLASSES, -(LOWEST + PITCHES) % CLASSES
+    *beside, rows, frames = rolls.shape
+    apart = rolls.reshape(*beside, rows // PITCHES, PITCHES, frames)
+    padded = torch.nn.functional.pad(apart, (0, 0, below, above), value=-torch.inf)
+    octaves = padded.reshape(*beside, rows // PITCHES, -1, CLASSES, frames)
+    return octaves.amax(-3).flatten(-3, -2)
+
+
 def _harmony(rolls: Tensor) -> Tensor:
     """Return how much each pitch class sounds in each stretch, flat."""
-    sounding = rolls[:, :PITCHES]
-    below, above = LOWEST % CLASSES, -(LOWEST + PITCHES) % CLASSES
-    octaves = torch.nn.functional.pad(sounding, (0, 0, below, above))
-    classes = octaves.view(len(rolls), -1, CLASSES, rolls.shape[2]).amax(1)
+    classes = fold(rolls)[:, :CLASSES]
     return torch.nn.functional.avg_pool1d(
         classes, CHORD_FRAMES, CHORD_STEP, CHORD_FRAMES // 2
     ).flatten(1)
