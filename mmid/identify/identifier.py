@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -141,8 +141,7 @@ class Identifier:
         if len(embedded.keys) <= FEW_KEYS:
             return result
         keys = self._likely_keys(result, excluded)
-        in_them = self.lookup.find(self.lookup.embed(result.query, keys), extra)
-        return replace(in_them, tunes=result.tunes)  # a melody needs no other voter's key
+        return self.lookup.find(self.lookup.embed(result.query, keys), extra)
 
     def _likely_keys(self, result: SearchResult, excluded: frozenset[int]) -> tuple[int, ...]:
         """Return the first key, and of the others that of the best candidate."""

@@ -25,7 +25,8 @@ def tune_keys(keys: Sequence[int], few: int) -> Sequence[int]:
     """Return the keys to look a melody up in: of more than a few also those an octave away."""
     if len(keys) <= few:
         return keys
-    return sorted({key + octave for key in keys for octave in (-OCTAVE, 0, OCTAVE)}, key=abs)
+    moved = {key + octave for key in keys for octave in (-OCTAVE, 0, OCTAVE)}
+    return sorted((key for key in moved if key in keys or abs(key) <= OCTAVE), key=abs)
 
 
 def find_tunes(

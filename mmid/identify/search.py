@@ -144,9 +144,10 @@ class Lookup:
         notes_count = self._index.kind == "midi" and self._options.vote == "consistent"
         log_odds = embedded.query.log_odds if notes_count else None
         melody = embedded.query.melody if notes_count else None
+        every = self._keys_of(embedded.query)
         with ThreadPoolExecutor(1) as beside:
             found = beside.submit(self._agreed, log_odds, embedded.keys)
-            tunes = beside.submit(self._tunes, melody, embedded.keys)
+            tunes = beside.submit(self._tunes, melody, every)
             hits = self._hits(embedded, NEIGHBOURS + extra)
             gains = () if log_odds is None else tuple(compared_gains(log_odds))
             return SearchResult(

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 
@@ -49,6 +50,9 @@ SLOWEST, FASTEST = 0.25, 4.0
 
 BIN = 1.0
 """Postings agree if they put the query's middle within so many seconds of the piece."""
+
+TEMPO_BIN, MOST_TEMPI = 0.15, 32
+"""And on the tempo, if they are so many octaves apart; no more such steps are between tempi."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -262,7 +266,13 @@ def most_common(postings: int) -> int:
 
 
 def search_triples(
-    postings: SortedFile, library: np.ndarray, firsts: np.ndarray, notes: np.ndarray, top: int
+    postings: SortedFile,
+    library: np.ndarray,
+    firsts: np.ndarray,
+    notes: np.ndarray,
+    top: int,
+    *,
+    steady: bool = False,
 ) -> list[Agreement]:
     """Find the positions of a library that most triples of a query agree on.
 
@@ -282,6 +292,8 @@ def search_triples(
         The query's.
     top : int
         Positions to return, one a piece.
+    steady : bool
+        Count those together that agree on the tempo, too.
 
     Returns
     -------
@@ -304,15 +316,28 @@ def search_triples(
     when = onset[near][triples.note[which]] - middle
     position = np.asarray(library["onset"][note], np.float64) - when * tempo_ratio
     best: dict[int, Agreement] = {}
-    for shift in (0.0, 0.5):
+    for shift, owner in product((0.0, 0.5), _owners(piece, tempo_ratio, steady)):
         bins = np.floor(position / BIN + shift).astype(np.int64)
-        for inside, votes in _fullest(piece, bins, which, len(triples), top):
+        for inside, votes in _fullest(owner, bins, which, len(triples), top):
             ratio = float(np.median(tempo_ratio[inside]))
             start = float(np.median(position[inside]) - middle * ratio)
             agreed = Agreement(int(piece[inside[0]]), votes / len(triples), ratio, start)
             if agreed.piece not in best or agreed.share > best[agreed.piece].share:
                 best[agreed.piece] = agreed
     return sorted(best.values(), key=lambda a: -a.share)[:top]
+
+
+def _owners(piece: np.ndarray, tempo_ratio: np.ndarray, steady: bool) -> Iterator[np.ndarray]:
+    """Yield pieces, or numbers of pieces and tempi, on two grids half a step of tempo apart.
+
+    Of few triples many agree on a position by chance, but at any tempo.
+    """
+    if not steady:
+        yield piece
+        return
+    for shift in (0.0, 0.5):
+        step = np.floor(np.log2(tempo_ratio) / TEMPO_BIN + shift).astype(np.int64)
+        yield piece * MOST_TEMPI + step
 
 
 def _fullest(

@@ -59,10 +59,11 @@ class Noted:
         top : int
             Positions to return, one a piece.
         melody : bool
-            Look in the melodies alone.
+            Look in the melodies alone, at a steady tempo.
         """
         firsts = np.array([entry.first_note for entry in self.entries])
-        return search_triples(self._postings(melody=melody), self.all_notes, firsts, notes, top)
+        postings = self._postings(melody=melody)
+        return search_triples(postings, self.all_notes, firsts, notes, top, steady=melody)
 
     def notes(self, piece: int) -> np.ndarray:
         """Return the notes of a MIDI file, as `mmid.music.midi.read_midi` read them."""
