@@ -126,7 +126,14 @@ def weigh(terms: Mapping[str, float], weights: Mapping[str, float]) -> float:
     return own + weights.get(CONSTANT, 0.0)
 
 
-RANKING = {"votes": 2.0, "triples": 2.0, "explained": 1.0, "tempo_cost": -0.05}
+RANKING = {
+    "votes": 2.0,
+    "triples": 2.0,
+    "tune": 2.0,
+    "explained": 1.0,
+    "melody_claimed": 0.5,
+    "tempo_cost": -0.05,
+}
 """What candidates are ranked by where the model does not say: set by hand."""
 
 CALIBRATION = {
