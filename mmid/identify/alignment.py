@@ -129,12 +129,12 @@ def explained(
     shares = []
     for first in range(0, len(candidates), TOGETHER):
         part = candidates[first : first + TOGETHER]
-        rolls = _draw_around(part, evidence, notes, params)
-        shares.append(_climb(evidence, evidence.values.T @ rolls))
+        rolls = draw_around(part, evidence, notes, params)
+        shares.append(climb(evidence, evidence.values.T @ rolls))
     return np.concatenate(shares) if shares else np.zeros(0)
 
 
-def _draw_around(
+def draw_around(
     candidates: Sequence[Candidate], evidence: Gains, notes: Notes, params: FeatureParams
 ) -> Tensor:
     """Draw the rolls around each candidate's position: ``[candidates, 2 * PITCHES, frames]``."""
@@ -190,7 +190,7 @@ def draw_spans(
     return rolls[:, :, LOWEST : LOWEST + PITCHES].flatten(1, 2)
 
 
-def _climb(evidence: Gains, gains: Tensor) -> np.ndarray:
+def climb(evidence: Gains, gains: Tensor) -> np.ndarray:
     """Return the best path's share, for gains ``[candidates, frames, positions]``."""
     hold = HOLD * evidence.mean_gain
     best = gains[:, 0].clone()

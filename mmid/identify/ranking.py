@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mmid.identify.alignment import Gains, explained, note_gains
+from mmid.identify.comparison import compare_notes
 from mmid.identify.search import SearchResult
 from mmid.identify.voting import Candidate
 from mmid.index.protocol import Library
@@ -23,6 +24,9 @@ from mmid.music.grid import FeatureParams
 
 CLOSELY = 12
 """Best candidates that are compared again on finer frames, where the first ones were coarse."""
+
+WHOLLY = 32
+"""Best candidates whose melody and harmony are compared as well."""
 
 CROWD = slice(4, 30)
 """Other music farther down: what support there is by chance."""
@@ -67,6 +71,9 @@ def compare(
     gains, log_odds = result.gains, result.query.log_odds
     by = (weights if gains else UNCOMPARED).ranking
     ranked = rerank(_measure(candidates, result, index, params), by)
+    if gains:
+        wholly = _compare_wholly(ranked[:WHOLLY], result, index, params)
+        ranked = rerank([*wholly, *ranked[WHOLLY:]], by)
     if len(gains) == 1 and gains[0].step > 1 and log_odds is not None:
         closely = _compare_closely(ranked[:CLOSELY], note_gains(log_odds), index, params)
         ranked = rerank([*closely, *ranked[CLOSELY:]], by)
@@ -116,10 +123,25 @@ def _measure(
     ]
 
 
+def _compare_wholly(
+    ranked: Sequence[Ranked], result: SearchResult, index: Library, params: FeatureParams
+) -> list[Ranked]:
+    """Add what takes longer to find out; of excerpts the best claimed one counts."""
+    candidates = [one.candidate for one in ranked]
+    excerpts = zip(result.gains, result.melody, strict=True)
+    parts = [compare_notes(*part, candidates, index, params) for part in excerpts]
+    best = np.argmax([part.claimed for part in parts], axis=0) if parts else ()
+    return [
+        replace(one, figures=replace(one.figures, **parts[part].of(number)))
+        for number, (one, part) in enumerate(zip(ranked, best, strict=True))
+    ]
+
+
 def _figures(candidate: Candidate, share: float | None) -> Figures:
     return Figures(
         votes=candidate.share,
         triples=candidate.triples,
+        tune=candidate.tune,
         explained=share,
         tempo_cost=math.log2(candidate.tempo_ratio) ** 2,
         key_cost=float(candidate.transpose != 0),

@@ -12,8 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
+from torch import Tensor
 
 from mmid.identify.alignment import COMPARED_FRAMES, Gains, compared_gains
+from mmid.identify.melody import find_tunes, with_tunes
 from mmid.identify.search_options import SearchOptions
 from mmid.identify.voting import SAME_TEMPO, Candidate, Hits, elect, joined, nearest
 from mmid.index.fingerprints import Agreement
@@ -100,12 +102,18 @@ class SearchResult:
         One a tempo and key.
     found : tuple of Candidate
         Positions that note triples agree on, where notes can be compared.
+    melody : tuple of Gains
+        What a score gains by its melody's notes, in the same excerpts.
+    tunes : tuple of Candidate
+        Positions that note triples of melodies agree on.
     """
 
     query: Query
     gains: tuple[Gains, ...]
     hits: tuple[Hits, ...]
     found: tuple[Candidate, ...] = ()
+    melody: tuple[Gains, ...] = ()
+    tunes: tuple[Candidate, ...] = ()
 
     @property
     def most_compared(self) -> int:
@@ -200,12 +208,27 @@ class Lookup:
         extra : int
             How many more neighbours to find of each snippet, for `decide` to leave some out.
         """
-        log_odds = embedded.query.log_odds if self._notes_count else None
+        query = embedded.query
+        log_odds, melody = (query.log_odds, query.melody) if self._notes_count else (None, None)
         with ThreadPoolExecutor(1) as beside:
-            found = beside.submit(self._positions, embedded.query, embedded.keys)
+            found = beside.submit(self._positions, query, embedded.keys)
+            tunes = beside.submit(self._tunes, melody, self.every(query).keys)
             hits = self._hits(embedded, NEIGHBOURS + extra)
             gains = () if log_odds is None else tuple(compared_gains(log_odds))
-            return SearchResult(query=embedded.query, gains=gains, hits=hits, found=found.result())
+            return SearchResult(
+                query=query,
+                gains=gains,
+                hits=hits,
+                found=found.result(),
+                melody=() if melody is None else tuple(compared_gains(melody)),
+                tunes=tunes.result(),
+            )
+
+    def _tunes(self, melody: Tensor | None, keys: Sequence[int]) -> tuple[Candidate, ...]:
+        """Look up the melody, in each key."""
+        if melody is None:
+            return ()
+        return find_tunes(melody, keys, self._index, self._params)
 
     def _hits(self, embedded: Embeddings, count: int) -> tuple[Hits, ...]:
         """Look snippets up at every tempo and in each key, in one search."""
@@ -279,7 +302,9 @@ class Lookup:
             for candidate in elect(part, self._options.vote, result.most_compared, EACH, parts)
         ]
         frames = int(result.query.seconds * self._params.frame_rate)
-        return [c for c in joined(elected, result.found, frames, hits) if c.piece not in excluded]
+        others = joined(elected, result.found, frames, hits)
+        together = with_tunes(others, result.tunes, frames, hits)
+        return [c for c in together if c.piece not in excluded]
 
     def _length(self, piece: int) -> float:
         """Return the length of an item of the index, frames."""

@@ -63,6 +63,8 @@ class Candidate:
         Semitones that take the piece to the query's key.
     triples : float
         Share of the query's note triples that agree on the position, 0 to 1.
+    tune : float
+        The same of the triples of its melody.
     """
 
     piece: int
@@ -71,6 +73,7 @@ class Candidate:
     start: float | None
     transpose: int = 0
     triples: float = 0.0
+    tune: float = 0.0
 
 
 def majority(hits: Hits, top: int) -> list[Candidate]:
@@ -254,19 +257,19 @@ def joined(
     share, triples = np.zeros(len(found)), np.zeros(len(elected))
     for i, one in enumerate(elected):
         for j, other in enumerate(found):
-            if _agree(one, other, frames):
+            if agree(one, other, frames):
                 triples[i] = max(triples[i], other.triples)
                 share[j] = max(share[j], one.share)
     for number, other in enumerate(found):
         if not share[number]:
-            share[number] = max((_share_at(one, other, frames) for one in hits), default=0.0)
+            share[number] = max((share_at(one, other, frames) for one in hits), default=0.0)
     return [
         *(replace(c, triples=float(t)) for c, t in zip(elected, triples, strict=True)),
         *(replace(c, share=float(s)) for c, s in zip(found, share, strict=True)),
     ]
 
 
-def _agree(one: Candidate, other: Candidate, frames: int) -> bool:
+def agree(one: Candidate, other: Candidate, frames: int) -> bool:
     """Say whether two candidates put the middle of a query at one position, at about one tempo."""
     if (one.piece, one.transpose) != (other.piece, other.transpose):
         return False
@@ -280,7 +283,7 @@ def _same_tempo(one: Candidate | Hits, other: Candidate) -> bool:
     return abs(math.log2(one.tempo_ratio / other.tempo_ratio)) <= SAME_TEMPO
 
 
-def _share_at(hits: Hits, candidate: Candidate, frames: int) -> float:
+def share_at(hits: Hits, candidate: Candidate, frames: int) -> float:
     """Return the share of the votes for a position of a hypothesis that agrees with it."""
     if hits.transpose != candidate.transpose or not _same_tempo(hits, candidate):
         return 0.0

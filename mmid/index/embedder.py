@@ -16,6 +16,7 @@ import torch
 
 from mmid.errors import label
 from mmid.index.items import Entry
+from mmid.index.notes import mark_melody
 from mmid.index.pending import Embedded
 from mmid.index.quantization import pack
 from mmid.model.checkpoint import Checkpoint
@@ -91,7 +92,8 @@ def embedded(item: Piece | Recording, model: Checkpoint, embed: Embed) -> Embedd
     vectors, positions = embed(item, model)
     title, damage, notes = None, None, np.zeros(0, NOTE_DTYPE)
     if isinstance(item, Piece):
-        title, damage, notes = item.midi.title, item.midi.damage, item.midi.notes
+        title, damage = item.midi.title, item.midi.damage
+        notes = mark_melody(item.midi.notes, item.midi.melody)
     size, changed = file_stat(item.path)
     counts = (0, len(positions), 0, len(notes))
     entry = Entry(item.name, title, query.seconds, item.digest, *counts, size, changed)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -26,6 +26,7 @@ from mmid.index.fingerprints import (
     notes_of,
     spans_of,
 )
+from mmid.index.notes import in_melody
 
 NOTES_AT_ONCE = 20_000
 """Notes whose triples are listed at once: what comes of them stays in the processor's cache."""
@@ -50,19 +51,27 @@ class Postings:
 
 
 def library_postings(
-    notes: np.ndarray, firsts: Sequence[int], known: np.ndarray | None = None, start: int = 0
+    notes: np.ndarray,
+    firsts: Sequence[int],
+    known: np.ndarray | None = None,
+    start: int = 0,
+    *,
+    melody: bool = False,
 ) -> Postings:
     """Return the postings of pieces whose notes follow one another.
 
     Parameters
     ----------
     notes : np.ndarray [n] of mmid.music.notes.NOTE_DTYPE
+        As they are stored (`mmid.index.notes`).
     firsts : sequence of int
         Where each piece begins in them, ascending.
     known : np.ndarray [m] uint64, optional
         The postings of the pieces before a note.
     start : int
         That note.
+    melody : bool
+        List the triples of melodies alone, which no other note comes between.
 
     Raises
     ------
@@ -74,15 +83,17 @@ def library_postings(
             f"{len(notes):,} notes are too many for one index; make several of parts of the library"
         )
     if known is not None:
-        extended = _extended(known, _list_postings(notes, firsts, start))
+        extended = _extended(known, _list_postings(notes, firsts, start, melody))
         if extended is not None:
             return extended
-    postings = _thinned(_list_postings(notes, firsts, 0))
+    postings = _thinned(_list_postings(notes, firsts, 0, melody))
     return Postings(len(postings), [postings])
 
 
-def _list_postings(notes: np.ndarray, firsts: Sequence[int], start: int) -> np.ndarray:
-    """Return all sorted postings of the pieces from a note on."""
+def _list_postings(
+    notes: np.ndarray, firsts: Sequence[int], start: int, melody: bool
+) -> np.ndarray:
+    """Return all sorted postings of the pieces, or of their melodies, from a note on."""
     bounds = np.array([*firsts, len(notes)])
     bounds = bounds[bounds >= start]
 
@@ -90,7 +101,9 @@ def _list_postings(notes: np.ndarray, firsts: Sequence[int], start: int) -> np.n
         """Return the postings of pieces that lie between some bounds."""
         own = notes[some[0] : some[-1]]
         onset = _end_to_end(own["onset"], some - some[0])
-        return kept_half(find_triples(onset, own["pitch"])).postings(int(some[0]))
+        numbers = np.flatnonzero(in_melody(own)) if melody else np.arange(len(own))
+        triples = kept_half(find_triples(onset[numbers], own["pitch"][numbers]))
+        return replace(triples, note=numbers[triples.note]).postings(int(some[0]))
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         postings = _joined(list(pool.map(postings_of, _parts(bounds))))

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
 
@@ -52,6 +53,9 @@ SLOWEST, FASTEST = 0.25, 4.0
 
 BIN = 1.0
 """Postings agree if they put the query's middle within so many seconds of the piece."""
+
+TEMPO_BIN, MOST_TEMPI = 0.15, 32
+"""And on the tempo, if they are so many octaves apart; no more such steps are between tempi."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -295,6 +299,8 @@ def search_triples(
     notes: np.ndarray,
     top: int,
     keys: Sequence[int] = (0,),
+    *,
+    steady: bool = False,
 ) -> list[Agreement]:
     """Find the positions of a library that most triples of a query agree on.
 
@@ -316,6 +322,8 @@ def search_triples(
         Positions to return, one a piece and key.
     keys : sequence of int
         Semitones that may take a piece to the query's key.
+    steady : bool
+        Count those together that agree on the tempo, too.
 
     Returns
     -------
@@ -338,12 +346,13 @@ def search_triples(
     position = np.asarray(library["onset"][note], np.float64) - when * tempo_ratio
     owner = piece * 2 * PITCHES + key + PITCHES
     best: dict[int, Agreement] = {}
-    for shift in (0.0, 0.5):
+    for shift, group in product((0.0, 0.5), _owners(owner, tempo_ratio, steady)):
         bins = np.floor(position / BIN + shift).astype(np.int64)
-        for inside, votes in _fullest(owner, bins, which, len(triples), top):
-            ratio = float(np.median(tempo_ratio[inside]))
-            one = inside[0]
-            agreed = Agreement(
+        for inside, votes in _fullest(group, bins, which, len(triples), top):
+            ratio, one = float(np.median(tempo_ratio[inside])), inside[0]
+            if owner[one] in best and votes <= best[owner[one]].votes:
+                continue
+            best[owner[one]] = Agreement(
                 piece=int(piece[one]),
                 votes=votes,
                 share=votes / len(triples),
@@ -351,8 +360,6 @@ def search_triples(
                 start=float(np.median(position[inside]) - middle * ratio),
                 transpose=int(key[one]),
             )
-            if owner[one] not in best or votes > best[owner[one]].votes:
-                best[owner[one]] = agreed
     return sorted(best.values(), key=lambda a: -a.votes)[:top]
 
 
@@ -368,6 +375,19 @@ def _look_up_rarest(
     chosen, which = np.unique(ranges.which, return_inverse=True)
     triples = triples.take(chosen)
     return triples, *look_up(read, triples, replace(ranges, which=which))
+
+
+def _owners(piece: np.ndarray, tempo_ratio: np.ndarray, steady: bool) -> Iterator[np.ndarray]:
+    """Yield pieces, or numbers of pieces and tempi, on two grids half a step of tempo apart.
+
+    Of few triples many agree on a position by chance, but at any tempo.
+    """
+    if not steady:
+        yield piece
+        return
+    for shift in (0.0, 0.5):
+        step = np.floor(np.log2(tempo_ratio) / TEMPO_BIN + shift).astype(np.int64)
+        yield piece * MOST_TEMPI + step
 
 
 def _fullest(

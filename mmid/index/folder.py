@@ -28,10 +28,9 @@ from mmid.index.manifest import (
     GRAPH,
     LIST_ROWS,
     NOTES,
-    PAGE_INDEX,
     PIECES,
     POSITIONS,
-    POSTINGS,
+    SORTED_FILES,
     VECTORS,
     read_manifest,
 )
@@ -94,7 +93,7 @@ class LibraryIndex(Noted):
     def _open(self) -> None:
         manifest = self.manifest
         self._lists: InvertedLists | None = None
-        self._opened_postings: SortedFile | None = None
+        self._opened_postings: dict[str, SortedFile] = {}
         self._exact: Any = None
         self.kind: Kind = manifest["kind"]
         data = self.folder / manifest["data"]
@@ -116,6 +115,7 @@ class LibraryIndex(Noted):
         LOG.debug("index %s: %d items, %d snippets", self.folder, len(self), self.snippets)
         if self._searched:  # now, as a writer may replace the files later
             self._postings()
+            self._postings(melody=True)
             if self.snippets > EXACT_BELOW:
                 self.inverted_lists()
 
@@ -208,14 +208,15 @@ class LibraryIndex(Noted):
             raise LibraryIndexError(f"{self.folder}: {error}; run mmid index rebuild") from error
         return InvertedLists(self.vectors, centroids, np.asarray(rows), np.array(bounds), graph)
 
-    def _postings(self) -> SortedFile:
-        if self._opened_postings is None:
-            self._opened_postings = self._load_postings()
-        return self._opened_postings
+    def _postings(self, *, melody: bool = False) -> SortedFile:
+        name, page_index = SORTED_FILES[melody]
+        if name not in self._opened_postings:
+            self._opened_postings[name] = self._load_sorted(name, page_index)
+        return self._opened_postings[name]
 
-    def _load_postings(self) -> SortedFile:
+    def _load_sorted(self, name: str, page_index: str) -> SortedFile:
         try:
-            return SortedFile(self.checks.check(POSTINGS), self.checks.check(PAGE_INDEX))
+            return SortedFile(self.checks.check(name), self.checks.check(page_index))
         except (ValueError, OSError) as error:
             raise LibraryIndexError(f"{self.folder}: {error}; run mmid index rebuild") from error
 
@@ -234,7 +235,7 @@ class LibraryIndex(Noted):
         entry = self.entries[piece]
         rows = slice(entry.first, entry.first + entry.count)
         return Embedded(
-            entry, self.kind, self.vectors[rows], self.positions[rows], self.notes_of(entry)
+            entry, self.kind, self.vectors[rows], self.positions[rows], self.stored_notes(entry)
         )
 
     def locate(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

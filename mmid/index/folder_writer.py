@@ -38,11 +38,11 @@ from mmid.index.manifest import (
     GRAPH,
     LIST_ROWS,
     MANIFEST,
+    MELODY_POSTINGS,
     NOTES,
-    PAGE_INDEX,
     PIECES,
     POSITIONS,
-    POSTINGS,
+    SORTED_FILES,
     VECTORS,
     IndexOrigin,
 )
@@ -122,9 +122,10 @@ def _write_data(
         vectors = store_array(data / VECTORS, rows, sources.arrays("vectors"))
         store_array(data / POSITIONS, rows, sources.arrays("positions"))
         notes = store_array(data / NOTES, count, sources.notes(), NOTE_DTYPE)
-        postings = _postings(extended, len(sources.kept), notes, entries)
-        stored = store_array(data / POSTINGS, postings.count, postings.parts, np.dtype(np.uint64))
-        np.save(data / PAGE_INDEX, page_index_of(stored))
+        for name, page_index in SORTED_FILES:
+            postings = _postings(extended, len(sources.kept), notes, entries, name)
+            stored = store_array(data / name, postings.count, postings.parts, np.dtype(np.uint64))
+            np.save(data / page_index, page_index_of(stored))
         write_pieces(data / PIECES, entries)
         _save_lists(_lists(extended, sources.kept, vectors, progress), data)
         for path in [*data.iterdir(), data]:
@@ -195,18 +196,18 @@ def _runs(spans: Iterable[tuple[int, int]]) -> Iterator[slice]:
 
 
 def _postings(
-    old: LibraryIndex | None, kept: int, notes: np.ndarray, entries: Sequence[Entry]
+    old: LibraryIndex | None, kept: int, notes: np.ndarray, entries: Sequence[Entry], name: str
 ) -> Postings:
     """Add the triples of new notes to the old index's, if it is kept as it is; else list all."""
-    firsts = [entry.first_note for entry in entries]
+    firsts, melody = [entry.first_note for entry in entries], name == MELODY_POSTINGS
     if old and kept == len(old):
         start = sum(entry.notes for entry in entries[:kept])
         try:
-            before = map_array(old.checks.check(POSTINGS), np.uint64)
-            return library_postings(notes, firsts, before, start)
+            before = map_array(old.checks.check(name), np.uint64)
+            return library_postings(notes, firsts, before, start, melody=melody)
         except (LibraryIndexError, ValueError):
             pass
-    return library_postings(notes, firsts)
+    return library_postings(notes, firsts, melody=melody)
 
 
 def _lists(

@@ -24,8 +24,12 @@ PIECES = "pieces.sqlite"
 LIST_ROWS, BOUNDS = "cells.npy", "bounds.npy"
 CENTROIDS, GRAPH = "centroids.npy", "graph.bin"
 POSTINGS, PAGE_INDEX = "triples.npy", "fences.npy"
+MELODY_POSTINGS, MELODY_PAGE_INDEX = "melody-triples.npy", "melody-fences.npy"
 
-CACHES = (LIST_ROWS, BOUNDS, CENTROIDS, GRAPH, POSTINGS, PAGE_INDEX)
+SORTED_FILES = ((POSTINGS, PAGE_INDEX), (MELODY_POSTINGS, MELODY_PAGE_INDEX))
+"""Postings and their page index: of all notes, and of melodies."""
+
+CACHES = (LIST_ROWS, BOUNDS, CENTROIDS, GRAPH, *chain(*SORTED_FILES))
 """Made of the other files, and so made again where they are damaged."""
 
 SHAPES: dict[type, tuple[str, ...]] = {

@@ -29,7 +29,10 @@ STORED = {"vectors": "vectors", "places": "positions", "notes": "notes"}
 
 @dataclass(frozen=True, eq=False)
 class Embedded:
-    """An item ready for an index: its row of the table, and what the row points at."""
+    """An item ready for an index: its row of the table, and what the row points at.
+
+    Notes say which are the melody's (`mmid.index.notes`).
+    """
 
     entry: Entry
     kind: Kind

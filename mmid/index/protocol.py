@@ -57,12 +57,15 @@ class Library(Protocol):
         """Return the item and the first frame of snippets."""
 
     def search_triples(
-        self, notes: np.ndarray, top: int, keys: Sequence[int] = (0,)
+        self, notes: np.ndarray, top: int, keys: Sequence[int] = (0,), *, melody: bool = False
     ) -> list[Agreement]:
-        """Find the positions that note triples of a query agree on."""
+        """Find the positions that note triples of a query agree on, or those of melodies."""
 
     def notes(self, piece: int) -> np.ndarray:
         """Return the notes of a MIDI file."""
+
+    def melody(self, piece: int) -> np.ndarray:
+        """Return which of the notes of a MIDI file are its melody's."""
 
     def item(self, piece: int) -> Embedded:
         """Return all that the index holds of an item."""

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -28,9 +29,8 @@ from mmid.index.manifest import (
     GRAPH,
     LIST_ROWS,
     NOTES,
-    PAGE_INDEX,
     POSITIONS,
-    POSTINGS,
+    SORTED_FILES,
     VECTORS,
 )
 from mmid.index.quantization import unpack
@@ -87,7 +87,7 @@ def check_notes(path: Path) -> None:
     for block in read_blocks(path, NOTE_DTYPE):
         onset, offset = block["onset"], block["offset"]
         late = (onset >= 0) & (offset >= onset) & (offset < MOST_SECONDS)
-        small = [(block[name] < 128).all() for name in ("pitch", "velocity", "program")]
+        small = [(block[name] < 128).all() for name in ("pitch", "program")]
         if not (late.all() and all(small)):
             raise ValueError("holds notes out of MIDI's range")
 
@@ -161,8 +161,7 @@ class Checks:
             VECTORS: check_vectors,
             POSITIONS: check_positions,
             NOTES: check_notes,
-            POSTINGS: check_sorted,
-            PAGE_INDEX: check_sorted,
+            **dict.fromkeys(chain(*SORTED_FILES), check_sorted),
             LIST_ROWS: partial(check_rows, rows=rows),
             BOUNDS: partial(check_bounds, rows=rows),
             CENTROIDS: check_centroids,

@@ -8,7 +8,7 @@ at ratio 2 it is drawn twice as long, as slow as the other. Frames are those of
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Protocol
@@ -19,9 +19,11 @@ from torch import Tensor, nn
 
 from mmid.errors import MidiError, MmidError, label
 from mmid.model.batching import in_parts
+from mmid.model.drawing import Drawing, moved_by_semitones
 from mmid.model.encoders import Encoders
+from mmid.model.harmonic import melody_on_roll_grid, on_roll_grid
 from mmid.model.pathways import PathwayConfig
-from mmid.model.transcriber import LOWEST, PITCHES, transcribed_rolls
+from mmid.model.transcriber import LOWEST, PITCHES, highest, transcribed_rolls
 from mmid.music.formats import MIDI_SUFFIXES
 from mmid.music.grid import DEFAULT, FeatureParams
 from mmid.music.library import QUIET, Piece, Recording
@@ -86,34 +88,6 @@ class Effort:
 ONE_KEY, MANY_KEYS = Effort(30.0, 15.0), Effort(10.0, 10.0)
 
 
-@dataclass(frozen=True, eq=False)
-class Drawing:
-    """Music as a pathway sees it, at one tempo.
-
-    Parameters
-    ----------
-    frames : int
-        At least a snippet.
-    rate : float
-        Frames a second.
-    active : np.ndarray [frames] bool
-        Where there is something to recognise: sound in a recording, an onset in a score.
-    draw : callable
-        ``draw(first, count)`` gives frames ``first`` to ``first + count`` as ``[channels, rows,
-        count]``.
-    """
-
-    frames: int
-    rate: float
-    active: np.ndarray
-    draw: Callable[[int, int], Tensor]
-
-    def has_content(self, positions: np.ndarray, snippet: int) -> np.ndarray:
-        """Return which snippets, by their first frames, hold something to recognise."""
-        held = np.lib.stride_tricks.sliding_window_view(self.active, snippet)[positions]
-        return np.asarray(held.any(1))
-
-
 class Query(Protocol):
     """What can be queried, and what an index is made of."""
 
@@ -139,6 +113,10 @@ class Query(Protocol):
     @property
     def log_odds(self) -> Tensor | None:
         """Those of its notes, as of `Transcribed`, where they are known."""
+
+    @property
+    def melody(self) -> Tensor | None:
+        """The same of its melody's notes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,7 +168,10 @@ class Sound:
         cents = round(tuning(log_expand(self.spectrogram, self.params)))
         bins = round(cents / 100 * BINS_PER_SEMITONE) if abs(cents) >= FAR_TUNED else 0
         bands = raise_bins(self.spectrogram, -bins)
-        return Transcribed(_transcribed(bands[None], encoders)[0], self.params, cents)
+        with torch.inference_mode(), encoders.autocast():
+            outputs = encoders.transcribe_finely(bands[None, None].to(encoders.device))[0]
+        melody = melody_on_roll_grid(outputs)
+        return Transcribed(on_roll_grid(outputs), self.params, cents, melody)
 
     def _tuning(self, encoders: Encoders) -> int:
         """Return the tuning in which the model finds most notes, cents above concert pitch."""
@@ -208,6 +189,10 @@ class Sound:
     @property
     def log_odds(self) -> None:
         """Nothing is known of its notes."""
+
+    @property
+    def melody(self) -> None:
+        """Nor of its melody's."""
 
 
 def _transcribed(spectrograms: Tensor, encoders: Encoders) -> Tensor:
@@ -233,12 +218,19 @@ class Transcribed:
         Their grid.
     tuning : int
         Of the recording, cents above concert pitch.
+    melody : Tensor [2, PITCHES, frames] float32
+        Log-odds of the melody's notes alone: by default those of the highest.
     """
 
     log_odds: Tensor
     params: FeatureParams = DEFAULT
     tuning: int = 0
+    melody: Tensor | None = None
     kind: ClassVar[Kind] = "recordings"
+
+    def __post_init__(self) -> None:
+        if self.melody is None:
+            object.__setattr__(self, "melody", highest(self.log_odds))
 
     @property
     def seconds(self) -> float:
@@ -321,6 +313,11 @@ class Score:
         plain = replace(self.params, onsets=True, unstacked=False, roll_rate="exact")
         roll = piano_roll(self.notes, frame_count(self.seconds, plain), plain)
         return (2 * roll[:, LOWEST : LOWEST + PITCHES] - 1) * CERTAIN
+
+    @property
+    def melody(self) -> Tensor:
+        """Those of its highest notes."""
+        return highest(self.log_odds)
 
 
 def sounding_seconds(query: Query, frame_rate: float) -> float:
@@ -437,16 +434,6 @@ def embed_query(
     kept = order[drawing.has_content(positions[order], params.snippet)]
     scale = params.frame_rate / drawing.rate / tempo_ratio
     return embedded[:, within][:, kept], positions[kept] * scale
-
-
-def moved_by_semitones(rolls: Tensor, semitones: int) -> Tensor:
-    """Move rolls ``[..., pitches, frames]``; what leaves the compass is dropped."""
-    if not semitones:
-        return rolls
-    moved, rows = torch.zeros_like(rolls), rolls.shape[-2]
-    low, high = max(0, semitones), rows + min(0, semitones)
-    moved[..., low:high, :] = rolls[..., low - semitones : high - semitones, :]
-    return moved
 
 
 def _excerpts(frames: int, rate: float, seconds: float) -> tuple[np.ndarray, int]:

@@ -37,6 +37,7 @@ from mmid.model.transcriber import (
     transcribed_rolls,
 )
 from mmid.music.grid import FeatureParams
+from mmid.music.log_frequency import HALVES
 
 TranscriberShape: TypeAlias = TranscriberConfig | HarmonicConfig
 
@@ -210,6 +211,12 @@ class Encoders(nn.Module):
             return None
         share = MEMORY if isinstance(self.transcriber, HarmonicTranscriber) else 1
         return transcribe(self.transcriber, spectrograms, self.config.reach, share)
+
+    def transcribe_finely(self, spectrograms: Tensor) -> Tensor:
+        """Return all that each pitch does, as `HarmonicTranscriber.outputs`, where it is one."""
+        assert isinstance(self.transcriber, HarmonicTranscriber)
+        outputs = self.transcriber.outputs
+        return transcribe(outputs, spectrograms, self.config.reach, MEMORY, HALVES)
 
     def audio_input(self, spectrograms: Tensor) -> Tensor:
         """Turn spectrograms into what the audio pathway takes.

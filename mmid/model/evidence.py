@@ -29,6 +29,8 @@ class Figures:
         Its share of the votes cast by snippets.
     triples : float
         Share of the query's note triples that agree on it.
+    tune : float
+        The same of the triples of its melody.
     explained : float or None
         Share of the transcribed notes that its score explains.
     claimed : float or None
@@ -48,6 +50,7 @@ class Figures:
 
     votes: float = 0.0
     triples: float = 0.0
+    tune: float = 0.0
     explained: float | None = None
     claimed: float | None = None
     melody: float | None = None
@@ -68,7 +71,7 @@ FIGURES = tuple(field.name for field in fields(Figures))
 NO_FIGURES = Figures()
 """Of a candidate about which nothing is known."""
 
-FOR = ("votes", "triples", "explained", "claimed", "melody", "melody_claimed", "harmony")
+FOR = ("votes", "triples", "tune", "explained", "claimed", "melody", "melody_claimed", "harmony")
 """The more of these, the better."""
 
 AGAINST = ("tempo_cost", "key_cost")
@@ -123,7 +126,14 @@ def weigh(terms: Mapping[str, float], weights: Mapping[str, float]) -> float:
     return own + weights.get(CONSTANT, 0.0)
 
 
-RANKING = {"votes": 2.0, "triples": 2.0, "explained": 1.0, "tempo_cost": -0.05}
+RANKING = {
+    "votes": 2.0,
+    "triples": 2.0,
+    "tune": 2.0,
+    "explained": 1.0,
+    "melody_claimed": 0.5,
+    "tempo_cost": -0.05,
+}
 """What candidates are ranked by where the model does not say: set by hand."""
 
 CALIBRATION = {

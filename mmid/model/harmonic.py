@@ -222,6 +222,21 @@ def on_roll_grid(log_odds: Tensor) -> Tensor:
         Log-odds that notes sound and begin.
     """
     onset, sustain = log_odds.sigmoid().unbind(-3)[:2]
+    return _drawn(onset, sustain)
+
+
+def melody_on_roll_grid(log_odds: Tensor) -> Tensor:
+    """Return the same of the melody's notes alone, as `on_roll_grid` does of all.
+
+    Where a note begins, what follows says whether it is the melody's.
+    """
+    onset, _, _, melody = log_odds.sigmoid().unbind(-3)
+    ahead = nn.functional.pad(melody, (0, SETTLED - 1)).unfold(-1, SETTLED, 1).amax(-1)
+    return _drawn(onset * ahead, melody)
+
+
+def _drawn(onset: Tensor, sustain: Tensor) -> Tensor:
+    """Return log-odds on the frames of piano rolls, for probabilities on half frames."""
     onset = onset / (onset + EDGE_WEIGHT * (1 - onset))
     sounding = _pairwise(sustain, (0.25, 0.5, 0.25))
     beginning = _pairwise(onset, (0.5 / EDGE_REACH, 1 / EDGE_REACH, 0.5 / EDGE_REACH))
@@ -235,6 +250,9 @@ def _pairwise(x: Tensor, weights: tuple[float, float, float]) -> Tensor:
     previous = nn.functional.pad(second, (1, 0))[..., :-1]
     return before * previous + here * first + after * second
 
+
+SETTLED = 6
+"""Half frames from its onset on within which a note is known to be the melody's or not."""
 
 CONFIDENT = 0.5
 """Of an onset, as `EDGE_WEIGHT` raises it, and of sustain: from this probability up it is one."""

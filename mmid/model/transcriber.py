@@ -7,6 +7,7 @@ the frames are those of the input.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -160,6 +161,23 @@ def transcribed_rolls(log_odds: Tensor, pitches: int) -> Tensor:
     return nn.functional.pad(log_odds.sigmoid(), (0, 0, LOWEST, above))
 
 
+def highest(log_odds: Tensor) -> Tensor:
+    """Return the log-odds of notes that nothing higher sounds with.
+
+    Parameters
+    ----------
+    log_odds : Tensor [CHANNELS, PITCHES, frames]
+
+    Returns
+    -------
+    Tensor [CHANNELS, PITCHES, frames] float32
+    """
+    nothing_above = nn.functional.logsigmoid(-log_odds[0]).flip(0).cumsum(0).flip(0)
+    nothing_above = nn.functional.pad(nothing_above[1:], (0, 0, 0, 1))
+    probability = (nn.functional.logsigmoid(log_odds) + nothing_above).exp()
+    return probability.clamp(1e-5, 1 - 1e-4).logit()
+
+
 ONSET_THRESHOLD = 0.2
 """A note begins where two neighbouring frames say so with this probability together."""
 
@@ -198,21 +216,30 @@ FRAMES_AT_ONCE = 4_096
 
 
 @torch.no_grad()
-def transcribe(transcriber: nn.Module, spectrograms: Tensor, reach: int, share: int = 1) -> Tensor:
+def transcribe(
+    transcriber: Callable[[Tensor], Tensor],
+    spectrograms: Tensor,
+    reach: int,
+    share: int = 1,
+    steps: int = 1,
+) -> Tensor:
     """Return the log-odds of notes in recordings of any length.
 
     Parameters
     ----------
-    transcriber : Transcriber, or another network of the same input and output
+    transcriber : Transcriber, or anything of the same input and output
     spectrograms : Tensor [batch, 1, bands, frames]
     reach : int
         Of its configuration.
     share : int
         How much more memory it needs than a `Transcriber`.
+    steps : int
+        Frames of its output for each of its input.
 
     Returns
     -------
-    Tensor [batch, CHANNELS, PITCHES, frames] float32
+    Tensor [batch, channels, PITCHES, steps * frames] float32
+        `CHANNELS` of a `Transcriber`.
     """
     frames = spectrograms.shape[-1]
     at_once = FRAMES_AT_ONCE // share
@@ -220,7 +247,7 @@ def transcribe(transcriber: nn.Module, spectrograms: Tensor, reach: int, share: 
     def transcribe_part(first: int, count: int) -> Tensor:
         begin = max(0, first - reach)
         posteriorgram: Tensor = transcriber(spectrograms[..., begin : first + count + reach])
-        return posteriorgram[..., first - begin :][..., :count]
+        return posteriorgram[..., steps * (first - begin) :][..., : steps * count]
 
     parts = [
         part

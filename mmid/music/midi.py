@@ -28,6 +28,7 @@ from pathlib import Path
 import numpy as np
 
 from mmid.errors import MidiError, label
+from mmid.music.melody import find_melody
 from mmid.music.midi_parser import (
     DEFAULT_TEMPO,
     OPEN_BEATS,
@@ -56,6 +57,8 @@ class Midi:
         End of the last note.
     title : str or None
         Name of the first track, unless it is that of an instrument or a placeholder.
+    melody : ndarray, shape (n,), bool
+        Which notes are the melody's (`mmid.music.melody`).
     damage : str or None
         What was broken, such as ``damaged: 2 messages mended, 12 bytes skipped``; None of a sound
         file.
@@ -64,6 +67,7 @@ class Midi:
     notes: np.ndarray
     seconds: float
     title: str | None
+    melody: np.ndarray
     damage: str | None = None
 
 
@@ -78,6 +82,7 @@ class _Event:
     velocity: int = 0
     program: int = 0
     tempo: int = 0
+    name: str = ""
 
 
 def read_midi(path: str | os.PathLike[str], limits: MidiLimits = MidiLimits()) -> Midi:
@@ -108,30 +113,35 @@ def read_midi(path: str | os.PathLike[str], limits: MidiLimits = MidiLimits()) -
             raise MidiError(f"lasts {song.seconds:.0f} s, more than {limits.seconds:.0f} s{damage}")
     except MidiError as error:
         raise _error(path, str(error)) from None
-    notes = _note_array(song)
-    return Midi(notes, last_offset(notes), song.title, str(song.damage) or None)
+    notes, melody = _note_array(song)
+    return Midi(notes, last_offset(notes), song.title, melody, str(song.damage) or None)
 
 
 def _error(path: str | os.PathLike[str], reason: str) -> MidiError:
     return MidiError(f"{label(Path(path).name or path)}: {reason}")
 
 
-def _note_array(song: Song) -> np.ndarray:
-    """Pair and time the notes by `pretty_midi`, several ticks as one where it allows no more."""
+def _note_array(song: Song) -> tuple[np.ndarray, np.ndarray]:
+    """Pair and time the notes by `pretty_midi`, several ticks as one where it allows no more.
+
+    Also mark the melody's.
+    """
     import mido
     import pretty_midi
 
     shrink = 1 + song.end // _READER_TICKS
     tempos = [(0, DEFAULT_TEMPO), *(change for change in song.tempos if change[0] < song.end)]
     tracks = [[_Event(tick // shrink, "set_tempo", tempo=us * shrink) for tick, us in tempos]]
-    for messages, end in song.tracks:
-        tracks.append(_events(messages, end, shrink, OPEN_BEATS * song.division))
+    for (messages, end), name in zip(song.tracks, song.names, strict=True):
+        events = _events(messages, end, shrink, OPEN_BEATS * song.division)
+        tracks.append([_Event(0, "track_name", name=name), *events] if events else [])
     tracks = [track for track in tracks if track]
     for track in tracks:  # from ticks to distances
         before = 0
         for event in track:
             event.time, before = event.time - before, event.time
     file = mido.MidiFile(type=1, ticks_per_beat=song.division, tracks=tracks)
+    parts = pretty_midi.PrettyMIDI(mido_object=file).instruments
     rows = [
         (
             note.start,
@@ -140,11 +150,14 @@ def _note_array(song: Song) -> np.ndarray:
             note.velocity,
             part.program,
         )
-        for part in pretty_midi.PrettyMIDI(mido_object=file).instruments
+        for part in parts
         for note in part.notes
     ]
     notes = np.array(rows, dtype=NOTE_DTYPE)
-    return notes[np.lexsort((notes["pitch"], notes["onset"]))]
+    order = np.lexsort((notes["pitch"], notes["onset"]))
+    played_by = np.repeat(np.arange(len(parts)), [len(part.notes) for part in parts])
+    names = [part.name for part in parts]
+    return notes[order], find_melody(notes[order], played_by[order], names)
 
 
 def _events(messages: array[int], end: int, shrink: int, open_ticks: int) -> list[_Event]:

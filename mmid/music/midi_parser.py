@@ -71,6 +71,7 @@ class Song:
     on_beats: bool = True  # else SMPTE time, which has no tempo
     tracks: list[tuple[array[int], int]] = field(default_factory=list)  # packed messages, end
     tempos: list[tuple[int, int]] = field(default_factory=list)  # tick, microseconds a beat
+    names: list[str] = field(default_factory=list)  # of the tracks
     notes: int = 0
     drums: int = 0
     title: str | None = None
@@ -177,7 +178,7 @@ def _empty_song(division: int, damage: Damage) -> Song:
 
 def _walk_track(song: Song, data: bytes, track: Track, start: int, limits: MidiLimits) -> int:
     """Add a track that begins at tick `start`, and return the tick it ends on."""
-    kept, tick, named = array("q"), start, not song.tracks
+    kept, tick, name = array("q"), start, b""
     for tick, status, pos, length in track.messages(start):
         if tick > limits.ticks:
             raise MidiError(f"longer than {limits.ticks} ticks")
@@ -191,11 +192,14 @@ def _walk_track(song: Song, data: bytes, track: Track, start: int, limits: MidiL
                 kept.append(tick << 24 | status << 16 | number << 8 | value)
         elif status == _SET_TEMPO and length == 3:
             _add_tempo(song, tick, int.from_bytes(data[pos : pos + 3], "big"), limits)
-        elif status == _TRACK_NAME and named and not song.title:
-            song.title = _title(data[pos : pos + length])
+        elif status == _TRACK_NAME:
+            if not (song.tracks or song.title):
+                song.title = _title(data[pos : pos + length])
+            name = name or data[pos : pos + min(length, 2 * TITLE_CHARS)]
     # what follows the last message is no music, however long
     last = kept[-1] >> 24 if kept else start
     song.tracks.append((kept, min(tick, last + OPEN_BEATS * song.division)))
+    song.names.append(_text(name))
     return tick
 
 
@@ -218,11 +222,15 @@ def _add_tempo(song: Song, tick: int, tempo: int, limits: MidiLimits) -> None:
 
 def _title(data: bytes) -> str | None:
     """Decode a track's name, if it reads like the name of a piece."""
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError:
-        text = data.decode("latin-1")
-    text = "".join(c if c.isprintable() else " " for c in text[: 2 * TITLE_CHARS])
+    text = "".join(c if c.isprintable() else " " for c in _text(data)[: 2 * TITLE_CHARS])
     name = " ".join(text.split())[:TITLE_CHARS].strip()
     letters = "".join(c for c in name if c.isalpha() or c in " .").strip(" .")
     return name if letters and not _NOT_A_TITLE.fullmatch(letters) else None
+
+
+def _text(data: bytes) -> str:
+    """Decode what a file says, in either of the usual ways."""
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        return data.decode("latin-1")

@@ -18,6 +18,7 @@ from mmid.index.fingerprints import (
     look_up,
     search_triples,
 )
+from mmid.index.notes import mark_melody
 from mmid.index.sorted_file import SortedFile, page_index_of
 from mmid.model.transcriber import LOWEST, ONSET_THRESHOLD, PITCHES, transcribed_notes
 from mmid.music.notes import NOTE_DTYPE
@@ -55,9 +56,9 @@ def passage(
     return inside
 
 
-def listed(*what) -> np.ndarray:
+def listed(*what, melody: bool = False) -> np.ndarray:
     """Return all postings of a library."""
-    postings = library_postings(*what)
+    postings = library_postings(*what, melody=melody)
     whole = np.concatenate(list(postings.parts))
     assert len(whole) == postings.count and whole.dtype == np.uint64
     return whole
@@ -226,3 +227,33 @@ def test_more_notes_than_postings_can_number_are_refused(draw_notes, monkeypatch
     monkeypatch.setattr("mmid.index.fingerprint_table.NOTE_BITS", 5)
     with pytest.raises(LibraryIndexError, match="40 notes are too many for one index"):
         listed(notes, [0])
+
+
+def test_a_melody_is_found_among_other_notes(stored):
+    """Its triples are those of its own notes, whatever sounds between them."""
+    rng = np.random.default_rng(3)
+    pieces, marked = [], []
+    for _ in range(12):
+        onset = np.cumsum(rng.uniform(0.3, 0.6, 40))
+        tune = np.zeros(40, NOTE_DTYPE)
+        tune["onset"], tune["offset"], tune["pitch"] = onset, onset + 0.3, rng.integers(65, 80, 40)
+        below = np.zeros(400, NOTE_DTYPE)
+        below["onset"], below["pitch"] = rng.uniform(0, onset[-1], 400), rng.integers(30, 60, 400)
+        together = np.concatenate([tune, below])
+        order = np.argsort(together["onset"], kind="stable")
+        pieces.append(tune)
+        marked.append(mark_melody(together[order], (np.arange(440) < 40)[order]))
+    library, firsts = np.concatenate(marked), np.arange(12) * 440
+    query = passage(pieces[7], 4.0, 14.0, 1.25)
+    melodies = stored(listed(library, firsts, melody=True))
+    first, *others = search_triples(melodies, library, firsts, query, 5)
+    assert first.piece == 7 and first.share > 0.9
+    assert first.start == pytest.approx(4.0, abs=0.1)
+    assert first.tempo_ratio == pytest.approx(1.25, abs=0.02)
+    assert all(other.share < 0.2 for other in others)
+    everything = search_triples(stored(listed(library, firsts)), library, firsts, query, 5)
+    assert not everything or everything[0].share < 0.3, "lost among the other notes"
+    extended = listed(
+        library, firsts, listed(library[:2200], firsts[:5], melody=True), 2200, melody=True
+    )
+    assert np.array_equal(extended, listed(library, firsts, melody=True))

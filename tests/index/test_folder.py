@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from mmid.index import validation
 from mmid.index.build import build_index
 from mmid.index.folder import LibraryIndex
 from mmid.index.maintenance import rebuild_caches, verify_index
-from mmid.index.manifest import GRAPH, NOTES, PAGE_INDEX, PIECES, POSITIONS, POSTINGS, VECTORS
+from mmid.index.manifest import GRAPH, NOTES, PIECES, POSITIONS, SORTED_FILES, VECTORS
 from mmid.index.quantization import unpack
 from mmid.music.grid import DEFAULT
 
@@ -91,7 +92,7 @@ def test_files_are_hashed_once_a_change(built, tiny_model, monkeypatch):
     monkeypatch.setattr(validation, "file_digest", spy)
     for _ in range(2):
         LibraryIndex(built, tiny_model)
-    assert len(hashed) == 2 * len({PIECES, VECTORS, POSITIONS, NOTES, POSTINGS, PAGE_INDEX}), (
+    assert len(hashed) == 2 * len({PIECES, VECTORS, POSITIONS, NOTES, *chain(*SORTED_FILES)}), (
         "files so new may change unseen"
     )
     monkeypatch.setattr(validation, "SETTLED_NS", -(10**12))
@@ -119,7 +120,7 @@ def cut(path: Path) -> None:
 
 
 @pytest.mark.parametrize("harm", [partial(flip, place=-8), partial(flip, place=0), cut])
-@pytest.mark.parametrize("name", [POSTINGS, PAGE_INDEX])
+@pytest.mark.parametrize("name", list(chain(*SORTED_FILES)))
 def test_damaged_triples_are_told_and_mended(built, tiny_model, name, harm):
     harm(data_folder(built) / name)
     with pytest.raises(LibraryIndexError, match=rf"{name}: damaged; run mmid index rebuild"):
@@ -129,7 +130,7 @@ def test_damaged_triples_are_told_and_mended(built, tiny_model, name, harm):
     LibraryIndex(built, tiny_model)
 
 
-@pytest.mark.parametrize("name", [PIECES, VECTORS, POSITIONS, NOTES, POSTINGS, PAGE_INDEX])
+@pytest.mark.parametrize("name", [PIECES, VECTORS, POSITIONS, NOTES, *chain(*SORTED_FILES)])
 def test_a_missing_file_is_refused_by_name(built, tiny_model, name):
     (data_folder(built) / name).unlink()
     with pytest.raises(LibraryIndexError, match=f"{name}: No such file"):
@@ -241,3 +242,11 @@ def test_the_graph_has_the_links_and_breadth_it_is_meant_to_have():
     vectors = np.random.default_rng(0).normal(size=(300, 8)).astype(np.float32)
     graph = graphs.build_graph(vectors)
     assert (graph.M, graph.ef_construction) == (graphs.LINKS, graphs.BUILD_BREADTH)
+
+
+def test_the_melody_is_kept_apart_from_the_notes(built, tiny_model, pieces):
+    index = LibraryIndex(built, tiny_model)
+    for piece, entry in enumerate(index.entries):
+        midi = next(p for p in pieces if p.name == entry.name).midi
+        assert np.array_equal(index.notes(piece), midi.notes)
+        assert np.array_equal(index.melody(piece), midi.melody) and midi.melody.any()

@@ -26,9 +26,17 @@ from mmid.model.harmonic import (
     HarmonicTranscriber,
     at_harmonics,
     fine_notes,
+    melody_on_roll_grid,
     on_roll_grid,
 )
-from mmid.model.transcriber import CHANNELS, LOWEST, PITCHES, transcribe, transcribed_notes
+from mmid.model.transcriber import (
+    CHANNELS,
+    LOWEST,
+    PITCHES,
+    highest,
+    transcribe,
+    transcribed_notes,
+)
 from mmid.music.grid import DEFAULT, FINE
 from mmid.music.log_frequency import (
     BINS,
@@ -203,6 +211,8 @@ def test_a_model_with_it_survives_a_file(model):
 def test_a_recording_is_transcribed_with_its_tuning(model, draw_notes, play):
     bands = spectrogram(torch.from_numpy(play(draw_notes(0), 6.0)), FINE)
     transcribed = Sound(bands, FINE).transcribed(model.encoders)
+    assert transcribed.melody.shape == transcribed.log_odds.shape
+    assert not torch.equal(transcribed.melody, highest(transcribed.log_odds)), "its own"
     assert isinstance(transcribed, Transcribed)
     assert transcribed.log_odds.shape == (CHANNELS, PITCHES, bands.shape[1])
     assert abs(transcribed.tuning) <= 50
@@ -317,3 +327,27 @@ def test_transposing_fine_spectrograms_moves_both_halves_by_bins():
     for row, bins in enumerate((1, -2)):
         expected = half_frames(raise_bins(bands[row], bins))[inner]
         torch.testing.assert_close(half_frames(moved[row])[inner], expected, atol=1e-2, rtol=0)
+
+
+def test_a_recording_in_parts_has_the_same_outputs(transcriber, monkeypatch):
+    spectrograms = torch.rand(1, 1, FINE.bands, 150)
+    with torch.no_grad():
+        whole = transcriber.outputs(spectrograms)
+    monkeypatch.setattr("mmid.model.transcriber.FRAMES_AT_ONCE", 64)
+    parts = transcribe(transcriber.outputs, spectrograms, SMALL.reach, 1, HALVES)
+    torch.testing.assert_close(parts, whole, atol=1e-4, rtol=1e-4)
+
+
+def test_the_melody_is_what_sounds_and_leads():
+    """Of two notes one leads, as its later frames say; the other is in the roll of all alone."""
+    log_odds = torch.full((len(OUTPUTS), PITCHES, 40), -8.0)
+    onset, sustain, _, melody = log_odds
+    for pitch in (30, 50):
+        onset[pitch, 10], sustain[pitch, 10:30] = 8.0, 8.0
+    melody[50, 12:30] = 8.0
+    sounding, beginning = melody_on_roll_grid(log_odds).sigmoid()
+    assert beginning[50, 5] > 0.5 and beginning[30].max() < 0.01
+    assert sounding[50, 7:14].min() > 0.5 and sounding[30].max() < 0.01
+    everything = on_roll_grid(log_odds).sigmoid()[1]
+    torch.testing.assert_close(everything[30], everything[50])
+    assert (beginning <= everything + 1e-4).all()

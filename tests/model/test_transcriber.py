@@ -17,6 +17,7 @@ from mmid.model.transcriber import (
     PITCHES,
     Transcriber,
     TranscriberConfig,
+    highest,
     transcribe,
     transcribed_rolls,
 )
@@ -135,3 +136,15 @@ def test_the_transcriber_is_never_in_training_mode(transcribing_config):
     encoders.embed_audio(torch.rand(4, 1, DEFAULT.bands, 48)).sum().backward()
     assert all(parameter.grad is None for parameter in encoders.transcriber.parameters())
     assert all(torch.equal(before[n], t) for n, t in encoders.transcriber.state_dict().items())
+
+
+def test_the_highest_notes_have_nothing_above_them():
+    log_odds = torch.full((CHANNELS, PITCHES, 6), -6.0)
+    log_odds[:, 20, :4] = log_odds[:, 40, 2:] = 6.0
+    found = highest(log_odds).sigmoid()
+    assert (found[0, 20] > 0.5).tolist() == [True, True, False, False, False, False]
+    assert (found[0, 40] > 0.5).tolist() == [False, False, True, True, True, True]
+    assert (found <= log_odds.sigmoid() + 1e-6).all()
+    sounding = log_odds[0].sigmoid()
+    above = torch.stack([(1 - sounding[row + 1 :]).prod(0) for row in range(PITCHES)])
+    torch.testing.assert_close(found, (log_odds.sigmoid() * above).clamp(1e-5, 1 - 1e-4))

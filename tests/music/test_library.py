@@ -70,7 +70,8 @@ def accompanied(notes: np.ndarray) -> np.ndarray:
 
 
 def as_piece(name: str, notes: np.ndarray) -> Piece:
-    return Piece(name, Path(name), "0" * 64, Midi(notes, float(notes["offset"].max()), None))
+    midi = Midi(notes, float(notes["offset"].max()), None, np.ones(len(notes), bool))
+    return Piece(name, Path(name), "0" * 64, midi)
 
 
 # ---- finding and reading

@@ -18,7 +18,7 @@ import numpy as np
 
 from mmid.index.fingerprint_table import library_postings
 from mmid.index.items import Entry, read_pieces, write_pieces
-from mmid.index.manifest import NOTES, PAGE_INDEX, PIECES, POSTINGS, Manifest
+from mmid.index.manifest import MELODY_POSTINGS, NOTES, PIECES, SORTED_FILES, Manifest
 from mmid.index.milvus.client import Milvus
 from mmid.index.sorted_file import SortedFile, page_index_of
 from mmid.music.notes import NOTE_DTYPE
@@ -107,9 +107,9 @@ class Copy:
         """Map the notes."""
         return map_array(self.folder / NOTES, NOTE_DTYPE)
 
-    def postings(self) -> SortedFile:
-        """Open the postings of the note triples."""
-        return SortedFile(self.folder / POSTINGS, self.folder / PAGE_INDEX)
+    def postings(self) -> tuple[SortedFile, ...]:
+        """Open the postings of the note triples: of all notes, and of melodies."""
+        return tuple(SortedFile(self.folder / n, self.folder / page) for n, page in SORTED_FILES)
 
 
 class Copies:
@@ -162,14 +162,14 @@ class Copies:
         parts = self._notes(header, before, kept, entries[len(kept) :])
         notes = store_array(folder / NOTES, sum(e.notes for e in entries), parts, NOTE_DTYPE)
         firsts = np.cumsum([0, *(entry.notes for entry in entries)]).tolist()
-        if before and len(kept) == len(before.entries()):
-            old = map_array(before.folder / POSTINGS, np.uint64)
-            postings = library_postings(notes, firsts[:-1], old, firsts[len(kept)])
-        else:
-            postings = library_postings(notes, firsts[:-1])
-        kind = np.dtype(np.uint64)
-        stored = store_array(folder / POSTINGS, postings.count, postings.parts, kind)
-        np.save(folder / PAGE_INDEX, page_index_of(stored))
+        extended = before if before and len(kept) == len(before.entries()) else None
+        for name, page_index in SORTED_FILES:
+            old = map_array(extended.folder / name, np.uint64) if extended else None
+            melody = name == MELODY_POSTINGS
+            postings = library_postings(notes, firsts[:-1], old, firsts[len(kept)], melody=melody)
+            kind = np.dtype(np.uint64)
+            stored = store_array(folder / name, postings.count, postings.parts, kind)
+            np.save(folder / page_index, page_index_of(stored))
         rows = [replace(e, first_note=first) for e, first in zip(entries, firsts, strict=False)]
         write_pieces(folder / PIECES, rows)
         (folder / HEADER_NAME).write_text(json.dumps(asdict(header)))

@@ -120,8 +120,8 @@ class ServedIndex(Noted):
         pieces = np.searchsorted(self._firsts, rows, side="right") - 1
         return pieces, rows - self._firsts[pieces]
 
-    def _postings(self) -> SortedFile:
-        return self._opened_postings
+    def _postings(self, *, melody: bool = False) -> SortedFile:
+        return self._opened_postings[melody]
 
     def item(self, piece: int) -> Embedded:
         """Return all that the index holds of an item."""
@@ -129,7 +129,7 @@ class ServedIndex(Noted):
         table = self._header.table(self._server.address.name, "snippets")
         keys, vectors = self._server.vectors(table, _snippet_keys(entry.first >> POSITION_BITS))
         positions = (keys - entry.first).astype(np.uint32)
-        return Embedded(entry, self.kind, pack(vectors), positions, self.notes_of(entry))
+        return Embedded(entry, self.kind, pack(vectors), positions, self.stored_notes(entry))
 
     def faults(self) -> list[str]:
         """Compare what the server holds with what the header says."""

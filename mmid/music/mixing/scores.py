@@ -1,12 +1,11 @@
 """MIDI files for mixtures: notes with their tracks and melody, and excerpts of them.
 
-Conventions: times in seconds. mmid's own reader drops the tracks' names, so `pretty_midi` reads
-what that has accepted.
+Conventions: times in seconds. mmid's own reader drops tracks and beats, so `pretty_midi` reads what
+that has accepted.
 """
 
 from __future__ import annotations
 
-import re
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 
 from mmid.errors import MmidError, label
 from mmid.music.library import BadFile, read_piece
+from mmid.music.melody import names_melody, skyline
 from mmid.music.notes import NOTE_DTYPE, clipped, last_offset, shifted, sped_up, transposed
 
 if TYPE_CHECKING:
@@ -23,10 +23,6 @@ if TYPE_CHECKING:
 
 SCORE_DTYPE = np.dtype([*NOTE_DTYPE.descr, ("track", "<u2"), ("melody", "?")])
 """A note, the number of its track and whether it is the melody's."""
-
-MELODY = re.compile(r"melod|vo(ice|cal|x)|sopran|lead|canto|chant|gesang|singst", re.IGNORECASE)
-TOGETHER = 0.03
-"""Onsets so close are one chord's, seconds."""
 
 MOST_PARTS = 4
 """Where no track is named, the highest line of more tracks or above drums may not be the melody."""
@@ -82,7 +78,7 @@ def _excerpt(notes: np.ndarray, start: float, seconds: float, speed: float) -> n
 
 
 def read_score(path: Path) -> Score:
-    """Read a MIDI file with its tracks; the melody is the track so named, or the highest line.
+    """Read a MIDI file with its tracks and its melody.
 
     Raises
     ------
@@ -124,25 +120,12 @@ _NONE = np.zeros(0, SCORE_DTYPE)
 
 def _notes(part: Instrument, track: int) -> np.ndarray:
     """Return the notes of a track, as its melody if it is named so."""
-    melody = bool(MELODY.search(part.name)) and "piano" not in part.name.lower()
+    melody = names_melody(part.name)
     rows = [
         (n.start, max(n.end, n.start + 0.03), n.pitch, n.velocity, part.program, track, melody)
         for n in part.notes
     ]
     return np.array(rows, SCORE_DTYPE)
-
-
-def skyline(notes: np.ndarray) -> np.ndarray:
-    """Mark the notes that nothing higher sounds with at their onset: the highest line."""
-    order = np.argsort(notes["onset"], kind="stable")
-    onsets, top, held = notes["onset"][order], np.zeros(len(notes), bool), order[:0]
-    for i in order:
-        onset, pitch = notes["onset"][i], notes["pitch"][i]
-        near = order[slice(*np.searchsorted(onsets, [onset, onset + TOGETHER]))]
-        held = held[notes["offset"][held] > onset + TOGETHER]
-        top[i] = pitch >= notes["pitch"][np.concatenate([held, near])].max(initial=pitch)
-        held = np.append(held, i)
-    return top
 
 
 def draw_excerpt(score: Score, seconds: float, rng: np.random.Generator) -> Score | None:

@@ -111,7 +111,7 @@ def test_an_index_follows_its_library(store, midi_folder, tiny_model):
     assert after.faults() == []
     firsts = {e.name: e.first for e in before.entries}
     assert {e.first for e in after.entries if e.name == "moved.mid"} == {firsts["piece 2.mid"]}
-    notes = {e.name: after.notes_of(e) for e in after.entries}
+    notes = {e.name: after.stored_notes(e) for e in after.entries}
     assert np.array_equal(notes["copy.mid"], notes["piece 1.mid"])
     assert update_index(store, [midi_folder], tiny_model, jobs=1).unchanged == 6
 

@@ -1,0 +1,182 @@
+"""What the notes of a query and of a candidate's score say of each other, note by note.
+
+Conventions: a query's notes are `Gains`, of all its notes and of its melody's, on the same frames.
+A candidate's score is aligned with them by notes and by pitch classes, so that what is played in
+another octave or voicing is followed, too; what they say of each other is read along that path.
+Rolls are ``[candidates, 2 * PITCHES, frames]``: notes sounding, then beginning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mmid.identify.alignment import HOLD, RARITY, TOGETHER, Gains, draw_around
+from mmid.identify.voting import Candidate
+from mmid.index.protocol import Library
+from mmid.model.transcriber import LOWEST, PITCHES
+from mmid.music.grid import FeatureParams
+
+CLASSES = 12
+"""Pitches an octave."""
+
+NEAR = 3
+"""A note counts as transcribed in any of so many neighbouring frames."""
+
+CHORD_FRAMES, CHORD_STEP = 9, 4
+"""Harmonies are those of so many frames, taken every few."""
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """What speaks for candidates where they are aligned, as `mmid.model.evidence` names it.
+
+    Parameters
+    ----------
+    claimed, melody_claimed : np.ndarray [candidates] float64
+        Share of what the score, or its melody, holds there that was transcribed, 0 to 1.
+    melody : np.ndarray [candidates] float64
+        Share of the evidence for the query's melody that the score's melody explains; at most 1,
+        below 0 where most of what it holds is not in the query's.
+    harmony : np.ndarray [candidates] float64
+        Cosine of their harmonies, octaves folded together, 0 to 1.
+    """
+
+    claimed: np.ndarray
+    melody: np.ndarray
+    melody_claimed: np.ndarray
+    harmony: np.ndarray
+
+    def of(self, number: int) -> dict[str, float]:
+        """Return what speaks for one of the candidates, by name."""
+        return {name: float(values[number]) for name, values in vars(self).items()}
+
+
+def compare_notes(
+    evidence: Gains,
+    melody: Gains,
+    candidates: Sequence[Candidate],
+    index: Library,
+    params: FeatureParams,
+) -> Comparison:
+    """Compare a query with candidates where they are said to lie.
+
+    Parameters
+    ----------
+    evidence, melody : Gains
+        Of the query's notes, and of its melody's.
+    candidates : sequence of Candidate
+        With a start.
+    index : Library
+    params : FeatureParams
+    """
+    parts = [
+        _compared(evidence, melody, candidates[first : first + TOGETHER], index, params)
+        for first in range(0, len(candidates), TOGETHER)
+    ]
+    figures = torch.cat(parts, 1) if parts else torch.zeros(4, 0)
+    return Comparison(*figures.double().numpy())
+
+
+def _compared(
+    evidence: Gains,
+    melody: Gains,
+    candidates: Sequence[Candidate],
+    index: Library,
+    params: FeatureParams,
+) -> Tensor:
+    """Return the figures of a `Comparison`, one row each."""
+
+    def melody_notes(piece: int) -> np.ndarray:
+        return np.asarray(index.notes(piece)[index.melody(piece)])
+
+    rolls = draw_around(candidates, evidence, index.notes, params)
+    tunes = draw_around(candidates, evidence, melody_notes, params)
+    classes = Gains(fold(evidence.values), evidence.step)
+    gains = (evidence.values.T @ rolls).add_(classes.values.T @ fold(rolls))
+    path = best_paths(gains, HOLD * (evidence.mean_gain + classes.mean_gain))
+    whole, tune = _along(rolls, path), _along(tunes, path)
+    certain = _probabilities(evidence)
+    transcribed = torch.nn.functional.max_pool1d(certain[None], NEAR, 1, NEAR // 2)[0]
+    return torch.stack(
+        [
+            _claimed(whole, transcribed),
+            (tune * melody.values).sum((1, 2)) / melody.total,
+            _claimed(tune, transcribed),
+            torch.cosine_similarity(_harmony(certain[None]), _harmony(whole), 1),
+        ]
+    )
+
+
+def best_paths(gains: Tensor, hold: float) -> Tensor:
+    """Find the best path through each score.
+
+    Parameters
+    ----------
+    gains : Tensor [candidates, frames, positions]
+        What each frame of the query gains at each position of the score.
+    hold : float
+        Cost of a frame for which the score rests or hurries.
+
+    Returns
+    -------
+    Tensor [candidates, frames] int64
+        Positions.
+    """
+    count = gains.shape[1]
+    best = torch.empty(count, *gains[:, 0].shape)
+    best[0] = gains[:, 0]
+    for frame in range(1, count):
+        before, reached = best[frame - 1], best[frame]
+        torch.sub(before, hold, out=reached)
+        torch.maximum(reached[:, 1:], before[:, :-1], out=reached[:, 1:])
+        torch.maximum(reached[:, 2:], before[:, :-2] - hold, out=reached[:, 2:])
+        reached += gains[:, frame]
+    path = torch.empty(len(gains), count, dtype=torch.long)
+    path[:, -1] = best[-1].argmax(1)
+    climbs, cost = torch.arange(3), torch.tensor([hold, 0.0, hold])
+    for frame in range(count - 1, 0, -1):
+        source = path[:, frame, None] - climbs
+        value = best[frame - 1].gather(1, source.clamp_min(0)) - cost
+        climb = value.masked_fill(source < 0, -torch.inf).argmax(1)
+        path[:, frame - 1] = path[:, frame] - climb
+    return path
+
+
+def _along(rolls: Tensor, path: Tensor) -> Tensor:
+    """Read rolls along paths: ``[candidates, 2 * PITCHES, frames of the query]``."""
+    return rolls.gather(2, path[:, None].expand(-1, rolls.shape[1], -1))
+
+
+def _probabilities(evidence: Gains) -> Tensor:
+    """Return the probabilities of notes that gains were made of, ``[2 * PITCHES, frames]``."""
+    common = torch.tensor(RARITY).repeat_interleave(PITCHES)[:, None]
+    return (evidence.values - common).sigmoid()
+
+
+def _claimed(held: Tensor, transcribed: Tensor) -> Tensor:
+    """Return the share of the notes sounding that was transcribed; 0 where there is none."""
+    sounding = held[:, :PITCHES]
+    return (sounding * transcribed[:PITCHES]).sum((1, 2)) / sounding.sum((1, 2)).clamp_min(1e-6)
+
+
+def fold(rolls: Tensor) -> Tensor:
+    """Return the most of any octave: ``[..., 2 * CLASSES, frames]``."""
+    below, above = LOWEST % CLASSES, -(LOWEST + PITCHES) % CLASSES
+    *beside, rows, frames = rolls.shape
+    apart = rolls.reshape(*beside, rows // PITCHES, PITCHES, frames)
+    padded = torch.nn.functional.pad(apart, (0, 0, below, above), value=-torch.inf)
+    octaves = padded.reshape(*beside, rows // PITCHES, -1, CLASSES, frames)
+    return octaves.amax(-3).flatten(-3, -2)
+
+
+def _harmony(rolls: Tensor) -> Tensor:
+    """Return how much each pitch class sounds in each stretch, flat."""
+    classes = fold(rolls)[:, :CLASSES]
+    return torch.nn.functional.avg_pool1d(
+        classes, CHORD_FRAMES, CHORD_STEP, CHORD_FRAMES // 2
+    ).flatten(1)
