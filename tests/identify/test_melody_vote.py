@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mmid.identify.identifier import Identifier
-from mmid.identify.melody import AGREED, find_tunes, tune_keys, with_tunes
+from mmid.identify.melody import AGREED, find_tunes, with_tunes
 from mmid.identify.search_options import SearchOptions
 from mmid.identify.voting import Candidate
 from mmid.index.build import update_index
@@ -70,11 +70,6 @@ def test_it_is_named_where_other_voters_find_nothing(index, tunes, tiny_model):
     figures = answer.matches[0].figures
     assert figures.tune > 0 and figures.claimed is not None and figures.claimed > 0.95
     assert figures.melody_claimed == pytest.approx(figures.claimed), "the file is a melody alone"
-
-
-def test_other_keys_reach_an_octave_further():
-    assert tune_keys((2, 1), few=2) == (2, 1)
-    assert sorted(tune_keys(range(-6, 7), few=2)) == list(range(-12, 13))
 
 
 def test_voters_are_put_together_by_position():
