@@ -322,38 +322,38 @@ def search_triples(
     list of Agreement
         Best first.
     """
-    onset = notes["onset"].astype(np.float64)
-    if len(onset) < 3:
+    if len(notes) < 3:
         return []
-    middle = (onset[0] + onset[-1]) / 2
-    near = np.abs(onset - middle) <= SPREAD / 2
-    triples = kept_half(find_triples(onset[near], notes["pitch"][near]))
+    middle, onset, pitch = _middle_of(notes)
+    triples = kept_half(find_triples(onset, pitch))
     triples, which, found = _look_up_rarest(postings, triples, keys)
     tempo_ratio, key = found.span / triples.span[which], triples.pitch[which] - found.pitch
     fits = (tempo_ratio >= SLOWEST) & (tempo_ratio <= FASTEST) & np.isin(key, keys)
     fits &= found.note < len(library)  # which postings of a strange index may not be
     which, note, tempo_ratio, key = which[fits], found.note[fits], tempo_ratio[fits], key[fits]
     piece = np.searchsorted(firsts, note, side="right") - 1
-    when = onset[near][triples.note[which]] - middle
+    when = onset[triples.note[which]] - middle
     position = np.asarray(library["onset"][note], np.float64) - when * tempo_ratio
     owner = piece * 2 * PITCHES + key + PITCHES
     best: dict[int, Agreement] = {}
     for shift in (0.0, 0.5):
         bins = np.floor(position / BIN + shift).astype(np.int64)
         for inside, votes in _fullest(owner, bins, which, len(triples), top):
-            ratio = float(np.median(tempo_ratio[inside]))
             one = inside[0]
-            agreed = Agreement(
-                piece=int(piece[one]),
-                votes=votes,
-                share=votes / len(triples),
-                tempo_ratio=ratio,
-                start=float(np.median(position[inside]) - middle * ratio),
-                transpose=int(key[one]),
-            )
             if owner[one] not in best or votes > best[owner[one]].votes:
-                best[owner[one]] = agreed
+                ratio = float(np.median(tempo_ratio[inside]))
+                start = float(np.median(position[inside]) - middle * ratio)
+                where, share = int(piece[one]), votes / len(triples)
+                best[owner[one]] = Agreement(where, votes, share, ratio, start, int(key[one]))
     return sorted(best.values(), key=lambda a: -a.votes)[:top]
+
+
+def _middle_of(notes: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+    """Return when the middle of a query is, and the onsets and pitches of the notes about it."""
+    onset = notes["onset"].astype(np.float64)
+    middle = float(onset[0] + onset[-1]) / 2
+    near = np.abs(onset - middle) <= SPREAD / 2
+    return middle, onset[near], notes["pitch"][near]
 
 
 def _look_up_rarest(
