@@ -21,7 +21,17 @@ from mmid.identify.voting import SAME_TEMPO, Candidate, Hits, elect, joined, nea
 from mmid.index.fingerprints import Agreement
 from mmid.index.protocol import Library
 from mmid.model.checkpoint import Checkpoint
-from mmid.model.embedding import MANY_KEYS, ONE_KEY, TUNINGS, Effort, Query, Sound, embed_query
+from mmid.model.embedding import (
+    EXCERPT_SECONDS,
+    MANY_KEYS,
+    ONE_KEY,
+    PHASES,
+    TUNINGS,
+    Effort,
+    Query,
+    Sound,
+    embed_query,
+)
 from mmid.model.transcriber import transcribed_notes
 from mmid.system.console import stage
 
@@ -163,7 +173,7 @@ class Lookup:
     def _amount(self, query: Query, effort: Effort, tempo_ratios: Iterable[float]) -> float:
         """Return about how much is embedded of a query at some tempi; at least something."""
         snippet = self._params.snippet_seconds
-        each = (effort.snippets(ratio * query.seconds, snippet) for ratio in tempo_ratios)
+        each = (_drawn_amount(ratio * query.seconds, effort, snippet) for ratio in tempo_ratios)
         return max(sum(each), snippet)
 
     def every(self, query: Query) -> Hypotheses:
@@ -317,6 +327,14 @@ def _thinned(
     """Keep a share of snippets, spread evenly."""
     chosen = np.linspace(0, len(frames) - 1, math.ceil(share * len(frames))).astype(np.int64)
     return vectors[:, chosen], frames[chosen]
+
+
+def _drawn_amount(seconds: float, effort: Effort, snippet_seconds: float) -> float:
+    """Return about how many snippets of music drawn so long are embedded, in seconds of them."""
+    if seconds > effort.seconds:
+        return effort.seconds * (1 - snippet_seconds / EXCERPT_SECONDS)
+    phases = PHASES if seconds <= effort.dense_seconds else 1
+    return max(0.0, seconds - snippet_seconds) * phases
 
 
 def widely(every: Hypotheses) -> Hypotheses:

@@ -330,36 +330,34 @@ def search_triples(
     list of Agreement
         Best first.
     """
-    onset = notes["onset"].astype(np.float64)
-    if len(onset) < 3:
+    if len(notes) < 3:
         return []
-    middle = (onset[0] + onset[-1]) / 2
-    near = np.abs(onset - middle) <= SPREAD / 2
-    triples = kept_half(find_triples(onset[near], notes["pitch"][near]))
+    middle, onset, pitch = _middle_of(notes)
+    triples = kept_half(find_triples(onset, pitch))
     triples, which, found = _look_up_rarest(postings, triples, keys)
     tempo_ratio, key = found.span / triples.span[which], triples.pitch[which] - found.pitch
     fits = (tempo_ratio >= SLOWEST) & (tempo_ratio <= FASTEST) & np.isin(key, keys)
     fits &= found.note < len(library)  # which postings of a strange index may not be
     which, note, tempo_ratio, key = which[fits], found.note[fits], tempo_ratio[fits], key[fits]
     piece = np.searchsorted(firsts, note, side="right") - 1
-    when = onset[near][triples.note[which]] - middle
+    when = onset[triples.note[which]] - middle
     position = np.asarray(library["onset"][note], np.float64) - when * tempo_ratio
     owner = piece * 2 * PITCHES + key + PITCHES
     best: dict[int, Agreement] = {}
-    for shift, group in product((0.0, 0.5), _owners(owner, tempo_ratio, steady)):
-        bins = np.floor(position / BIN + shift).astype(np.int64)
-        for inside, votes in _fullest(group, bins, which, len(triples), top):
-            ratio, one = float(np.median(tempo_ratio[inside])), inside[0]
-            if owner[one] in best and votes <= best[owner[one]].votes:
-                continue
-            best[owner[one]] = Agreement(
-                piece=int(piece[one]),
-                votes=votes,
-                share=votes / len(triples),
-                tempo_ratio=ratio,
-                start=float(np.median(position[inside]) - middle * ratio),
-                transpose=int(key[one]),
-            )
+    for inside, votes in _most_voted(
+        owner, position, tempo_ratio, which, len(triples), top, steady
+    ):
+        ratio, one = float(np.median(tempo_ratio[inside])), inside[0]
+        if owner[one] in best and votes <= best[owner[one]].votes:
+            continue
+        best[owner[one]] = Agreement(
+            piece=int(piece[one]),
+            votes=votes,
+            share=votes / len(triples),
+            tempo_ratio=ratio,
+            start=float(np.median(position[inside]) - middle * ratio),
+            transpose=int(key[one]),
+        )
     return sorted(best.values(), key=lambda a: -a.votes)[:top]
 
 
@@ -388,6 +386,21 @@ def _owners(piece: np.ndarray, tempo_ratio: np.ndarray, steady: bool) -> Iterato
     for shift in (0.0, 0.5):
         step = np.floor(np.log2(tempo_ratio) / TEMPO_BIN + shift).astype(np.int64)
         yield piece * MOST_TEMPI + step
+
+
+def _most_voted(
+    owner: np.ndarray,
+    position: np.ndarray,
+    tempo_ratio: np.ndarray,
+    which: np.ndarray,
+    triples: int,
+    top: int,
+    steady: bool,
+) -> Iterator[tuple[np.ndarray, int]]:
+    """Yield what lies in the fullest bins of positions, on two grids half a bin apart."""
+    for shift, group in product((0.0, 0.5), _owners(owner, tempo_ratio, steady)):
+        bins = np.floor(position / BIN + shift).astype(np.int64)
+        yield from _fullest(group, bins, which, triples, top)
 
 
 def _fullest(

@@ -77,13 +77,6 @@ class Effort:
     seconds: float
     dense_seconds: float
 
-    def snippets(self, seconds: float, snippet_seconds: float) -> float:
-        """Return how many snippets of music drawn so long are embedded, for each a second."""
-        if seconds > self.seconds:
-            return self.seconds * (1 - snippet_seconds / EXCERPT_SECONDS)
-        phases = PHASES if seconds <= self.dense_seconds else 1
-        return max(0.0, seconds - snippet_seconds) * phases
-
 
 ONE_KEY, MANY_KEYS = Effort(30.0, 15.0), Effort(10.0, 10.0)
 
