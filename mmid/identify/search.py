@@ -18,7 +18,7 @@ from mmid.identify.alignment import COMPARED_FRAMES, Gains, compared_gains
 from mmid.identify.melody import find_tunes, with_tunes
 from mmid.identify.search_options import SearchOptions
 from mmid.identify.voting import SAME_TEMPO, Candidate, Hits, elect, joined, nearest
-from mmid.index.fingerprints import Agreement
+from mmid.index.fingerprint_search import Agreement
 from mmid.index.protocol import Library
 from mmid.model.checkpoint import Checkpoint
 from mmid.model.embedding import (

@@ -1,4 +1,4 @@
-"""Note-triple fingerprints: positions of a library that the note triples of a query agree on.
+"""Note-triple fingerprints: what three notes that follow one another are looked up by.
 
 Conventions: times in seconds. A triple is three notes that follow one another, each at least
 `APART` after the one before. Its fingerprint is the intervals from the first to the others, the
@@ -17,13 +17,10 @@ References
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from itertools import product
+from dataclasses import dataclass
 
 import numpy as np
 
-from mmid.index.sorted_file import SortedFile
 from mmid.music.notes import PITCHES
 
 APART = 0.05
@@ -53,9 +50,6 @@ SLOWEST, FASTEST = 0.25, 4.0
 
 BIN = 1.0
 """Postings agree if they put the query's middle within so many seconds of the piece."""
-
-TEMPO_BIN, MOST_TEMPI = 0.15, 32
-"""And on the tempo, if they are so many octaves apart; no more such steps are between tempi."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -223,15 +217,8 @@ def look_up(
     return which, NoteTriples(posting >> FINGERPRINT, notes_of(posting), seconds)
 
 
-# ---- of a library
-
-
 SCATTER = np.uint64(0x9E3779B97F4A7C15)
 """Multiplied by it, fingerprints scatter evenly (Knuth's multiplicative hashing)."""
-
-MOST_PAGES, MOST_READ = 8_000, 400_000
-"""Of a query, the rarest triples are looked up whose postings are on no more pages, and no more: of
-30 s in two octaves of keys a fifth, in a tenth of the time, and as many pieces are found."""
 
 MOST_POSTINGS = 300
 """A fingerprint with more postings than this says little for what it costs to count: leaving it out
@@ -239,40 +226,6 @@ is five times as fast and finds more, and half of a library's postings need not 
 
 LARGE = 60_000_000
 """With twice as many postings a library may have twice as many of a fingerprint, and so on."""
-
-CROWDED = (10, 4, 0)
-"""Positions of fewer postings than this are counted only if too few others have as many votes."""
-
-SPREAD = 60.0
-"""So much of the middle of a query is looked up: the tempo of longer ones wanders too far."""
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """A position that triples of a query agree on.
-
-    Parameters
-    ----------
-    piece : int
-        Position in the library.
-    votes : int
-        The query's triples.
-    share : float
-        Of all that were looked up, 0 to 1.
-    tempo_ratio : float
-        The query's speed against the piece.
-    start : float
-        Where in the piece the query begins, seconds.
-    transpose : int
-        Semitones that take the piece to the query's key.
-    """
-
-    piece: int
-    votes: int
-    share: float
-    tempo_ratio: float
-    start: float
-    transpose: int = 0
 
 
 def kept_half(triples: NoteTriples) -> NoteTriples:
@@ -290,145 +243,3 @@ def most_common(postings: int) -> int:
     (300, 600, 2400)
     """
     return MOST_POSTINGS << max(0, (postings // LARGE).bit_length() - 1)
-
-
-def search_triples(
-    postings: SortedFile,
-    library: np.ndarray,
-    firsts: np.ndarray,
-    notes: np.ndarray,
-    top: int,
-    keys: Sequence[int] = (0,),
-    *,
-    steady: bool = False,
-) -> list[Agreement]:
-    """Find the positions of a library that most triples of a query agree on.
-
-    A query's triple counts once a position, however often it is found there; the tempo comes from
-    the span of triples; and positions are those of the query's middle, which an error of the tempo
-    moves least.
-
-    Parameters
-    ----------
-    postings : SortedFile
-        From `mmid.index.fingerprint_table.library_postings`.
-    library : np.ndarray of mmid.music.notes.NOTE_DTYPE
-        What they are of.
-    firsts : np.ndarray [pieces] int64
-        Where each piece begins in it.
-    notes : np.ndarray of mmid.music.notes.NOTE_DTYPE
-        The query's.
-    top : int
-        Positions to return, one a piece and key.
-    keys : sequence of int
-        Semitones that may take a piece to the query's key.
-    steady : bool
-        Count those together that agree on the tempo, too.
-
-    Returns
-    -------
-    list of Agreement
-        Best first.
-    """
-    if len(notes) < 3:
-        return []
-    middle, onset, pitch = _middle_of(notes)
-    triples = kept_half(find_triples(onset, pitch))
-    triples, which, found = _look_up_rarest(postings, triples, keys)
-    tempo_ratio, key = found.span / triples.span[which], triples.pitch[which] - found.pitch
-    fits = (tempo_ratio >= SLOWEST) & (tempo_ratio <= FASTEST) & np.isin(key, keys)
-    fits &= found.note < len(library)  # which postings of a strange index may not be
-    which, note, tempo_ratio, key = which[fits], found.note[fits], tempo_ratio[fits], key[fits]
-    piece = np.searchsorted(firsts, note, side="right") - 1
-    when = onset[triples.note[which]] - middle
-    position = np.asarray(library["onset"][note], np.float64) - when * tempo_ratio
-    owner = piece * 2 * PITCHES + key + PITCHES
-    best: dict[int, Agreement] = {}
-    for inside, votes in _most_voted(
-        owner, position, tempo_ratio, which, len(triples), top, steady
-    ):
-        ratio, one = float(np.median(tempo_ratio[inside])), inside[0]
-        if owner[one] in best and votes <= best[owner[one]].votes:
-            continue
-        best[owner[one]] = Agreement(
-            piece=int(piece[one]),
-            votes=votes,
-            share=votes / len(triples),
-            tempo_ratio=ratio,
-            start=float(np.median(position[inside]) - middle * ratio),
-            transpose=int(key[one]),
-        )
-    return sorted(best.values(), key=lambda a: -a.votes)[:top]
-
-
-def _look_up_rarest(
-    postings: SortedFile, triples: NoteTriples, keys: Sequence[int]
-) -> tuple[NoteTriples, np.ndarray, NoteTriples]:
-    """Look up the rarest of a query's triples; return these, and what `look_up` does of them."""
-    ranges = Ranges.of(triples, min(keys), max(keys))
-    ranges = ranges.rarest(postings.pages_within(ranges.low, ranges.high), MOST_PAGES)
-    read = postings.near(ranges.low, ranges.high)
-    sizes = np.searchsorted(read, ranges.high, "right") - np.searchsorted(read, ranges.low)
-    ranges = ranges.rarest(sizes, MOST_READ)
-    chosen, which = np.unique(ranges.which, return_inverse=True)
-    triples = triples.take(chosen)
-    return triples, *look_up(read, triples, replace(ranges, which=which))
-
-
-def _owners(piece: np.ndarray, tempo_ratio: np.ndarray, steady: bool) -> Iterator[np.ndarray]:
-    """Yield pieces, or numbers of pieces and tempi, on two grids half a step of tempo apart.
-
-    Of few triples many agree on a position by chance, but at any tempo.
-    """
-    if not steady:
-        yield piece
-        return
-    for shift in (0.0, 0.5):
-        step = np.floor(np.log2(tempo_ratio) / TEMPO_BIN + shift).astype(np.int64)
-        yield piece * MOST_TEMPI + step
-
-
-def _most_voted(
-    owner: np.ndarray,
-    position: np.ndarray,
-    tempo_ratio: np.ndarray,
-    which: np.ndarray,
-    triples: int,
-    top: int,
-    steady: bool,
-) -> Iterator[tuple[np.ndarray, int]]:
-    """Yield what lies in the fullest bins of positions, on two grids half a bin apart."""
-    for shift, group in product((0.0, 0.5), _owners(owner, tempo_ratio, steady)):
-        bins = np.floor(position / BIN + shift).astype(np.int64)
-        yield from _fullest(group, bins, which, triples, top)
-
-
-def _fullest(
-    piece: np.ndarray, bins: np.ndarray, which: np.ndarray, triples: int, top: int
-) -> Iterator[tuple[np.ndarray, int]]:
-    """Yield what lies in the bins with most of the query's triples, and how many these are."""
-    if not len(piece):
-        return
-    low = int(bins.min())
-    position = piece * (int(bins.max()) - low + 1) + bins - low
-    about = _postings_about(position)
-    for least in CROWDED:
-        (some,) = np.nonzero(about >= least)
-        key = position[some] * triples + which[some]
-        order = np.argsort(key)
-        votes_of = key[order]
-        fresh = np.diff(votes_of, prepend=-1) != 0  # a triple votes once a position
-        firsts = np.flatnonzero(np.diff(votes_of // triples, prepend=-1))
-        votes = np.add.reduceat(fresh, firsts) if len(firsts) else np.zeros(0, np.int64)
-        if (votes >= least).sum() >= 2 * top:
-            break
-    ends = np.append(firsts[1:], len(order))
-    for i in np.argsort(-votes, kind="stable")[: 2 * top]:
-        yield some[order[firsts[i] : ends[i]]], int(votes[i])
-
-
-def _postings_about(position: np.ndarray) -> np.ndarray:
-    """Return for each posting at least the number of those that agree on the same position."""
-    bits = np.uint64(64 - len(position).bit_length())
-    scattered = ((position.astype(np.uint64) * SCATTER) >> bits).astype(np.int64)
-    return np.bincount(scattered)[scattered]

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mmid.index.fingerprints import Agreement, search_triples
+from mmid.index.fingerprint_search import Agreement, search_triples
 from mmid.index.items import Entry
 from mmid.index.sorted_file import SortedFile
 

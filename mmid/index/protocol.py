@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from mmid.index.fingerprints import Agreement
+from mmid.index.fingerprint_search import Agreement
 from mmid.index.items import Entry
 from mmid.index.manifest import IndexOrigin, Manifest
 from mmid.index.pending import Embedded

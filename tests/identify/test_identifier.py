@@ -299,7 +299,7 @@ def test_files_of_the_same_music_are_one_match(midi_folder, opened, draw_notes):
     names = [name for match in both.matches for name in (match.piece, *match.also)]
     assert len(names) == len(set(names))
     assert best.lead > 0.5, "measured against other music"
-    assert best.lead == pytest.approx(one.matches[0].lead, abs=0.1)
+    assert best.lead == pytest.approx(one.matches[0].lead, rel=0.05)
     assert best.confidence == pytest.approx(one.matches[0].confidence, abs=0.05)
 
 

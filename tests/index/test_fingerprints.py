@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from mmid.errors import LibraryIndexError
+from mmid.index.fingerprint_search import search_triples
 from mmid.index.fingerprint_table import library_postings
 from mmid.index.fingerprints import (
     FINGERPRINT,
@@ -16,7 +17,6 @@ from mmid.index.fingerprints import (
     Ranges,
     find_triples,
     look_up,
-    search_triples,
 )
 from mmid.index.notes import mark_melody
 from mmid.index.sorted_file import SortedFile, page_index_of
@@ -97,10 +97,10 @@ def test_the_rarest_triples_are_looked_up(library, stored, monkeypatch):
     postings = stored(listed(notes, firsts))
     query = passage(pieces[4], 10.0, 40.0, 1.0)
     whole = search_triples(postings, notes, firsts, query, 1, range(-12, 13))[0]
-    monkeypatch.setattr("mmid.index.fingerprints.MOST_READ", 200)
+    monkeypatch.setattr("mmid.index.fingerprint_search.MOST_READ", 200)
     some = search_triples(postings, notes, firsts, query, 1, range(-12, 13))[0]
     assert (some.piece, some.transpose) == (4, 0) and 2 < some.votes < whole.votes / 2
-    monkeypatch.setattr("mmid.index.fingerprints.MOST_READ", 0)
+    monkeypatch.setattr("mmid.index.fingerprint_search.MOST_READ", 0)
     assert search_triples(postings, notes, firsts, query, 1) == []
 
 
@@ -119,7 +119,7 @@ def test_positions_of_few_postings_are_passed_over_without_loss(
     postings = stored(listed(notes, firsts))
     query = passage(pieces[4], 5.0, 5.0 + seconds, 1.2)
     found = search_triples(postings, notes, firsts, query, top)
-    monkeypatch.setattr("mmid.index.fingerprints.CROWDED", (0,))
+    monkeypatch.setattr("mmid.index.fingerprint_search.CROWDED", (0,))
     assert found == search_triples(postings, notes, firsts, query, top)
     assert 1 <= len(found) <= top
 
