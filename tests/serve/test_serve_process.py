@@ -59,7 +59,7 @@ def get(address: str, path: str) -> dict:
 
 
 @pytest.mark.parametrize(("stop", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_it_prints_its_address_and_stops_when_told(place, tmp_path, stop, status):
+def test_it_prints_its_address_and_stops_on_a_signal(place, tmp_path, stop, status):
     with process(*place, temporary=tmp_path / "temporary") as (server, address):
         assert address.startswith("http://127.0.0.1:") and "token" not in address
         assert get(address, "/library")["items"] == 6
