@@ -89,7 +89,7 @@ def _run(library: ServedLibrary, host: str, listening: socket.socket, *, open_pa
     address = _address(host, listening.getsockname()[1], token)
     config = uvicorn.Config(
         app,
-        log_level="warning",
+        log_level="error",
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=CLOSING_SECONDS,

@@ -23,8 +23,8 @@ class Desk:
     ----------
     at_once : int
         Threads.
-    most_waiting : int
-        More than these are refused.
+    most_waiting : int, optional
+        More than these are refused; `MOST_WAITING` by default.
     changed : callable
         Called in the server's thread when the numbers change.
 
@@ -37,12 +37,13 @@ class Desk:
     def __init__(
         self,
         at_once: int,
-        most_waiting: int = MOST_WAITING,
+        most_waiting: int | None = None,
         changed: Callable[[], None] = lambda: None,
     ) -> None:
         self._pool = ThreadPoolExecutor(at_once, "mmid-query")
         self._turn = asyncio.Semaphore(at_once)
-        self._most, self._changed = at_once + most_waiting, changed
+        behind = MOST_WAITING if most_waiting is None else most_waiting
+        self._most, self._changed = at_once + behind, changed
         self.present = self.running = 0
 
     @property

@@ -6,13 +6,16 @@ import asyncio
 import io
 import json
 import threading
+import time
 
 import pytest
 
+from mmid.identify.timeline import Timeline
 from mmid.serve.desk import Desk
 from mmid.serve.errors import Cancelled, Refused
 from mmid.serve.events import Events
-from mmid.serve.uploads import Limits, receive
+from mmid.serve.recitals import Recitals
+from mmid.serve.uploads import Limits, Upload, receive
 
 
 def received(blocks, limits: Limits) -> bytes:
@@ -102,18 +105,53 @@ def test_nothing_is_begun_for_who_has_left():
 def test_a_slow_listener_gets_the_newest_state_only():
     async def listen():
         events, state = Events(), {"number": 0}
-        heard = events.listen(lambda: state)
-        first = await anext(heard)
+        listened = events.listen(lambda: state)
+        first = await anext(listened)
         for number in range(1, 100):
             state = {"number": number}
             events.changed()
-        second = await anext(heard)
-        await heard.aclose()
+        second = await anext(listened)
+        await listened.aclose()
         return first, second
 
     first, second = asyncio.run(listen())
     assert first == b'event: status\ndata: {"number": 0}\n\n'
     assert json.loads(second.split(b"data: ")[1]) == {"number": 99}
+
+
+# ---- long recordings
+
+
+def test_a_long_recording_that_nobody_waits_for_is_given_up(library, recording, monkeypatch):
+    steps = []
+
+    def follow(identifier, source, every, progress):
+        for step in range(1_000):
+            steps.append(step)
+            time.sleep(0.02)
+            progress("Following", step, 1_000)
+        return Timeline("", 1.0)
+
+    async def leave():
+        monkeypatch.setattr("mmid.serve.recitals.follow", follow)
+        recitals, done = Recitals(library), asyncio.Event()
+        events = recitals.begin(Upload("a.wav", recording), 30.0, done.set)
+        first = await anext(events)
+        await events.aclose()
+        await asyncio.wait_for(done.wait(), 10)
+        return first
+
+    assert asyncio.run(leave()).startswith(b"event: progress\n")
+    assert 0 < len(steps) < 900
+
+
+def test_only_so_many_long_recordings_wait(library):
+    recitals = Recitals(library)
+    leaving = [recitals.enter() for _ in range(4)]
+    with pytest.raises(Refused, match="4 long recordings wait"):
+        recitals.enter()
+    leaving.pop()()
+    recitals.enter()
 
 
 # ---- the library changed

@@ -184,12 +184,12 @@ async function identify(card, file, chosen) {
 
 async function follow(card, file, sent, signal) {
   let last = null;
-  const heard = (name, value) => {
+  const received = (name, value) => {
     if (name === "progress" && value.total) {
       card.wait("Is being followed", value.done / value.total);
     } else if (name !== "progress") last = [name, value];
   };
-  await upload(address("/timeline", { name: card.name }), file, { signal, sent, heard });
+  await upload(address("/timeline", { name: card.name }), file, { signal, sent, received });
   if (last?.[0] === "timeline") card.timeline(last[1], file);
   else throw new Error(last?.[1].error ?? "mmid broke off; send it again");
 }

@@ -33,18 +33,18 @@ class Tape {
   constructor(rate) {
     this.rate = rate;
     this.blocks = [];
-    this.kept = this.heard = 0; // samples
+    this.kept = this.taken = 0; // samples
   }
 
   add(block) {
     this.blocks.push(block);
     this.kept += block.length;
-    this.heard += block.length;
+    this.taken += block.length;
     while (this.kept - this.blocks[0].length >= SPAN * this.rate) this.kept -= this.blocks.shift().length;
   }
 
   get seconds() {
-    return this.heard / this.rate;
+    return this.taken / this.rate;
   }
 
   newest() {

@@ -47,10 +47,10 @@ function parseEvents(text) {
 }
 
 /**
- * Send a recording. Calls `sent(share)` while it goes out and `heard(name, value)` for every event
+ * Send a recording. Calls `sent(share)` while it goes out and `received(name, value)` for every event
  * that comes back; returns the answer, JSON, or a Blob where `type` says so.
  */
-export function upload(path, file, { signal, sent, heard, type = "" }) {
+export function upload(path, file, { signal, sent, received, type = "" }) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
     let read = 0;
@@ -60,15 +60,15 @@ export function upload(path, file, { signal, sent, heard, type = "" }) {
     request.upload.addEventListener("progress", ({ loaded, total }) => sent?.(loaded / total));
     request.upload.addEventListener("load", () => sent?.(1));
     request.addEventListener("progress", () => {
-      if (!heard || request.status !== 200) return;
+      if (!received || request.status !== 200) return;
       const end = request.responseText.lastIndexOf("\n\n") + 2;
       if (end <= read) return;
-      for (const [name, value] of parseEvents(request.responseText.slice(read, end))) heard(name, value);
+      for (const [name, value] of parseEvents(request.responseText.slice(read, end))) received(name, value);
       read = end;
     });
     request.addEventListener("load", async () => {
       if (request.status === 200 && type) return resolve(request.response);
-      if (request.status === 200 && heard) return resolve(null);
+      if (request.status === 200 && received) return resolve(null);
       const text = type ? await request.response.text() : request.responseText;
       const said = parseJson(text);
       if (request.status === 200 && said) resolve(said);
