@@ -20,6 +20,7 @@ from mmid.index.manifest import IndexOrigin
 from mmid.index.protocol import Library, Place, Store
 from mmid.index.quantization import unpack
 from mmid.index.store import folder_at, store_at
+from mmid.music.scores.tune_books import file_of
 from mmid.system.console import ProgressCallback, quiet
 
 SAMPLE, NEIGHBOURS = 500, 10
@@ -121,7 +122,7 @@ def verify_index(place: Place, seed: int = 0) -> Verification:
     missing, changed = [], []
     for entry in index.entries if index.manifest["root"] else []:
         try:
-            stat = (root / entry.name).stat()
+            stat = file_of(root / entry.name).stat()
         except OSError:
             missing.append(entry.name)
             continue
@@ -195,7 +196,7 @@ def _followed(origin: IndexOrigin, name: str) -> str | None:
 
 
 def _lies_in(origin: IndexOrigin, name: str, folder: str) -> bool:
-    path = Path(origin.root, name)
+    path = file_of(Path(origin.root, name))
     return Path(folder) == path or Path(folder) in path.parents
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from mmid.errors import label
 from mmid.identify.answer import Identification, Match, advice
-from mmid.music.formats import MIDI_SUFFIXES
+from mmid.music.formats import is_written
 from mmid.output.answers import answer_table, likely, own_title
 from mmid.system.tables import clock
 
@@ -55,7 +54,7 @@ def _named(match: Match) -> str:
 
 def _tempo(query: str, match: Match) -> str:
     """Say how fast it is; of two recordings none is written."""
-    written = any(Path(name).suffix.lower() in MIDI_SUFFIXES for name in (query, match.piece))
+    written = any(map(is_written, (query, match.piece)))
     octaves = abs(math.log2(match.tempo_ratio))
     if octaves < SAME:
         return "at the tempo written" if written else "at the same tempo"
