@@ -26,6 +26,7 @@ from mmid.music.formats import is_written, read_suffixes, skipped_lines
 from mmid.music.midi import read_midi
 from mmid.music.scores import converters
 from mmid.music.scores.bounded import ScoreWorker, run_bounded
+from mmid.music.scores.conversion import convert_files
 from mmid.music.scores.reading import read_music
 from mmid.music.scores.titles import credited, kern_title, xml_title
 from mmid.music.scores.tune_books import file_of, file_part, piece_digest, tune_text
@@ -186,7 +187,7 @@ def test_titles_say_who_wrote_a_piece():
     assert xml_title(text) == "Small & Plain (A. Nobody)"
     second = text.replace("</work>", "</work><movement-title>II. Slow</movement-title>")
     assert xml_title(second) == "Small & Plain: II. Slow (A. Nobody)"
-    assert kern_title("!!!OTL: Title\n**kern\n") == "Title"
+    assert kern_title("!!!OTL: Herbst\n**kern\n") == "Herbst"
     assert credited("Untitled", "A. Nobody") is None
 
 
@@ -314,3 +315,17 @@ def test_midi_files_are_read_as_ever(tmp_path):
     notes = np.array([(0, 1, 60, 90, 0), (1, 2, 64, 90, 0)], NOTE_DTYPE)
     write_midi(notes, tmp_path / "a.mid")
     assert np.array_equal(read_music(tmp_path / "a.mid").notes, read_midi(tmp_path / "a.mid").notes)
+
+
+@needs_abc2midi
+def test_tunes_are_written_as_midi(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "book.abc").write_text(BOOK)
+    (tmp_path / "in" / "bad.abc").write_text("no tune")
+    made = convert_files([tmp_path / "in"], tmp_path / "out")
+    assert [path.name for path in made.written] == [
+        "book-1 First Steps.mid",
+        "book-7 Up - Down.mid",
+    ]
+    assert [bad.why for bad in made.bad] == ["no tune in it: no line begins with X:"]
+    assert read_midi(made.written[1]).notes["pitch"].tolist() == [62, 66, 69]

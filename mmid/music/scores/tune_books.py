@@ -49,6 +49,18 @@ def file_of(path: Path) -> Path:
     return path if name == path.name else path.with_name(name)
 
 
+def plain_name(path: Path) -> str:
+    """Name a file after a piece, without its suffix.
+
+    Examples
+    --------
+    >>> plain_name(Path("folk/book.abc#X:12 The Swallowtail Jig"))
+    'book-12 The Swallowtail Jig'
+    """
+    book = file_part(path.name)
+    return f"{Path(book).stem}{path.name.removeprefix(book).replace(MARK, '-')}"
+
+
 def is_book(name: str) -> bool:
     """Return whether a file may hold several tunes, by its name."""
     return name.lower().endswith(BOOK)
