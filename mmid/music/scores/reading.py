@@ -39,7 +39,7 @@ from mmid.music.scores.tune_books import tune_text
 SCORE_BYTES = 64 * 2**20
 """Larger files are refused, and so are archives of more when unpacked."""
 
-TUNE_SECONDS, TUNE_MEGABYTES = 20.0, 1_024
+TUNE_SECONDS, TUNE_MEGABYTES = 10.0, 1_024
 _EMPTY = 64  # bytes; no MIDI file with notes is smaller
 _OLDER = "3.01"
 MUSESCORE_SECONDS, MUSESCORE_MEGABYTES = 180.0, 6_144
@@ -185,10 +185,10 @@ def _run_musescore(program: str, suffix: str, data: bytes) -> bytes:
 
 
 def _made(target: Path, name: str) -> bytes:
-    try:
-        return read_bytes(target, MidiLimits().bytes)
-    except MidiError:
-        raise MidiError(f"{name} makes no MIDI of it") from None
+    with suppress(MidiError):
+        if made := read_bytes(target, MidiLimits().bytes):
+            return made
+    raise MidiError(f"{name} makes no MIDI of it")
 
 
 @contextmanager
