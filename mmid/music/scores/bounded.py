@@ -18,8 +18,8 @@ from threading import Event, Lock, Timer
 from mmid.errors import MidiError
 from mmid.music.scores import verovio_worker
 
-SECONDS = 180.0
-"""A file takes no longer than this."""
+SECONDS, SECONDS_A_MEGABYTE = 30.0, 30.0
+"""A file takes no longer than this; twenty times what sound ones take."""
 
 _LASTS = 100  # files; what leaks in a worker goes with it
 
@@ -32,7 +32,7 @@ class ScoreWorker:
     folder : str
         Of the package verovio.
     seconds : float
-        A score that takes longer is refused.
+        A score that takes longer is refused; a large one has more, `SECONDS_A_MEGABYTE`.
     """
 
     def __init__(self, folder: str, seconds: float = SECONDS) -> None:
@@ -72,7 +72,8 @@ class ScoreWorker:
             late.set()
             process.kill()
 
-        timer = Timer(self._seconds, end)
+        seconds = self._seconds + SECONDS_A_MEGABYTE * sum(map(len, request)) / 1e6
+        timer = Timer(seconds, end)
         timer.daemon = True
         timer.start()
         answer = None
@@ -86,7 +87,7 @@ class ScoreWorker:
                 self.close()
         if answer is None:
             raise MidiError(
-                f"reading it takes more than {self._seconds:g} s"
+                f"reading it takes more than {seconds:.0f} s"
                 if late.is_set()
                 else "verovio fails on it, or needs too much memory"
             )
