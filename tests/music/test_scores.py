@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -24,7 +27,7 @@ from mmid.errors import MidiError
 from mmid.music.folders import find, pieces_of
 from mmid.music.formats import is_written, read_suffixes, skipped_lines
 from mmid.music.midi import read_midi
-from mmid.music.scores import converters
+from mmid.music.scores import converters, verovio_worker
 from mmid.music.scores.bounded import ScoreWorker, run_bounded
 from mmid.music.scores.conversion import convert_files
 from mmid.music.scores.reading import read_music
@@ -234,6 +237,7 @@ class toolkit:
     def loadData(self, text):
         if text == "crash": os.abort()
         if text == "hang": time.sleep(60)
+        while text == "spin": pass
         if text == "much": bytearray(1 << 40)
         return text != "nothing"
     def renderToMIDI(self): return "TVRoZA=="
@@ -264,6 +268,22 @@ def test_a_reader_that_hangs_is_ended(worker):
         worker.convert("xml", "hang")
     worker._seconds = 5.0
     assert worker.convert("xml", "music") == b"MThd"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processor time is bounded on Linux")
+def test_a_reader_that_nobody_waits_for_ends_itself(tmp_path):
+    package = tmp_path / "verovio"
+    package.mkdir()
+    (package / "__init__.py").write_text(FAKE)
+    code = Path(verovio_worker.__file__).read_text()
+    code = code.replace("SECONDS, SECONDS_A_MEGABYTE = 30.0", "SECONDS, SECONDS_A_MEGABYTE = 0.0")
+    (tmp_path / "worker.py").write_text(code)
+    pipe = subprocess.PIPE
+    command = [sys.executable, str(tmp_path / "worker.py"), str(package)]
+    process = subprocess.Popen(command, stdin=pipe, stdout=pipe)
+    assert process.stdin
+    verovio_worker.send(process.stdin, b"xml", b"spin")
+    assert process.wait(30) == -signal.SIGXCPU
 
 
 def test_a_program_that_hangs_is_ended():

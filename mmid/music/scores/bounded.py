@@ -17,9 +17,7 @@ from threading import Event, Lock, Timer
 
 from mmid.errors import MidiError
 from mmid.music.scores import verovio_worker
-
-SECONDS, SECONDS_A_MEGABYTE = 30.0, 30.0
-"""A file takes no longer than this; twenty times what sound ones take."""
+from mmid.music.scores.verovio_worker import SECONDS, SECONDS_A_MEGABYTE
 
 _LASTS = 100  # files; what leaks in a worker goes with it
 
@@ -153,7 +151,7 @@ def run_bounded(
         )
     except OSError as error:
         raise MidiError(f"{name} cannot be run ({error.strerror})") from None
-    _bound_memory(process.pid, megabytes)
+    _bound(process.pid, megabytes, seconds)
     try:
         process.wait(seconds)
     except subprocess.TimeoutExpired:
@@ -163,11 +161,13 @@ def run_bounded(
         process.wait()
 
 
-def _bound_memory(pid: int, megabytes: int) -> None:
+def _bound(pid: int, megabytes: int, seconds: float) -> None:
+    """Bound what a program takes, also where this process ends before it."""
     with suppress(ImportError, AttributeError, OSError, ValueError):
         import resource
 
         limit = megabytes << 20
         resource.prlimit(pid, resource.RLIMIT_AS, (limit, limit))
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (limit, limit))
+        resource.prlimit(pid, resource.RLIMIT_CPU, (int(seconds) + 1, int(seconds) + 1))
         resource.prlimit(pid, resource.RLIMIT_CORE, (0, 0))

@@ -17,6 +17,9 @@ from typing import IO, Any
 MEGABYTES = 2_048
 """Memory that a score may take."""
 
+SECONDS, SECONDS_A_MEGABYTE = 30.0, 30.0
+"""A score takes no longer than this; twenty times what sound ones take."""
+
 LENGTH = struct.Struct("<Q")
 OPTIONS = {"breaks": "none", "header": "none", "footer": "none", "mdivAll": True}
 
@@ -52,6 +55,18 @@ def bound_memory(megabytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
+def bound_time(seconds: float) -> None:
+    """Let this process compute for so long from now on, should nobody be left to end it."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    end = int(used.ru_utime + used.ru_stime + seconds) + 1
+    _, most = resource.getrlimit(resource.RLIMIT_CPU)
+    resource.setrlimit(resource.RLIMIT_CPU, (end, most))
+
+
 def main(folder: str) -> None:
     """Answer requests until there are no more; ``folder`` is that of the package verovio."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started this one ends it
@@ -63,6 +78,7 @@ def main(folder: str) -> None:
     verovio.enableLog(verovio.LOG_OFF)
     bound_memory(MEGABYTES)
     while (form := receive(requests)) is not None and (text := receive(requests)) is not None:
+        bound_time(SECONDS + SECONDS_A_MEGABYTE * len(text) / 1e6)
         send(answers, convert(verovio, form.decode(), text.decode("utf-8", "replace")))
 
 
