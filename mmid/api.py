@@ -31,7 +31,7 @@ from mmid.model.checkpoint import Checkpoint
 from mmid.model.embedding import Query, Sound, open_query
 from mmid.model.encoders import pick_device
 from mmid.music.audio import BLOCK, resample_audio
-from mmid.music.formats import MIDI_SUFFIXES
+from mmid.music.formats import is_written
 from mmid.music.grid import FeatureParams
 from mmid.music.spectrogram import stream_spectrogram
 from mmid.options import Kind, LibraryKind
@@ -346,13 +346,13 @@ def embed_audio(
         If it cannot be read, or the array is no sound.
     """
     loaded = _loaded(model, device)
-    if not isinstance(music, np.ndarray) and Path(music).suffix.lower() in MIDI_SUFFIXES:
+    if not isinstance(music, np.ndarray) and is_written(music):
         raise AudioError(f"{label(music)}: a MIDI file; embed_midi embeds those")
     return _embedded(_query(music, sr, loaded), loaded)
 
 
 def embed_midi(path: PathLike, model: Model = None, device: str = "auto") -> Embedding:
-    """Embed a MIDI file in snippets of about two seconds, four frames (0.19 s) apart.
+    """Embed a MIDI file or a score in snippets of about two seconds, four frames (0.19 s) apart.
 
     Those in which no note begins are left out.
 
@@ -367,7 +367,7 @@ def embed_midi(path: PathLike, model: Model = None, device: str = "auto") -> Emb
     MidiError
         If it cannot be read.
     """
-    if Path(path).suffix.lower() not in MIDI_SUFFIXES:
+    if not is_written(path):
         raise MidiError(f"{label(path)}: not named as a MIDI file; embed_audio embeds recordings")
     loaded = _loaded(model, device)
     return _embedded(_query(path, None, loaded), loaded)

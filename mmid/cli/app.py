@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from mmid.cli.build import build_index
+from mmid.cli.convert import convert
 from mmid.cli.doctor import doctor
 from mmid.cli.evaluate import evaluation
 from mmid.cli.help import App, LightCommand
@@ -48,6 +49,7 @@ app.command("build-index", epilog="Example: mmid build-index ~/Music/midi --inde
 app.command(epilog="Example: mmid query recording.wav --start 30 --duration 20 --json")(query)
 app.command(epilog="Example: mmid listen --seconds 30")(listen)
 app.command(epilog="Example: mmid serve --open")(serve)
+app.command(epilog="Example: mmid convert tunes.abc --out heard")(convert)
 app.command(epilog="Example: mmid train my-midi --soundfont TimGM --soundfont FluidR3")(train)
 app.command(epilog="Example: mmid doctor --json")(doctor)
 

@@ -56,7 +56,7 @@ def build_index(
     library: Annotated[
         list[Path] | None,
         typer.Argument(
-            help="Folders of MIDI files, or of recordings, to follow from now on.",
+            help="Folders of MIDI files and scores, or of recordings, to follow from now on.",
             show_default="those the index follows",
         ),
     ] = None,
@@ -77,10 +77,11 @@ def build_index(
     model: ModelGroup = ModelGroup(),
     jobs: Jobs = None,
 ) -> None:
-    """Embed every MIDI file, or every recording, below the folders and write the index.
+    """Embed every MIDI file and score, or every recording, below the folders; write the index.
 
     Run again, it takes up what is new or changed in all folders the index follows, drops what is
     gone, and leaves the rest as it is. A folder that is named is added to them.
+    Every tune of an ABC file is a piece of its own.
     Files that cannot be read are left out and reported; the exit status is 1 if the index held
     them before.
     """

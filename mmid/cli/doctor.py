@@ -293,6 +293,8 @@ def _extras() -> Iterator[Finding]:
     """Report on what is needed only for some commands."""
     from importlib.metadata import metadata
 
+    from mmid.music.scores.converters import find_musescore
+
     for extra in metadata("mmid").get_all("Provides-Extra") or []:
         found = [
             _package(name, bounds, "absent", f"pip install 'mmid[{extra}]'")
@@ -302,6 +304,10 @@ def _extras() -> Iterator[Finding]:
         mend = f"pip install 'mmid[{extra}]'" if lacking else ""
         said = ", ".join(lacking) or ", ".join(f"{f.subject} {f.said}" for f in found)
         yield Finding(f"mmid[{extra}]", "absent" if lacking else "ok", said, mend)
+    musescore = find_musescore()
+    state: State = "ok" if musescore else "absent"
+    mend = "" if musescore else "install it to read .mscz and .mscx"
+    yield Finding("MuseScore", state, label(musescore or "not installed"), mend)
 
 
 def _rendering() -> Iterator[Finding]:

@@ -23,7 +23,7 @@ from mmid.system.console import loading
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 PANELS = {
-    "Find music": ("query", "build-index", "index", "listen", "serve", "demo"),
+    "Find music": ("query", "build-index", "index", "listen", "serve", "convert", "demo"),
     "Train and measure": ("train", "eval", "render"),
     "Look after mmid": ("model", "doctor"),
 }

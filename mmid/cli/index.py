@@ -13,6 +13,7 @@ from rich.table import Table
 from mmid.cli.help import App
 from mmid.cli.options import Index, Jobs, JsonFlag, ModelGroup
 from mmid.errors import label
+from mmid.music.formats import counted
 from mmid.system.console import note, progress, remark, stdout
 from mmid.system.tables import FittingTable, clock
 
@@ -89,6 +90,21 @@ def remove(
         remark(f"removed: {label(name)}")
 
 
+@index_app.command(epilog="Example: mmid index duplicates --json")
+def duplicates(index: Index = None, as_json: JsonFlag = False) -> None:
+    """List the pieces that hold the same music, a group each: in any key, tempo and file format."""
+    from mmid.index.maintenance import same_music
+    from mmid.index.store import store_at
+
+    groups = same_music(store_at(index))
+    if as_json:
+        names = ("name", "title", "seconds")
+        listed = [[{n: getattr(entry, n) for n in names} for entry in group] for group in groups]
+        typer.echo(json.dumps([{"pieces": group} for group in listed], indent=1))
+    else:
+        stdout.print(groups_table(groups))
+
+
 @index_app.command(epilog="Example: mmid index verify")
 def verify(index: Index = None, as_json: JsonFlag = False) -> None:
     """Hash every file of the index, say how well it searches, and look for its files.
@@ -161,6 +177,21 @@ def merge(
     if twice:
         remark(f"{len(twice)} files are in several of them and were taken once")
     remark(f"merged into {place.where}")
+
+
+def groups_table(groups: Sequence[Sequence[Entry]]) -> Table:
+    """Return groups of items as a table."""
+    pieces = sum(map(len, groups))
+    table = FittingTable(title=f"{counted(len(groups), 'groups')}, {pieces} pieces")
+    table.add_column("group", justify="right")
+    table.add_name_column("name")
+    table.add_name_column("title")
+    table.add_column("length", justify="right")
+    for number, group in enumerate(groups, 1):
+        for place, entry in enumerate(group):
+            shown = (escape(label(name)) for name in (entry.name, entry.title or ""))
+            table.add_row("" if place else str(number), *shown, clock(entry.seconds))
+    return table
 
 
 def pieces_table(entries: Sequence[Entry]) -> Table:

@@ -13,19 +13,13 @@ from glob import glob, has_magic
 from pathlib import Path
 
 from mmid.errors import label
-from mmid.music.folders import files_below
-from mmid.music.formats import MIDI_SUFFIXES, READ
+from mmid.music.folders import files_below, pieces_of
+from mmid.music.formats import RECORDING_SUFFIXES, read_suffixes
 from mmid.music.library import BadFile
 from mmid.options import Kind
 
 LISTED = "-"
 """Stands for the paths that are listed on standard input."""
-
-SUFFIXES: dict[Kind, tuple[str, ...]] = {
-    "midi": READ["recordings"],
-    "recordings": (*READ["recordings"], *MIDI_SUFFIXES),
-}
-"""What is queried of a folder's files, by what the index holds."""
 
 
 def find_inputs(named: Sequence[str], kind: Kind, listed: Iterable[bytes]) -> list[Path | BadFile]:
@@ -37,7 +31,8 @@ def find_inputs(named: Sequence[str], kind: Kind, listed: Iterable[bytes]) -> li
         Files; folders, searched through; patterns with ``*``, ``?``, ``[...]`` and ``**``; and
         `LISTED`.
     kind : {"midi", "recordings"}
-        What the index holds. MIDI files in folders are queried only among recordings.
+        What the index holds. Of a folder, recordings are queried; MIDI files and scores, too, where
+        the index holds recordings or the folder does not.
     listed : iterable of bytes
         Lines to take in place of `LISTED`, a file or folder each.
 
@@ -79,15 +74,17 @@ def _at(path: Path, kind: Kind) -> Iterator[Path | BadFile]:
     """Find the files of a folder; anything else is a file, which opening will say more about."""
     found = _files(path, kind)
     if not found:
-        wanted = "recording" if kind == "midi" else "recording or MIDI file"
-        yield BadFile(path, f"{label(path)}: no {wanted} in it")
+        yield BadFile(path, f"{label(path)}: no recording, MIDI file or score in it")
     yield from found
 
 
 def _files(path: Path, kind: Kind) -> list[Path]:
     if not path.is_dir():
-        return [path]
-    return sorted(files_below(path, SUFFIXES[kind]), key=_natural)
+        return pieces_of(path)
+    sound, written = RECORDING_SUFFIXES, read_suffixes("midi")
+    files = list(files_below(path, sound if kind == "midi" else (*sound, *written)))
+    files = files or list(files_below(path, written))
+    return [piece for file in sorted(files, key=_natural) for piece in pieces_of(file)]
 
 
 def _natural(path: Path) -> tuple[list[list[str | int]], Path]:

@@ -164,8 +164,8 @@ def query(
     queries: Annotated[
         list[str],
         typer.Argument(
-            help="Recordings (wav, flac, ogg, mp3, m4a, opus), MIDI files, folders, patterns such"
-            " as 'takes/**/*.wav', or - for a list of paths on standard input.",
+            help="Recordings (wav, flac, ogg, mp3, m4a, opus), MIDI files, scores, folders,"
+            " patterns such as 'takes/**/*.wav', or - for a list of paths on standard input.",
             rich_help_panel=INPUT,
         ),
     ],

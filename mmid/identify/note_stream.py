@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
@@ -20,7 +19,7 @@ from mmid.model.embedding import Query, Sound, open_query
 from mmid.model.encoders import Encoders
 from mmid.model.transcriber import PITCHES
 from mmid.music.audio import sound_seconds, stream_audio
-from mmid.music.formats import MIDI_SUFFIXES
+from mmid.music.formats import is_written
 from mmid.music.grid import FeatureParams
 from mmid.music.spectrogram import spectrogram
 
@@ -39,14 +38,10 @@ def length_of(source: QueryInput, start: float = 0.0, duration: float | None = N
     """Return how many seconds of music there seem to be, before they are read; 0 if unknown."""
     if not isinstance(source, (str, os.PathLike)):
         return int(source.seconds)
-    if _is_midi(source):
+    if is_written(source):
         return 0
     left = max(0.0, sound_seconds(source) - start)
     return int(left if duration is None else min(left, duration))
-
-
-def _is_midi(path: str | os.PathLike[str]) -> bool:
-    return Path(path).suffix.lower() in MIDI_SUFFIXES
 
 
 def transcribe_stretches(
@@ -79,7 +74,7 @@ def transcribe_stretches(
     if not isinstance(source, (str, os.PathLike)):
         yield _notes(encoders, source)
         return
-    if _is_midi(source):
+    if is_written(source):
         yield _notes(encoders, open_query(source, params, start, duration, encoders.device))
         return
     frames = round(STRETCH_SECONDS * params.frame_rate)

@@ -28,6 +28,7 @@ from mmid.index.store import store_at
 from mmid.index.update_plan import COUNTED, USUAL, Plan, Update, UpdateOptions
 from mmid.model.checkpoint import Checkpoint
 from mmid.music.folders import item_name
+from mmid.music.formats import unread_here
 from mmid.music.library import BadFile, Piece, Recording
 from mmid.options import Kind, LibraryKind
 from mmid.system.console import ProgressCallback, quiet, stage
@@ -319,6 +320,12 @@ def _reusable(old: Library | None, origin: IndexOrigin) -> Library | None:
 def _refuse_losing(held: Library, followed: Followed) -> None:
     """Refuse to embed everything again where the files of some pieces are not there."""
     for entry in held.entries:
-        folder = followed.folder_of(followed.renamed(entry.name, held.manifest["root"]))
+        name = followed.renamed(entry.name, held.manifest["root"])
+        folder = followed.folder_of(name)
         if folder in followed.missing:
             raise LibraryIndexError(f"{held.where}: {_lost(folder)}")
+        if unread_here(name):
+            raise LibraryIndexError(
+                f"{held.where}: {label(name)} cannot be read here, and would have to be embedded"
+                " again; install what reads it (mmid doctor), or drop it with --replace"
+            )

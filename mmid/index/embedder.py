@@ -24,6 +24,7 @@ from mmid.model.embedding import Query, as_query
 from mmid.model.encoders import embed_frames, snippet_count
 from mmid.music.library import BadFile, Piece, Recording, read_item
 from mmid.music.notes import NOTE_DTYPE
+from mmid.music.scores.tune_books import file_of
 from mmid.options import Kind
 from mmid.system.console import warn
 from mmid.system.processes import Engine, parallel
@@ -101,9 +102,9 @@ def embedded(item: Piece | Recording, model: Checkpoint, embed: Embed) -> Embedd
 
 
 def file_stat(path: Path) -> tuple[int, int]:
-    """Return the bytes of a file and when it was changed, ns since 1970; zeros if not known."""
+    """Return the bytes of a piece's file and when it was changed, ns since 1970; else zeros."""
     try:
-        stat = path.stat()
+        stat = file_of(path).stat()
     except OSError:
         return 0, 0
     return stat.st_size, stat.st_mtime_ns

@@ -18,7 +18,8 @@ from mmid.index.manifest import Manifest
 from mmid.index.protocol import Store
 from mmid.index.store import library_of
 from mmid.music.folders import Found, each_once, find, guess_kind, holds, item_name, survey
-from mmid.music.formats import READ, WORDS, suffix_of
+from mmid.music.formats import WORDS, read_suffixes, suffix_of
+from mmid.music.scores.tune_books import file_part
 from mmid.options import Kind, LibraryKind
 
 OTHER: dict[Kind, Kind] = {"midi": "recordings", "recordings": "midi"}
@@ -62,7 +63,7 @@ class Followed:
         """Return the folder that a name belongs to; the root, if it is none that was followed."""
         for beginning, folder in self._beginnings:
             below = beginning == "." and not name.startswith("../")
-            if below or name == beginning or name.startswith(f"{beginning}/"):
+            if below or file_part(name) == beginning or name.startswith(f"{beginning}/"):
                 return folder
         return self.root
 
@@ -189,6 +190,6 @@ def _root(folders: Sequence[Path], kind: Kind) -> Path:
     """Return the folder that names begin at: the only one, or the common parent."""
 
     def is_file(path: Path) -> bool:
-        return path.is_file() or (not path.exists() and suffix_of(path.name) in READ[kind])
+        return path.is_file() or (not path.exists() and suffix_of(path.name) in read_suffixes(kind))
 
     return Path(os.path.commonpath([path.parent if is_file(path) else path for path in folders]))

@@ -6,6 +6,7 @@ import fnmatch
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from mmid.index.manifest import IndexOrigin
 from mmid.index.protocol import Library, Place, Store
 from mmid.index.quantization import unpack
 from mmid.index.store import folder_at, store_at
+from mmid.music.duplicates import group_duplicates
+from mmid.music.scores.tune_books import file_of
 from mmid.system.console import ProgressCallback, quiet
 
 SAMPLE, NEIGHBOURS = 500, 10
@@ -121,7 +124,7 @@ def verify_index(place: Place, seed: int = 0) -> Verification:
     missing, changed = [], []
     for entry in index.entries if index.manifest["root"] else []:
         try:
-            stat = (root / entry.name).stat()
+            stat = file_of(root / entry.name).stat()
         except OSError:
             missing.append(entry.name)
             continue
@@ -195,7 +198,7 @@ def _followed(origin: IndexOrigin, name: str) -> str | None:
 
 
 def _lies_in(origin: IndexOrigin, name: str, folder: str) -> bool:
-    path = Path(origin.root, name)
+    path = file_of(Path(origin.root, name))
     return Path(folder) == path or Path(folder) in path.parents
 
 
@@ -206,6 +209,37 @@ def _without(origin: IndexOrigin, folder: str) -> IndexOrigin:
         folders=tuple(other for other in origin.folders if other != folder),
         left_out=tuple(o for o in origin.left_out if not _lies_in(origin, o.name, folder)),
     )
+
+
+def same_music(place: Place) -> list[list[Entry]]:
+    """Group the pieces of an index that hold the same music, in whatever key, tempo and format.
+
+    Parameters
+    ----------
+    place : str, Path or Store
+
+    Returns
+    -------
+    list of list of Entry
+        Groups of two and more by name, as their pieces are.
+
+    Raises
+    ------
+    LibraryIndexError
+        If the index cannot be read or holds recordings.
+    """
+    index = store_at(place).open(None)
+    if index.kind != "midi":
+        raise LibraryIndexError(f"{index.where}: holds recordings; only notes can be compared")
+    labels = group_duplicates([index.notes(piece) for piece in range(len(index.entries))])
+    groups: dict[int, list[Entry]] = {}
+    for group, entry in zip(labels.tolist(), index.entries, strict=True):
+        groups.setdefault(group, []).append(entry)
+    several = [sorted(group, key=_name) for group in groups.values() if len(group) > 1]
+    return sorted(several, key=lambda group: group[0].name)
+
+
+_name = attrgetter("name")
 
 
 def rebuild_caches(place: Place, progress: ProgressCallback = quiet) -> None:

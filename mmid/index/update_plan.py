@@ -18,9 +18,10 @@ from mmid.index.pending import Embedded, Pending
 from mmid.index.protocol import Library
 from mmid.model.checkpoint import Checkpoint
 from mmid.music.folders import item_name
+from mmid.music.formats import unread_here
 from mmid.music.library import BadFile
+from mmid.music.scores.tune_books import file_of, piece_digest
 from mmid.system.console import ProgressCallback
-from mmid.system.files import file_digest
 from mmid.system.processes import Engine
 
 COUNTED = ("added", "changed", "moved", "unchanged", "gone", "kept")
@@ -192,7 +193,7 @@ class Update:
         if not (self._by_digest or self._embedded):
             return None
         try:
-            digest = file_digest(path)
+            digest = piece_digest(path)
         except OSError:
             return None
         return digest if digest in self._by_digest or digest in self._embedded else None
@@ -228,10 +229,14 @@ class Update:
             if number in kept or entry.name in self._files:
                 continue
             missing = self._followed.folder_of(entry.name) in self._followed.missing
-            stays = keep_missing or missing or entry.name.startswith(closed)
+            unread = unread_here(entry.name) and self._lies_there(entry.name)
+            stays = keep_missing or missing or unread or entry.name.startswith(closed)
             if self.reused and stays:
                 kept[number] = entry
             self._count(plan, entry.name, "kept" if number in kept else "gone")
+
+    def _lies_there(self, name: str) -> bool:
+        return file_of(Path(self._followed.root, name)).is_file()
 
     def still_followed(self, plan: Plan) -> Followed:
         """Return what the index follows from now on.

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import ClassVar, Protocol
 
 import numpy as np
@@ -24,13 +23,13 @@ from mmid.model.encoders import Encoders
 from mmid.model.harmonic import melody_on_roll_grid, on_roll_grid
 from mmid.model.pathways import PathwayConfig
 from mmid.model.transcriber import LOWEST, PITCHES, highest, transcribed_rolls
-from mmid.music.formats import MIDI_SUFFIXES
+from mmid.music.formats import is_written
 from mmid.music.grid import DEFAULT, FeatureParams
 from mmid.music.library import QUIET, Piece, Recording
 from mmid.music.log_frequency import BINS_PER_SEMITONE, raise_bins, tuning
-from mmid.music.midi import read_midi
 from mmid.music.notes import last_offset, shifted, sounding, stretched, transposed
 from mmid.music.piano_roll import piano_roll
+from mmid.music.scores.reading import read_music
 from mmid.music.spectrogram import (
     frame_count,
     log_compress,
@@ -338,7 +337,7 @@ def open_query(
     duration: float | None = None,
     device: torch.device | str = "cpu",
 ) -> Query:
-    """Read a MIDI file, by its suffix, or else a recording; or a span of it.
+    """Read a MIDI file or a score, by its suffix, or else a recording; or a span of it.
 
     Parameters
     ----------
@@ -357,10 +356,10 @@ def open_query(
     MmidError
         If the file holds nothing in the span.
     """
-    if Path(path).suffix.lower() not in MIDI_SUFFIXES:
+    if not is_written(path):
         bands = recording_spectrogram(path, params, start=start, duration=duration, device=device)
         return Sound(bands, params)
-    midi = read_midi(path)
+    midi = read_music(path)
     if midi.damage:
         warn(f"{label(path)}: {midi.damage}")
     length = midi.seconds if duration is None else duration

@@ -2,7 +2,8 @@
 
 Conventions: `mmid.music.formats` says what belongs to a kind. A file is named by its path relative
 to the library's folder (the common parent, where there are several), with forward slashes. Links to
-folders are not followed.
+folders are not followed. A tune of an ABC book stands for a file, as `mmid.music.scores.tune_books`
+names it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,16 @@ from itertools import chain
 from pathlib import Path
 
 from mmid.errors import MmidError, label
-from mmid.music.formats import READ, WORDS, count_skipped, skipped_lines, suffix_of
+from mmid.music.formats import (
+    MIDI_SUFFIXES,
+    WORDS,
+    count_skipped,
+    read_suffixes,
+    skipped_lines,
+    suffix_of,
+)
+from mmid.music.scores.converters import XML, holds_score
+from mmid.music.scores.tune_books import is_book, tune_paths
 from mmid.options import Kind
 
 
@@ -27,7 +37,8 @@ class Found:
     Parameters
     ----------
     files : tuple of Path
-        Those of a kind, sorted; a folder that cannot be read stands for its files.
+        Those of a kind, sorted, a book's tunes in its order; a folder that cannot be read stands
+        for its files.
     skipped : dict of str to int
         Other files of music, by their suffixes.
     """
@@ -37,14 +48,14 @@ class Found:
 
 
 def find_midi(folder: Path) -> list[Path]:
-    """List the MIDI files below a folder, sorted; a file is its own list.
+    """List the MIDI files below a folder, but no scores, sorted; a file is its own list.
 
     Raises
     ------
     MmidError
         If the folder does not exist or holds no MIDI file.
     """
-    return list(find(folder, "midi").files)
+    return list(_some(folder, _survey(folder, MIDI_SUFFIXES), "midi", MIDI_SUFFIXES).files)
 
 
 def find(folder: Path, kind: Kind) -> Found:
@@ -55,30 +66,46 @@ def find(folder: Path, kind: Kind) -> Found:
     MmidError
         If the folder does not exist or holds no such file.
     """
-    found = survey(folder, kind)
+    return _some(folder, survey(folder, kind), kind, read_suffixes(kind))
+
+
+def _some(folder: Path, found: Found | None, kind: Kind, read: tuple[str, ...]) -> Found:
+    """Refuse a folder that is not there or holds no file."""
     if found is None:
         raise MmidError(f"{label(folder)}: no such folder")
     if not found.files:
         there = "; ".join(["", *skipped_lines(found.skipped)])
-        wanted = f"{WORDS[kind]} ({', '.join(READ[kind])})" if kind == "midi" else WORDS[kind]
+        wanted = f"{WORDS[kind]} ({', '.join(read)})" if kind == "midi" else WORDS[kind]
         raise MmidError(f"{label(folder)}: no {wanted} in it{there}")
     return found
 
 
 def survey(folder: Path, kind: Kind) -> Found | None:
     """Find the files of a kind below a folder, if any; None where there is no folder."""
+    return _survey(folder, read_suffixes(kind))
+
+
+def _survey(folder: Path, read: tuple[str, ...]) -> Found | None:
     if not folder.exists():
         return None
     if folder.is_file():
-        return Found((folder,), {})
+        return Found(tuple(pieces_of(folder)), {})
     files: list[Path] = []
     names: Counter[str] = Counter()
     for place, name in _names_below(folder, files):
         suffix = suffix_of(name)
+        if suffix == XML and not holds_score(Path(place, name)):
+            continue
         names[suffix] += 1
-        if suffix in READ[kind]:
+        if suffix in read:
             files.append(Path(place, name))
-    return Found(tuple(sorted(files)), count_skipped(names, READ[kind]))
+    pieces = (piece for file in sorted(files) for piece in pieces_of(file))
+    return Found(tuple(pieces), count_skipped(names, read))
+
+
+def pieces_of(path: Path) -> list[Path]:
+    """Return what a file stands for: the tunes of a book, in their order, else itself."""
+    return tune_paths(path) if is_book(path.name) and not path.is_dir() else [path]
 
 
 def files_below(folder: Path, suffixes: Sequence[str]) -> Iterator[Path]:
@@ -107,14 +134,19 @@ def _names_below(folder: Path, closed: list[Path]) -> Iterator[tuple[str, str]]:
 
 def guess_kind(folders: Sequence[Path]) -> Kind:
     """Return what folders hold: recordings where there are any but no MIDI file, else MIDI."""
-    return "recordings" if holds(folders, "recordings") and not holds(folders, "midi") else "midi"
+    sound = holds(folders, "recordings") and not _holds(folders, MIDI_SUFFIXES)
+    return "recordings" if sound else "midi"
 
 
 def holds(folders: Sequence[Path], kind: Kind) -> bool:
     """Return whether there is any file of a kind below folders."""
+    return _holds(folders, read_suffixes(kind))
+
+
+def _holds(folders: Sequence[Path], suffixes: tuple[str, ...]) -> bool:
     files = (path for path in folders if path.is_file())
-    found = (path for folder in folders for path in files_below(folder, READ[kind]))
-    return any(path.suffix.lower() in READ[kind] for path in chain(files, found))
+    found = (path for folder in folders for path in files_below(folder, suffixes))
+    return any(suffix_of(path.name) in suffixes for path in chain(files, found))
 
 
 def find_all(folders: Sequence[Path], kind: Kind) -> list[Path]:

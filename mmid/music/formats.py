@@ -9,7 +9,10 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Mapping
+from itertools import groupby
 
+from mmid.music.scores.converters import CONVERTERS, READABLE, read_here
+from mmid.music.scores.tune_books import file_part
 from mmid.options import Kind
 
 MIDI_SUFFIXES = (".mid", ".midi", ".kar", ".rmi")
@@ -21,16 +24,11 @@ VIDEO_SUFFIXES = (
     *(".mp4", ".mov", ".mkv", ".webm", ".3gp", ".3g2", ".m4v", ".avi", ".mpg", ".mpeg", ".wmv"),
     *(".flv", ".ogv"),
 )
-SCORE_SUFFIXES = (
-    *(".musicxml", ".xml", ".mxl", ".mscz", ".mscx", ".krn", ".mei", ".abc"),
+OTHER_SCORE_SUFFIXES = (
     *(".gp", ".gp3", ".gp4", ".gp5", ".gpx", ".sib", ".mus", ".musx", ".ly", ".nwc"),
 )
-
-READ: dict[Kind, tuple[str, ...]] = {
-    "midi": MIDI_SUFFIXES,
-    "recordings": (*AUDIO_SUFFIXES, *VIDEO_SUFFIXES),
-}
-"""What an index of each kind takes of a folder; of a video, its sound."""
+RECORDING_SUFFIXES = (*AUDIO_SUFFIXES, *VIDEO_SUFFIXES)
+"""Of a video, its sound is read."""
 
 WORDS: dict[Kind, str] = {"midi": "MIDI files", "recordings": "recordings"}
 """What the kinds are called."""
@@ -38,16 +36,39 @@ WORDS: dict[Kind, str] = {"midi": "MIDI files", "recordings": "recordings"}
 SHADOW = "._"
 """Begins the names of what macOS keeps beside files on foreign disks, whatever follows."""
 
-SKIPPED = {
-    "scores": (SCORE_SUFFIXES, "export as MIDI to index"),
-    "MIDI files": (MIDI_SUFFIXES, "for an index of MIDI files"),
-    "recordings": (AUDIO_SUFFIXES, "for an index of recordings"),
-    "videos": (VIDEO_SUFFIXES, "for an index of recordings, which takes their sound"),
-    "macOS shadow files": ((SHADOW,), "no music"),
-}
+SKIPPED = (
+    *(("scores", c.suffixes, c.way_out) for c in CONVERTERS),
+    ("scores", OTHER_SCORE_SUFFIXES, "export as MIDI or MusicXML to index"),
+    ("MIDI files", MIDI_SUFFIXES, "for an index of MIDI files"),
+    ("recordings", AUDIO_SUFFIXES, "for an index of recordings"),
+    ("videos", VIDEO_SUFFIXES, "for an index of recordings, which takes their sound"),
+    ("macOS shadow files", (SHADOW,), "no music"),
+)
 """What is counted where it is not read, and what can be done about it."""
 
-_COUNTED = frozenset(suffix for suffixes, _ in SKIPPED.values() for suffix in suffixes)
+_COUNTED = frozenset(suffix for _, suffixes, _ in SKIPPED for suffix in suffixes)
+
+
+def read_suffixes(kind: Kind) -> tuple[str, ...]:
+    """Return what an index of a kind takes of a folder on this machine."""
+    return (*MIDI_SUFFIXES, *read_here()) if kind == "midi" else RECORDING_SUFFIXES
+
+
+def is_written(name: str | os.PathLike[str]) -> bool:
+    """Return whether a file or a piece of an index is notes, not sound, by its name.
+
+    Examples
+    --------
+    >>> is_written("a.MID"), is_written("book.abc#X:12 The Swallowtail Jig"), is_written("a.wav")
+    (True, True, False)
+    """
+    return suffix_of(os.path.basename(name)) in (*MIDI_SUFFIXES, *READABLE)
+
+
+def unread_here(name: str) -> bool:
+    """Return whether a piece is in a score that can be read, but not on this machine."""
+    suffix = suffix_of(os.path.basename(name))
+    return suffix in READABLE and suffix not in read_here()
 
 
 def suffix_of(name: str) -> str:
@@ -58,7 +79,7 @@ def suffix_of(name: str) -> str:
     >>> suffix_of("A.MID"), suffix_of("._A.MID"), suffix_of("mid")
     ('.mid', '._', '')
     """
-    return SHADOW if name.startswith(SHADOW) else os.path.splitext(name)[1].lower()
+    return SHADOW if name.startswith(SHADOW) else os.path.splitext(file_part(name))[1].lower()
 
 
 def count_skipped(names: Counter[str], read: tuple[str, ...]) -> dict[str, int]:
@@ -73,10 +94,11 @@ def skipped_lines(skipped: Mapping[str, int]) -> list[str]:
     Examples
     --------
     >>> skipped_lines({".mxl": 2, ".abc": 1})
-    ['3 scores (.mxl, .abc): export as MIDI to index']
+    ["3 scores (.mxl, .abc): pip install 'mmid[scores]' to index"]
     """
     lines = []
-    for words, (suffixes, way_out) in SKIPPED.items():
+    for (words, way_out), group in groupby(SKIPPED, key=lambda row: (row[0], row[2])):
+        suffixes = {suffix for _, some, _ in group for suffix in some}
         met = [suffix for suffix in skipped if suffix in suffixes]
         if met:
             total = sum(skipped[suffix] for suffix in met)

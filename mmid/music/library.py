@@ -16,9 +16,18 @@ from typing import TypeVar
 import numpy as np
 
 from mmid.errors import MidiError, MmidError, label
-from mmid.music.folders import find_all, guess_kind, item_name, library_root
+from mmid.music.folders import (
+    each_once,
+    find_all,
+    find_midi,
+    guess_kind,
+    item_name,
+    library_root,
+)
 from mmid.music.grid import FeatureParams
-from mmid.music.midi import Midi, read_midi
+from mmid.music.midi import Midi
+from mmid.music.scores.reading import read_music
+from mmid.music.scores.tune_books import piece_digest
 from mmid.options import Kind, LibraryKind
 from mmid.system.console import warn
 from mmid.system.files import file_digest
@@ -30,7 +39,7 @@ QUIET = 0.25
 
 @dataclass(frozen=True, eq=False)
 class Piece:
-    """A readable MIDI file of a library.
+    """A readable MIDI file or score of a library, or a tune of a book.
 
     Parameters
     ----------
@@ -39,7 +48,7 @@ class Piece:
     path : Path
         Where the file is.
     digest : str
-        SHA-256 of the file, hexadecimal.
+        SHA-256 of the file, of a tune that of its text, hexadecimal.
     midi : Midi
         Its notes.
     """
@@ -92,10 +101,10 @@ class BadFile:
 
 
 def read_piece(path: Path, folder: Path) -> Piece | BadFile:
-    """Read one MIDI file of a library; a bad one is returned as such, not raised."""
+    """Read one MIDI file or score of a library; a bad one is returned as such, not raised."""
     try:
-        midi = read_midi(path)
-        return Piece(item_name(path, folder), path, file_digest(path), midi)
+        midi = read_music(path)
+        return Piece(item_name(path, folder), path, piece_digest(path), midi)
     except (MidiError, OSError) as error:
         return BadFile(path, str(error))
 
@@ -137,7 +146,7 @@ def scan(folders: Sequence[Path], jobs: int | None = None) -> tuple[int, Iterato
     MmidError
         If a folder is missing or without MIDI files.
     """
-    files = find_all(folders, "midi")
+    files = each_once(path for folder in folders for path in find_midi(folder))
     read = partial(read_piece, folder=library_root(folders))
     return len(files), _warned(parallel(read, files, jobs))
 

@@ -107,14 +107,32 @@ def read_midi(path: str | os.PathLike[str], limits: MidiLimits = MidiLimits()) -
         The message is one line, ``<file name>: <reason>``.
     """
     try:
-        song = walk(read_bytes(path, limits.bytes), limits)
-        if song.seconds > limits.seconds:
-            damage = f"; {song.damage}" if song.damage else ""
-            raise MidiError(f"lasts {song.seconds:.0f} s, more than {limits.seconds:.0f} s{damage}")
+        return midi_of(read_bytes(path, limits.bytes), limits)
     except MidiError as error:
         raise _error(path, str(error)) from None
+
+
+def midi_of(data: bytes, limits: MidiLimits = MidiLimits(), title: str | None = None) -> Midi:
+    """Read the notes of a MIDI file's bytes, as `read_midi` does.
+
+    Parameters
+    ----------
+    data : bytes
+    limits : MidiLimits
+    title : str, optional
+        By default that of the file.
+
+    Raises
+    ------
+    MidiError
+        As of `read_midi`, without a file's name.
+    """
+    song = walk(data, limits)
+    if song.seconds > limits.seconds:
+        damage = f"; {song.damage}" if song.damage else ""
+        raise MidiError(f"lasts {song.seconds:.0f} s, more than {limits.seconds:.0f} s{damage}")
     notes, melody = _note_array(song)
-    return Midi(notes, last_offset(notes), song.title, melody, str(song.damage) or None)
+    return Midi(notes, last_offset(notes), title or song.title, melody, str(song.damage) or None)
 
 
 def _error(path: str | os.PathLike[str], reason: str) -> MidiError:

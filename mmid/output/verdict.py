@@ -7,7 +7,6 @@ here also that it failed.
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import get_args
 
 from rich.console import Group, RenderableType
@@ -15,7 +14,7 @@ from rich.text import Text
 
 from mmid.errors import label
 from mmid.identify.answer import Identification, Match, advice, to_try
-from mmid.music.formats import MIDI_SUFFIXES
+from mmid.music.formats import is_written
 from mmid.options import Verdict
 from mmid.output.answers import answer_table, likely, own_title
 from mmid.output.reasons import reasons
@@ -69,7 +68,7 @@ def _named(match: Match) -> str:
 
 def _tempo(query: str, match: Match) -> str:
     """Say how fast it is; of two recordings none is written."""
-    written = any(Path(name).suffix.lower() in MIDI_SUFFIXES for name in (query, match.piece))
+    written = any(map(is_written, (query, match.piece)))
     octaves = abs(math.log2(match.tempo_ratio))
     if octaves < SAME:
         return "at the tempo written" if written else "at the same tempo"

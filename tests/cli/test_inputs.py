@@ -83,7 +83,7 @@ def test_a_file_is_found_once(folder):
 @pytest.mark.parametrize(
     ("named", "reason"),
     [
-        ("takes/bare", "takes/bare: no recording in it"),
+        ("takes/bare", "takes/bare: no recording, MIDI file or score in it"),
         ("takes/*.mp3", "takes/*.mp3: no file matches"),
         ("takes/ba*", "takes/ba*: no file matches"),
         ("-", "-: no path on standard input"),

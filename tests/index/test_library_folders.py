@@ -263,20 +263,20 @@ def test_a_dry_run_leaves_the_work_of_a_stopped_build(index, folders, tiny_model
 
 
 def test_what_is_skipped_is_counted_by_type(mmid, folders):
-    for name in ("a.musicxml", "b.MXL", "c.mscz", "song.mp4", "take.flac", "notes.txt", "._0.mid"):
+    for name in ("a.gp5", "b.NWC", "c.sib", "song.mp4", "take.flac", "notes.txt", "._0.mid"):
         (folders["one"] / name).write_bytes(b"")
     said = mmid("build-index", folders["one"]).stderr
-    assert "skipped: 3 scores (.mscz, .musicxml, .mxl): export as MIDI to index" in said
+    assert "skipped: 3 scores (.gp5, .nwc, .sib): export as MIDI or MusicXML to index" in said
     assert "skipped: 1 recording (.flac)" in said and "skipped: 1 video (.mp4)" in said
     assert "skipped: 1 macOS shadow file (._)" in said and "txt" not in said
 
 
 def test_a_folder_of_scores_says_what_to_do(mmid, index, tmp_path):
     (tmp_path / "sheets").mkdir()
-    (tmp_path / "sheets" / "a.musicxml").touch()
+    (tmp_path / "sheets" / "a.gp5").touch()
     result = mmid("build-index", tmp_path / "sheets")
     assert result.exit_code == 1 and not index.exists()
-    assert "1 score (.musicxml): export as MIDI" in str(result.exception)
+    assert "1 score (.gp5): export as MIDI or MusicXML" in str(result.exception)
 
 
 @pytest.mark.parametrize(

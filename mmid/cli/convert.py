@@ -1,0 +1,41 @@
+"""`mmid convert`: what mmid understands of scores, as MIDI files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mmid.system.console import note, progress, remark
+
+
+def convert(
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Scores (.musicxml, .mxl, .mei, .krn, .abc, .mscz), MIDI files, or folders.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the MIDI files; made if it is missing.")],
+) -> None:
+    """Write what mmid understands of scores as MIDI files, so that you can hear it.
+
+    These are the notes that an index holds and answers rest on: repeats unfolded, percussion and
+    chord symbols left out. Every tune of an ABC file gets a file of its own.
+    No file is written over another. What could not be converted is reported; the exit status is
+    then 1.
+    """
+    from mmid.music.scores.conversion import convert_files
+
+    with progress() as advance:
+        converted = convert_files(files, out, advance)
+    for bad in converted.bad:
+        note(f"left out: {bad.reason}")
+    for path in converted.written:
+        typer.echo(path)
+    remark(f"{len(converted.written)} MIDI files in {out}")
+    if converted.bad:
+        note(f"{len(converted.bad)} files could not be converted")
+        raise typer.Exit(1)

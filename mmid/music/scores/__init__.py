@@ -1,0 +1,1 @@
+"""Scores beside MIDI: MusicXML, MEI, kern, ABC and MuseScore files, read as they sound."""
