@@ -84,6 +84,7 @@ MATCH = _object(
     transpose=WHOLE,
     also=_list(TEXT),
     title=MAYBE_TEXT,
+    figures={"type": "object", "additionalProperties": MAYBE_NUMBER},
 )
 ANSWER = _object(
     query=TEXT,

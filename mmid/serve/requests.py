@@ -78,7 +78,7 @@ def span(request: Request) -> tuple[float, float | None]:
 def search_options(request: Request) -> SearchOptions:
     """Return how the library is to be searched."""
     usual = SearchOptions()
-    transpose = request.query_params.get("transpose", "0")
+    transpose = request.query_params.get("transpose", "auto")
     digits = transpose.removeprefix("-").removeprefix("+")
     key: int | str = int(transpose) if digits.isdecimal() and len(digits) < 4 else transpose
     search, vote = (_one_of(get_args(names)) for names in (Search, Vote))

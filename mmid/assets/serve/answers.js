@@ -141,7 +141,7 @@ function lengthOf(file) {
 
 export function settings() {
   return {
-    transpose: document.getElementById("any-key").checked ? "auto" : "0",
+    transpose: document.getElementById("own-key").checked ? "0" : "auto",
     holds: document.getElementById("holds").value,
   };
 }
