@@ -23,6 +23,9 @@ from mmid.music.grid import FeatureParams
 from mmid.options import Kind
 from mmid.system.console import stage
 
+OUTSTANDING = 0.35
+"""Support by which the best position must exceed those in other keys for its key to be likely."""
+
 
 @dataclass(frozen=True, eq=False)
 class Trace:
@@ -132,8 +135,9 @@ class Identifier:
     ) -> SearchResult:
         """Look music up, as `Lookup.find` does; of many keys, those in which something fits.
 
-        These are the likely ones by note triples, or else found by snippets, fewer of each key. So
-        an answer rests on as much evidence as if its key had been known.
+        These are the likely ones by note triples; or else those in which what these find explains
+        the query best, by far; or else those found by snippets, fewer of each key. So an answer
+        rests on as much evidence as if its key had been known.
 
         Parameters
         ----------
@@ -146,9 +150,19 @@ class Identifier:
         query, lookup = self.listen(query), self.lookup
         tried = lookup.every(query)
         if len(tried.keys) > FEW_KEYS:
-            likely = lookup.likely(query, excluded)
-            tried = self._search_keys(query, extra, excluded) if likely is None else likely
+            tried = (
+                lookup.likely(query, excluded)
+                or self._compare_keys(query, excluded)
+                or self._search_keys(query, extra, excluded)
+            )
         return lookup.find(lookup.embed(query, tried), extra)
+
+    def _compare_keys(self, query: Query, excluded: frozenset[int]) -> Hypotheses | None:
+        """Return the keys and tempi of the best of what note triples find, if it stands out."""
+        result = self.lookup.by_notes(query, excluded)
+        ranked = self._rank(self.lookup.candidates(result, excluded), result)
+        best = [one.candidate for one in ranked if one.support > ranked[0].support - OUTSTANDING]
+        return self.lookup.every(query).narrowed([(c.transpose, c.tempo_ratio) for c in best])
 
     def _search_keys(self, query: Query, extra: int, excluded: frozenset[int]) -> Hypotheses:
         """Return the first key, and of the others that of the best candidate, at every tempo."""

@@ -12,7 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-from torch import Tensor
 
 from mmid.identify.alignment import COMPARED_FRAMES, Gains, compared_gains
 from mmid.identify.melody import find_tunes, with_tunes
@@ -96,6 +95,12 @@ class Hypotheses:
 
     keys: tuple[int, ...]
     tempo_ratios: tuple[float, ...]
+
+    def narrowed(self, best: Sequence[tuple[int, float]]) -> Hypotheses | None:
+        """Return the keys and tempi about those of the best positions, if the keys are few."""
+        keys = tuple(dict.fromkeys(key for key, _ in best))
+        ratios = tuple(_near_tempi(self.tempo_ratios, [ratio for _, ratio in best]))
+        return Hypotheses(keys, ratios) if ratios and len(keys) <= FEW_KEYS else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,9 +209,30 @@ class Lookup:
         if not agreed or agreed[0].votes < LEAST_AGREEING:
             return None
         best = [at for at in agreed if at.votes >= LIKELY * agreed[0].votes]
-        keys = tuple(dict.fromkeys(at.transpose for at in best))
-        ratios = tuple(_near_tempi(every.tempo_ratios, [at.tempo_ratio for at in best]))
-        return Hypotheses(keys, ratios) if ratios and len(keys) <= FEW_KEYS else None
+        return every.narrowed([(at.transpose, at.tempo_ratio) for at in best])
+
+    @stage("find likely keys")
+    def by_notes(self, query: Query, excluded: frozenset[int] = frozenset()) -> SearchResult:
+        """Return what note triples find in all keys, of all notes and of melodies, to compare.
+
+        Parameters
+        ----------
+        query : Query
+            Transcribed.
+        excluded : frozenset of int
+            Positions of items that do not count.
+        """
+        keys = self.every(query).keys
+        agreed = self._agreed(query, keys, AGREED + len(keys) * len(excluded))
+        gains, melody = self._gains(query)
+        return SearchResult(
+            query=query,
+            gains=gains,
+            hits=(),
+            found=self._candidates_of([at for at in agreed if at.piece not in excluded]),
+            melody=melody,
+            tunes=self._tunes(query, keys),
+        )
 
     @stage("look it up")
     def find(self, embedded: Embeddings, extra: int = 0) -> SearchResult:
@@ -219,26 +245,33 @@ class Lookup:
             How many more neighbours to find of each snippet, for `decide` to leave some out.
         """
         query = embedded.query
-        log_odds, melody = (query.log_odds, query.melody) if self._notes_count else (None, None)
         with ThreadPoolExecutor(1) as beside:
             found = beside.submit(self._positions, query, embedded.keys)
-            tunes = beside.submit(self._tunes, melody, self.every(query).keys)
+            tunes = beside.submit(self._tunes, query, self.every(query).keys)
             hits = self._hits(embedded, NEIGHBOURS + extra)
-            gains = () if log_odds is None else tuple(compared_gains(log_odds))
+            gains, melody = self._gains(query)
             return SearchResult(
                 query=query,
                 gains=gains,
                 hits=hits,
                 found=found.result(),
-                melody=() if melody is None else tuple(compared_gains(melody)),
+                melody=melody,
                 tunes=tunes.result(),
             )
 
-    def _tunes(self, melody: Tensor | None, keys: Sequence[int]) -> tuple[Candidate, ...]:
+    def _gains(self, query: Query) -> tuple[tuple[Gains, ...], tuple[Gains, ...]]:
+        """Return what a query's notes, and its melody's, are compared by, if they are."""
+        if not self._notes_count:
+            return (), ()
+        sides = (query.log_odds, query.melody)
+        notes, melody = (() if side is None else tuple(compared_gains(side)) for side in sides)
+        return notes, melody
+
+    def _tunes(self, query: Query, keys: Sequence[int]) -> tuple[Candidate, ...]:
         """Look up the melody, in each key."""
-        if melody is None:
+        if not self._notes_count or query.melody is None:
             return ()
-        return find_tunes(melody, keys, self._index, self._params)
+        return find_tunes(query.melody, keys, self._index, self._params)
 
     def _hits(self, embedded: Embeddings, count: int) -> tuple[Hits, ...]:
         """Look snippets up at every tempo and in each key, in one search."""
@@ -268,6 +301,11 @@ class Lookup:
 
     def _positions(self, query: Query, keys: Sequence[int]) -> tuple[Candidate, ...]:
         """Return the positions that note triples agree on, as many in each key."""
+        return self._candidates_of(
+            [at for key in keys for at in self._agreed(query, (key,), AGREED)]
+        )
+
+    def _candidates_of(self, agreed: Sequence[Agreement]) -> tuple[Candidate, ...]:
         rate = self._params.frame_rate
         return tuple(
             Candidate(
@@ -278,8 +316,7 @@ class Lookup:
                 transpose=at.transpose,
                 triples=at.share,
             )
-            for key in keys
-            for at in self._agreed(query, (key,), AGREED)
+            for at in agreed
         )
 
     def _keys_of(self, query: Query) -> tuple[int, ...]:

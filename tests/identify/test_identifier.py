@@ -355,7 +355,8 @@ def test_to_take_out_is_as_never_to_have_indexed(opened, pieces, vote):
     queries = [played(piece, 5.0, 4.0) for piece in pieces]
     whole, less = (opened(items, vote=vote, tempo_ratios=(1.0,)) for items in (pieces, pieces[:5]))
     for query in queries:
-        gone = whole.decide(whole.search(query, NEIGHBOURS), excluded=frozenset({5}))
+        out = frozenset({5})
+        gone = whole.decide(whole.search(query, NEIGHBOURS, out), excluded=out)
         never = less.identify(query)
         assert gone.matches[0].piece == never.matches[0].piece
         assert gone.matches[0].votes == pytest.approx(never.matches[0].votes, abs=0.05)
