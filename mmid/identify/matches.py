@@ -116,7 +116,7 @@ class MatchBuilder:
     def reason(self, matches: Sequence[Match], sounding: float, seconds: float) -> Reason | None:
         """Return why nothing is found, if so, in a query of which so many seconds sound."""
         first = matches[0] if matches else None
-        proven = first is not None and is_proven(sounding, first.votes, first.passage)
+        proven = first is not None and _is_proven(first, sounding)
         if first is not None and proven and first.confidence >= self._options.min_confidence:
             return None
         if sounding < LEAST_NOTES:
@@ -125,8 +125,14 @@ class MatchBuilder:
         return "not_confident" if probable else "nothing_fits"
 
 
+def _is_proven(match: Match, sounding: float) -> bool:
+    """Return whether a match rests on enough, by whichever voter found it."""
+    figures = match.figures
+    return is_proven(sounding, max(figures.votes, figures.triples, figures.tune), match.passage)
+
+
 def _capped(match: Match, sounding: float) -> Match:
     """Return a match with as much confidence as what it rests on allows."""
-    if is_proven(sounding, match.votes, match.passage):
+    if _is_proven(match, sounding):
         return match
     return replace(match, confidence=min(match.confidence, UNPROVEN))

@@ -53,10 +53,10 @@ NEIGHBOURS = 25
 EACH = 3
 """Candidates of one piece, at most, that are compared note by note."""
 
-FRAMES_TO_COMPARE = 21_500
+FRAMES_TO_COMPARE = 10_750
 """Frames to compare, over all candidates: the longer the query, the fewer candidates."""
 
-LOOKED_UP, IN_EACH_KEY = 1_200, 500
+LOOKED_UP, IN_EACH_KEY = 1_200, 150
 """Snippets of a query looked up at most, over all tempi: in one key or two, and in each of many."""
 
 AGREED = 40
