@@ -135,7 +135,7 @@ def verify(index: Index = None, as_json: JsonFlag = False) -> None:
         stdout.print("sound")
 
 
-@index_app.command(epilog="Example: mmid index rebuild --vectors --model mmid-2")
+@index_app.command(epilog="Example: mmid index rebuild --vectors --model best.safetensors")
 def rebuild(
     index: Index = None,
     vectors: Annotated[

@@ -42,7 +42,7 @@ def list_models(as_json: JsonFlag = False) -> None:
         stdout.print(models_table(found))
 
 
-@model_app.command(epilog="Example: mmid model info mmid-2")
+@model_app.command(epilog="Example: mmid model info mmid-3")
 def info(model: Named = None, as_json: JsonFlag = False) -> None:
     """Say what a model is: its features, networks, training, calibration and hash."""
     from mmid.model.loading import describe_model

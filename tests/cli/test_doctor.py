@@ -98,9 +98,9 @@ def test_a_model_of_a_hub_is_not_fetched_to_be_looked_at(monkeypatch):
 
 
 def test_the_model_that_made_an_index_is_named(tmp_path, midi_folder, model):
-    mmid.Index.build(tmp_path / "other", midi_folder, "mmid-2")
+    mmid.Index.build(tmp_path / "other", midi_folder, "mmid-3")
     found = finding("index", tmp_path / "other", model)
-    assert found.state == "broken" and "made by mmid-2" in found.said
+    assert found.state == "broken" and "made by mmid-3" in found.said
 
 
 def test_a_cache_that_is_no_folder_is_broken(tmp_path):

@@ -34,15 +34,12 @@ def test_every_command_has_help_with_an_example(command):
 
 def test_list_tells_where_models_are():
     listed = json.loads(invoke("list", "--json").stdout)
-    assert [(model["name"], model["default"]) for model in listed] == [
-        ("mmid-2", False),
-        ("mmid-3", True),
-    ]
+    assert [(model["name"], model["default"]) for model in listed] == [("mmid-3", True)]
     assert {model["where"] for model in listed} == {"packaged"}
     first = listed[0]
-    assert first["bytes"] == (ASSETS / "mmid-2.safetensors").stat().st_size
+    assert first["bytes"] == (ASSETS / "mmid-3.safetensors").stat().st_size
     shown = invoke("list").stdout
-    assert "mmid-2" in shown and "6.0 MB" in shown and shown.count("*") == 1
+    assert "mmid-3" in shown and "5.0 MB" in shown and shown.count("*") == 1
 
 
 def test_list_knows_what_is_on_a_hub_only(tmp_path, monkeypatch):
@@ -57,13 +54,16 @@ def test_list_knows_what_is_on_a_hub_only(tmp_path, monkeypatch):
     assert "hub" in invoke("list").stdout
 
 
-def test_info_is_of_the_default_model_of_the_environments_or_of_the_named(monkeypatch):
-    digests = {name: entry.sha256 for name, entry in read_registry().models.items()}
-    assert json.loads(invoke("info", "--json").stdout)["sha256"] == digests["mmid-3"]
-    monkeypatch.setenv("MMID_MODEL", "mmid-2")
-    assert json.loads(invoke("info", "--json").stdout)["sha256"] == digests["mmid-2"]
-    shown = invoke("info", "mmid-2").stdout
-    assert digests["mmid-2"] in shown and "MuseScore" not in shown
+def test_info_is_of_the_default_model_of_the_environments_or_of_the_named(
+    tmp_path, tiny_model, monkeypatch
+):
+    digest, mine = read_registry().models["mmid-3"].sha256, tmp_path / "mine.safetensors"
+    save_checkpoint(mine, tiny_model.encoders, {})
+    assert json.loads(invoke("info", "--json").stdout)["sha256"] == digest
+    monkeypatch.setenv("MMID_MODEL", str(mine))
+    assert json.loads(invoke("info", "--json").stdout)["path"] == str(mine)
+    shown = invoke("info", "mmid-3").stdout
+    assert digest in shown and "MuseScore" not in shown
     for fact in ("config features bands", "config audio widths", "calibration", "TimGM6mb.sf2"):
         assert fact in shown
 

@@ -197,7 +197,7 @@ def test_a_terminal_shows_at_once_that_something_goes_on(options, index, recordi
     [
         ("mmid l", ["listen"]),
         ("mmid index re", ["remove", "rebuild"]),
-        ("mmid query --model mm", ["mmid-2", "mmid-3"]),
+        ("mmid query --model mm", ["mmid-3"]),
         ("mmid query --search e", ["exact"]),
         ("mmid query --device c", ["cpu", "cuda"]),
         ("mmid query --min", ["--min-confidence"]),
