@@ -35,6 +35,9 @@ MOST_PAGES, MOST_READ = 8_000, 400_000
 CROWDED = (10, 4, 0)
 """Positions of fewer postings than this are counted only if too few others have as many votes."""
 
+DOUBT = 4
+"""Triples that agree on nothing: the agreement of a few proves little."""
+
 SPREAD = 60.0
 """So much of the middle of a query is looked up: the tempo of longer ones wanders too far."""
 
@@ -157,7 +160,7 @@ def _agreements(
             yield Agreement(
                 piece=int(found.piece[inside[0]]),
                 votes=votes,
-                share=votes / triples,
+                share=votes / (triples + DOUBT),
                 tempo_ratio=ratio,
                 start=float(np.median(found.position[inside]) - middle * ratio),
                 transpose=int(found.key[inside[0]]),

@@ -165,6 +165,11 @@ class Weights:
     confidence: Mapping[str, float]
 
 
+LISTED = (CONSTANT, "votes", "explained", "lead", "above", "seconds", "snippets")
+LISTED_RANKING = {"votes": 2.0, "triples": 2.0, "explained": 1.0, "tempo_cost": -0.05}
+"""The names of a confidence that is a list, and what candidates were ranked by when it was fitted.
+"""
+
 BY_HAND = Weights(RANKING, CALIBRATION)
 UNCOMPARED = Weights(RANKING, VOTES_ALONE)
 """Where no notes are compared."""
@@ -173,7 +178,7 @@ UNCOMPARED = Weights(RANKING, VOTES_ALONE)
 def weights_of(facts: Mapping[str, Any]) -> Weights:
     """Return the weights that a model brings, or those set by hand.
 
-    A confidence may be a list, as up to mmid-3: it is of the ranking set by hand. One of another
+    A confidence may be a list, as up to mmid-3: it is of the ranking of that time. One of another
     length is of figures that are no more. A ranking counts with a confidence fitted to it only.
 
     Parameters
@@ -189,9 +194,9 @@ def weights_of(facts: Mapping[str, Any]) -> Weights:
     said = facts.get("confidence")
     if not isinstance(said, dict):
         listed = _finite(dict(enumerate(said or ())))
-        fits = len(listed) == len(CALIBRATION)
-        calibration = dict(zip(CALIBRATION, listed.values(), strict=True)) if fits else CALIBRATION
-        return Weights(RANKING, calibration)
+        if len(listed) != len(LISTED):
+            return BY_HAND
+        return Weights(LISTED_RANKING, dict(zip(LISTED, listed.values(), strict=True)))
     return Weights(_finite(facts.get("ranking", RANKING)), _finite(said))
 
 
