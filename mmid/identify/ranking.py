@@ -18,7 +18,7 @@ from mmid.identify.comparison import compare_notes
 from mmid.identify.search import SearchResult
 from mmid.identify.voting import Candidate
 from mmid.index.protocol import Library
-from mmid.model.evidence import BY_HAND, UNCOMPARED, Figures, Weights, weigh
+from mmid.model.evidence import DEFAULT_WEIGHTS, UNCOMPARED, Figures, Weights, weigh
 from mmid.music.duplicates import group_duplicates
 from mmid.music.grid import FeatureParams
 
@@ -51,7 +51,7 @@ def rank(
     result: SearchResult,
     index: Library,
     params: FeatureParams,
-    weights: Weights = BY_HAND,
+    weights: Weights = DEFAULT_WEIGHTS,
 ) -> list[Ranked]:
     """Compare candidates with the transcribed notes; keep the best of each piece in each key."""
     return best_of_each(compare(candidates, result, index, params, weights))
@@ -62,7 +62,7 @@ def compare(
     result: SearchResult,
     index: Library,
     params: FeatureParams,
-    weights: Weights = BY_HAND,
+    weights: Weights = DEFAULT_WEIGHTS,
 ) -> list[Ranked]:
     """Compare candidates with the transcribed notes, and sort them.
 

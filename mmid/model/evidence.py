@@ -181,13 +181,13 @@ LISTED_RANKING = {"votes": 2.0, "triples": 2.0, "explained": 1.0, "tempo_cost": 
 """The names of a confidence that is a list, and what candidates were ranked by when it was fitted.
 """
 
-BY_HAND = Weights(RANKING, CALIBRATION)
+DEFAULT_WEIGHTS = Weights(RANKING, CALIBRATION)
 UNCOMPARED = Weights(RANKING, VOTES_ALONE)
 """Where no notes are compared."""
 
 
 def weights_of(facts: Mapping[str, Any]) -> Weights:
-    """Return the weights that a model brings, or those set by hand.
+    """Return the weights that a model brings, or those for models without.
 
     A confidence may be a list, as up to mmid-3: it is of the ranking of that time. One of another
     length is of figures that are no more. A ranking counts with a confidence fitted to it only.
@@ -206,7 +206,7 @@ def weights_of(facts: Mapping[str, Any]) -> Weights:
     if not isinstance(said, dict):
         listed = _finite(dict(enumerate(said or ())))
         if len(listed) != len(LISTED):
-            return BY_HAND
+            return DEFAULT_WEIGHTS
         return Weights(LISTED_RANKING, dict(zip(LISTED, listed.values(), strict=True)))
     return Weights(_finite(facts.get("ranking", RANKING)), _finite(said))
 

@@ -38,8 +38,8 @@ from mmid.index.store import store_at
 from mmid.model.checkpoint import load_checkpoint, load_tensors, save_tensors
 from mmid.model.confidence import fit_confidence, logistic
 from mmid.model.evidence import (
-    BY_HAND,
     CONSTANT,
+    DEFAULT_WEIGHTS,
     Evidence,
     Figures,
     Weights,
@@ -60,7 +60,7 @@ FOLDS = 5
 """Parts that the pieces are in; each is judged by weights fitted to the others."""
 
 CONFIDENCE_PENALTY = 1.0
-"""On steps of the confidence's weights away from those set by hand."""
+"""On steps of the confidence's weights away from those to begin with."""
 
 MARGIN = 1e-3
 """Log-odds by which the highest false accept that is too many ends up below 0."""
@@ -102,13 +102,13 @@ def answer(trial: Trial, ranking: Mapping[str, float]) -> Answer:
 
 def fit(trials: Sequence[Trial], *, learned: bool = True) -> Weights:
     """Fit a ranking and the confidence that belongs to it; or a confidence to the one by hand."""
-    ranking: Mapping[str, float] = BY_HAND.ranking
+    ranking: Mapping[str, float] = DEFAULT_WEIGHTS.ranking
     if learned:
         ranking = fit_ranking([one for one in trials if one.present], ranking)
     answers = [answer(trial, ranking) for trial in trials]
     evidence, right = [one.evidence for one in answers], [one.right for one in answers]
     calibration = fit_confidence(
-        evidence, right, begin=BY_HAND.confidence, penalty=CONFIDENCE_PENALTY
+        evidence, right, begin=DEFAULT_WEIGHTS.confidence, penalty=CONFIDENCE_PENALTY
     )
     return Weights(ranking, calibration)
 

@@ -13,7 +13,7 @@ from mmid.identify.voting import Candidate
 from mmid.index.build import build_index
 from mmid.index.folder import LibraryIndex
 from mmid.model.embedding import Score
-from mmid.model.evidence import BY_HAND, RANKING, Figures, Weights
+from mmid.model.evidence import DEFAULT_WEIGHTS, RANKING, Figures, Weights
 
 BY_EXPLAINED = {"ranking": {"explained": 1.0}, "confidence": {"constant": 0.0, "of old": 3.0}}
 
@@ -44,7 +44,7 @@ def test_candidates_are_sorted_by_what_their_figures_weigh():
 
 def test_a_model_brings_the_weights_of_its_answers(identifiers, pieces):
     plain, learned = identifiers
-    assert plain.weights == BY_HAND
+    assert plain.weights == DEFAULT_WEIGHTS
     assert learned.weights == Weights(BY_EXPLAINED["ranking"], BY_EXPLAINED["confidence"])
     query = Score(pieces[2].midi.notes, pieces[2].midi.seconds).span(5.0, 8.0)
     first, second = learned.identify(query).matches[:2]

@@ -7,9 +7,9 @@ import math
 import pytest
 
 from mmid.model.evidence import (
-    BY_HAND,
     CALIBRATION,
     CONSTANT,
+    DEFAULT_WEIGHTS,
     LISTED_RANKING,
     RANKING,
     Evidence,
@@ -36,7 +36,7 @@ def test_evidence_weighs_lengths_and_sizes_as_logarithms():
 
 
 def test_a_model_without_weights_has_those_set_by_hand():
-    assert weights_of({}) == weights_of({"epoch": 3}) == BY_HAND
+    assert weights_of({}) == weights_of({"epoch": 3}) == DEFAULT_WEIGHTS
 
 
 def test_a_list_is_the_confidence_of_the_ranking_set_by_hand():
@@ -44,7 +44,7 @@ def test_a_list_is_the_confidence_of_the_ranking_set_by_hand():
     weights = weights_of({"confidence": listed, "ranking": {"votes": 9.0}})
     assert weights.ranking == LISTED_RANKING, "which it was fitted to"
     assert dict(weights.confidence) == dict(zip(CALIBRATION, listed, strict=True))
-    assert weights_of({"confidence": listed[1:]}) == BY_HAND
+    assert weights_of({"confidence": listed[1:]}) == DEFAULT_WEIGHTS
 
 
 def test_a_model_brings_weights_by_name():
@@ -53,7 +53,9 @@ def test_a_model_brings_weights_by_name():
     assert dict(weights.confidence) == {CONSTANT: -1.0, "lead": 2.0}
     assert dict(weights.ranking) == {"melody": 3.0}
     assert weights_of({"confidence": facts["confidence"]}).ranking == RANKING
-    assert weights_of({"ranking": facts["ranking"]}) == BY_HAND, "no confidence is fitted to it"
+    assert weights_of({"ranking": facts["ranking"]}) == DEFAULT_WEIGHTS, (
+        "no confidence is fitted to it"
+    )
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from mmid.index.build import build_index
 from mmid.index.folder import LibraryIndex
 from mmid.model.checkpoint import load_checkpoint, save_checkpoint
 from mmid.model.confidence import confidence
-from mmid.model.evidence import BY_HAND, Figures, Weights, weights_of
+from mmid.model.evidence import DEFAULT_WEIGHTS, Figures, Weights, weights_of
 from mmid.research import calibrate
 from mmid.research.calibrate import (
     answer,
@@ -61,11 +61,11 @@ def drawn(count: int, seed: int = 0) -> list[Trial]:
 
 def test_a_ranking_learns_which_figures_name_the_right_piece():
     trials = drawn(60)
-    learned = fit_ranking([one for one in trials if one.present], BY_HAND.ranking)
+    learned = fit_ranking([one for one in trials if one.present], DEFAULT_WEIGHTS.ranking)
     assert learned["melody"] > 0.1 and "claimed" not in learned, "which nobody knows"
     before, after = (
-        figures_of(judge(trials, Weights(ranking, BY_HAND.confidence)))["top1"]
-        for ranking in (BY_HAND.ranking, learned)
+        figures_of(judge(trials, Weights(ranking, DEFAULT_WEIGHTS.confidence)))["top1"]
+        for ranking in (DEFAULT_WEIGHTS.ranking, learned)
     )
     assert after > before + 0.2 and after > 0.9
 
@@ -80,15 +80,15 @@ def test_no_figure_counts_against_what_it_speaks_for():
         ]  # fmt: skip
         return replace(trial, candidates=tuple(rows))
 
-    learned = fit_ranking([harmful(one) for one in drawn(40)], BY_HAND.ranking)
+    learned = fit_ranking([harmful(one) for one in drawn(40)], DEFAULT_WEIGHTS.ranking)
     assert all(learned.get(name, 0.0) >= 0 for name in ("votes", "harmony", "melody"))
     assert learned.get("harmony", 0.0) == 0 and learned.get("tempo_cost", 0.0) <= 0
 
 
 def test_without_right_candidates_the_ranking_stays():
     gone = [one for one in drawn(5) if not one.present]
-    assert fit_ranking(gone, BY_HAND.ranking) == dict(BY_HAND.ranking)
-    assert fit_ranking([], BY_HAND.ranking) == dict(BY_HAND.ranking)
+    assert fit_ranking(gone, DEFAULT_WEIGHTS.ranking) == dict(DEFAULT_WEIGHTS.ranking)
+    assert fit_ranking([], DEFAULT_WEIGHTS.ranking) == dict(DEFAULT_WEIGHTS.ranking)
 
 
 def test_what_was_not_compared_does_not_pass_for_what_does_not_agree():
@@ -98,7 +98,7 @@ def test_what_was_not_compared_does_not_pass_for_what_does_not_agree():
         for n in range(9)
     )
     trials = [Trial(f"c{n}", "", f"c{n}", 30.0, 50_000, True, "m", rows) for n in range(20)]
-    assert "melody" not in fit_ranking(trials, BY_HAND.ranking)
+    assert "melody" not in fit_ranking(trials, DEFAULT_WEIGHTS.ranking)
 
 
 def test_files_of_the_same_music_are_no_rivals():
@@ -108,9 +108,9 @@ def test_files_of_the_same_music_are_no_rivals():
         candidate(7, 7, right=False, votes=0.1),
     )
     trial = Trial("a", "", "a", 30.0, 50_000, True, "m", rows)
-    found = answer(trial, BY_HAND.ranking)
+    found = answer(trial, DEFAULT_WEIGHTS.ranking)
     assert found.right and found.evidence.lead == pytest.approx(2 * (0.5 - 0.1))
-    nothing = answer(replace(trial, candidates=()), BY_HAND.ranking)
+    nothing = answer(replace(trial, candidates=()), DEFAULT_WEIGHTS.ranking)
     assert not nothing.right and nothing.evidence.lead == nothing.evidence.votes == 0
 
 
@@ -127,7 +127,7 @@ def test_each_piece_is_judged_by_weights_of_others():
 
     def fit_to(some: list[Trial]) -> Weights:
         seen.append({one.piece for one in some})
-        return BY_HAND
+        return DEFAULT_WEIGHTS
 
     judged = cross_validate(trials, fit_to)
     assert len(seen) == 5 and len(judged.answers) == len(trials)
@@ -186,7 +186,7 @@ def test_clips_are_tried_with_and_without_their_piece(tmp_path, pieces, tiny_mod
         assert not any(one.right for one in absent.candidates)
         decided = identifier.decide(identifier.search(sources[0].clip(0, 1, identifier.params)))
         assert decided.seconds > 0
-        one, other = (answer(trial, BY_HAND.ranking) for trial in (present, absent))
+        one, other = (answer(trial, DEFAULT_WEIGHTS.ranking) for trial in (present, absent))
         assert one.right and not other.right
         assert one.evidence.explained > other.evidence.explained
         assert confidence(one.evidence) > confidence(other.evidence)
