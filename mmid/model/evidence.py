@@ -126,37 +126,19 @@ def weigh(terms: Mapping[str, float], weights: Mapping[str, float]) -> float:
     return own + weights.get(CONSTANT, 0.0)
 
 
-RANKING = {
-    "votes": 1.2,
-    "triples": 1.7,
-    "tune": 0.9,
-    "explained": 1.0,
-    "claimed": 0.4,
-    "melody": 0.1,
-    "melody_claimed": 0.8,
-    "tempo_cost": -0.1,
-}
-"""What candidates are ranked by where the model does not say: that of mmid-4, rounded."""
+RANKING = {"votes": 2.0, "triples": 2.0, "explained": 1.0, "tempo_cost": -0.05}
+"""What candidates are ranked by where the model does not say, as up to mmid-3: set by hand."""
 
 CALIBRATION = {
-    CONSTANT: -27.7,
-    "votes": -0.7,
-    "triples": -0.5,
-    "tune": -0.3,
+    CONSTANT: -15.3,
+    "votes": -0.8,
     "explained": 3.1,
-    "claimed": 0.4,
-    "melody": 0.5,
-    "melody_claimed": 0.3,
-    "harmony": -0.3,
-    "tempo_cost": -1.1,
-    "key_cost": 1.0,
-    "notes": 0.4,
-    "lead": 4.6,
-    "above": 3.2,
-    "seconds": 1.4,
+    "lead": 2.8,
+    "above": 4.2,
+    "seconds": -0.6,
     "snippets": 1.9,
 }
-"""For models that bring no calibration of their own: that of mmid-4, rounded."""
+"""For models that bring no calibration of their own: that of mmid-2, rounded."""
 
 VOTES_ALONE = {CONSTANT: -5.0, "lead": 8.0, "above": 4.0}
 """Where no notes are compared, as in an index of recordings: set by hand, not fitted."""
@@ -175,11 +157,6 @@ class Weights:
     ranking: Mapping[str, float]
     confidence: Mapping[str, float]
 
-
-LISTED = (CONSTANT, "votes", "explained", "lead", "above", "seconds", "snippets")
-LISTED_RANKING = {"votes": 2.0, "triples": 2.0, "explained": 1.0, "tempo_cost": -0.05}
-"""The names of a confidence that is a list, and what candidates were ranked by when it was fitted.
-"""
 
 DEFAULT_WEIGHTS = Weights(RANKING, CALIBRATION)
 UNCOMPARED = Weights(RANKING, VOTES_ALONE)
@@ -205,9 +182,9 @@ def weights_of(facts: Mapping[str, Any]) -> Weights:
     said = facts.get("confidence")
     if not isinstance(said, dict):
         listed = _finite(dict(enumerate(said or ())))
-        if len(listed) != len(LISTED):
-            return DEFAULT_WEIGHTS
-        return Weights(LISTED_RANKING, dict(zip(LISTED, listed.values(), strict=True)))
+        fits = len(listed) == len(CALIBRATION)
+        calibration = dict(zip(CALIBRATION, listed.values(), strict=True)) if fits else CALIBRATION
+        return Weights(RANKING, calibration)
     return Weights(_finite(facts.get("ranking", RANKING)), _finite(said))
 
 

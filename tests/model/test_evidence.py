@@ -10,7 +10,6 @@ from mmid.model.evidence import (
     CALIBRATION,
     CONSTANT,
     DEFAULT_WEIGHTS,
-    LISTED_RANKING,
     RANKING,
     Evidence,
     Figures,
@@ -42,7 +41,7 @@ def test_a_model_without_weights_has_those_set_by_hand():
 def test_a_list_is_the_confidence_of_the_ranking_set_by_hand():
     listed = [float(n) for n in range(len(CALIBRATION))]
     weights = weights_of({"confidence": listed, "ranking": {"votes": 9.0}})
-    assert weights.ranking == LISTED_RANKING, "which it was fitted to"
+    assert weights.ranking == RANKING, "which it was fitted to"
     assert dict(weights.confidence) == dict(zip(CALIBRATION, listed, strict=True))
     assert weights_of({"confidence": listed[1:]}) == DEFAULT_WEIGHTS
 

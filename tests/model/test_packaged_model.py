@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pytest
 import torch
@@ -18,7 +20,7 @@ from mmid.model.embedding import (
     as_query,
 )
 from mmid.model.loading import load_model
-from mmid.music.grid import DEFAULT
+from mmid.music.grid import DEFAULT, FeatureParams
 from mmid.music.library import Piece, Recording, read_library
 from mmid.music.midi import write_midi
 from mmid.music.performance import Recipe, performed
@@ -28,6 +30,15 @@ from mmid.music.synthesizer import Synthesizer
 pytestmark = pytest.mark.numerical
 
 TEMPO = 0.8
+
+
+@cache
+def grid() -> FeatureParams:
+    return load_model().encoders.config.features
+
+
+def sound_of(samples: np.ndarray) -> Sound:
+    return Sound(spectrogram(torch.from_numpy(samples), grid()), grid())
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +54,7 @@ def recordings(tunes):
     with Synthesizer(SOUNDFONT, DEFAULT.sample_rate) as synthesizer:
         for tune in tunes:
             _, played = performed(tune.midi.notes, Recipe(str(SOUNDFONT), tempo=TEMPO))
-            bands = spectrogram(torch.from_numpy(synthesizer.render(played))).numpy()
+            bands = sound_of(synthesizer.render(played)).spectrogram.numpy()
             made.append(Recording(f"{tune.name}.wav", tune.path, tune.digest, bands))
     return made
 
@@ -83,7 +94,7 @@ def check(identifier, query, name, *, start, end, ratio) -> bool:
 def test_scores_find_their_recordings(tunes, over_recordings):
     placed = 0
     for tune in tunes:
-        score, name = as_query(tune, DEFAULT).span(4.0, 10.0), f"{tune.name}.wav"
+        score, name = as_query(tune, grid()).span(4.0, 10.0), f"{tune.name}.wav"
         placed += check(over_recordings, score, name, start=4 / TEMPO, end=14 / TEMPO, ratio=TEMPO)
     assert placed >= 7, "in seconds of the recording, but for repeats of the tune"
 
@@ -92,7 +103,8 @@ def test_scores_find_their_recordings(tunes, over_recordings):
 def test_recordings_find_their_scores(tunes, recordings, over_scores):
     placed = 0
     for tune, recording in zip(tunes, recordings, strict=True):
-        sound = Sound(torch.from_numpy(recording.spectrogram[:, 108 : 108 + 269]))  # 12.5 s from 5
+        part = torch.from_numpy(recording.spectrogram[:, 108 : 108 + 269])  # 12.5 s from 5
+        sound = Sound(part, grid())
         placed += check(over_scores, sound, tune.name, start=4, end=14, ratio=TEMPO)
     assert placed >= 7, "in seconds of the score, but for repeats of the tune"
 
@@ -105,7 +117,7 @@ def test_recordings_half_a_semitone_off_find_their_scores(tunes, over_scores, ho
             played = degrade_samples(
                 synthesizer.render(tune.midi.notes)[: 22_050 * 12], how, DEFAULT.sample_rate
             )
-            answer = over_scores.identify(Sound(spectrogram(torch.from_numpy(played))))
+            answer = over_scores.identify(sound_of(played))
             assert answer.matches[0].piece == tune.name and answer.matched
             heard_off = answer.tuning + 100 * answer.matches[0].transpose
             assert heard_off == pytest.approx(-50 if how == "flat" else 50, abs=30)
@@ -119,11 +131,10 @@ def test_scores_find_scores_and_recordings_find_recordings(
         notes = tune.midi.notes.copy()
         notes["onset"] /= 1.25
         notes["offset"] /= 1.25
-        quick = Score(notes, tune.midi.seconds / 1.25).span(4.0, 8.0)
+        quick = Score(notes, tune.midi.seconds / 1.25, grid()).span(4.0, 8.0)
         check(over_scores, quick, tune.name, start=5, end=15, ratio=1.25)
         with Synthesizer(SOUNDFONT, DEFAULT.sample_rate) as synthesizer:
-            heard = torch.from_numpy(synthesizer.render(notes)[22_050 * 4 : 22_050 * 12])
-        sound = Sound(spectrogram(heard))
+            sound = sound_of(synthesizer.render(notes)[22_050 * 4 : 22_050 * 12])
         place = {"start": 5 / TEMPO, "end": 15 / TEMPO}
         check(over_recordings, sound, recording.name, **place, ratio=1.25 / TEMPO)
 
@@ -137,15 +148,15 @@ def hastened(tune: Piece, ratio: float) -> np.ndarray:
 
 def check_both_ways(sounds, tunes, open_over, ratio: float) -> None:
     """Find scores by parts of recordings, and those parts by the whole scores; at one tempo."""
-    bands = [spectrogram(torch.from_numpy(sound[5 * 22_050 : 20 * 22_050])) for sound in sounds]
+    queries = [sound_of(sound[5 * 22_050 : 20 * 22_050]) for sound in sounds]
     parts = [
-        Recording(tune.name, tune.path, tune.digest, one.numpy())
-        for tune, one in zip(tunes, bands, strict=True)
+        Recording(tune.name, tune.path, tune.digest, one.spectrogram.numpy())
+        for tune, one in zip(tunes, queries, strict=True)
     ]
     scores, recordings = open_over(tunes), open_over(parts)
-    for tune, one in zip(tunes, bands, strict=True):
-        by_sound = scores.identify(Sound(one)).matches[0]
-        by_score = recordings.identify(as_query(tune, DEFAULT)).matches[0]
+    for tune, one in zip(tunes, queries, strict=True):
+        by_sound = scores.identify(one).matches[0]
+        by_score = recordings.identify(as_query(tune, grid())).matches[0]
         for match in (by_sound, by_score):
             assert match.piece == tune.name
             assert match.tempo_ratio == pytest.approx(ratio, rel=0.05)
