@@ -33,6 +33,9 @@ from mmid.training.snippet_pairs import Batch, PairSource
 MAX_SCALE = 100.0
 PICTURE_NAME, PICTURED = "reconstructions.png", 12
 
+WITH_TRANSCRIBERS = (None, "mmid-3")
+"""Packaged models with a transcriber: the default one, and that of log spectrograms."""
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -308,27 +311,34 @@ class Reconstruction:
 
 
 def _matching(experiment: Experiment, device: torch.device, init: Sequence[Path]) -> Matching:
-    """Make pathways; those that take notes get a trained transcriber: init's or the package's.
+    """Make pathways; those that take notes get a trained transcriber: init's or a packaged one.
 
     Raises
     ------
     ModelError
-        If neither has a transcriber of the experiment's spectrograms.
+        If none is of the experiment's spectrograms.
     """
     task = Matching(experiment, device)
     transcriber = task.network.transcriber
     if transcriber and not any(_brings(path, transcriber) for path in init):
-        packaged = load_model(device=device).encoders
-        grid = packaged.config.features
-        if packaged.transcriber is None or (
-            grid.spectrogram_values != experiment.features.spectrogram_values
-        ):
-            raise ModelError(
-                "pathways that take notes need a transcriber of these spectrograms: train one"
-                " with --preset transcription and give it with --init, or choose --encoder conv"
-            )
-        transcriber.load_state_dict(packaged.transcriber.state_dict())
+        packaged = _packaged_transcriber(experiment, device)
+        transcriber.load_state_dict(packaged.state_dict())
     return task
+
+
+def _packaged_transcriber(experiment: Experiment, device: torch.device) -> nn.Module:
+    """Return the first packaged transcriber of an experiment's spectrograms."""
+    for name in WITH_TRANSCRIBERS:
+        packaged = load_model(name, device).encoders
+        grid = packaged.config.features
+        if packaged.transcriber and (
+            grid.spectrogram_values == experiment.features.spectrogram_values
+        ):
+            return packaged.transcriber
+    raise ModelError(
+        "pathways that take notes need a transcriber of these spectrograms: train one"
+        " with --preset transcription and give it with --init, or choose --encoder conv"
+    )
 
 
 def _brings(path: Path, transcriber: nn.Module) -> bool:
@@ -347,7 +357,7 @@ def make_task(experiment: Experiment, device: torch.device, init: Sequence[Path]
     device : torch.device
     init : sequence of Path
         Checkpoints, also of autoencoders, whose weights of the same name and shape are taken.
-        Pathways that take notes get the transcriber of the packaged model if none brings one.
+        Pathways that take notes get the transcriber of a packaged model if none brings one.
 
     Raises
     ------

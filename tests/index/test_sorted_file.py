@@ -39,39 +39,43 @@ def test_ranges_are_read_whole(numbers, stored):
     for count in (1, 2, 30):
         low = rng.choice(numbers, count)
         high = low + rng.integers(0, 2**58, count).astype(np.uint64)
-        read = stored.near(low, high, len(numbers))
+        read = stored.near(low, high)
         assert (read[1:] >= read[:-1]).all()
         for a, b in zip(low, high, strict=True):
             assert np.array_equal(inside(read, a, b), inside(numbers, a, b))
 
 
-def test_of_large_ranges_no_more_is_read_than_tells_that_they_are(numbers, stored):
-    value, most = np.unique(numbers)[np.argmax(np.unique(numbers, return_counts=True)[1])], 700
-    read = stored.near(np.array([value]), np.array([value + 1], np.uint64), most)
-    assert most < len(inside(read, value, value + 1)) < 3 * PAGE
-    assert len(read) <= 4 * PAGE
+def test_pages_are_counted_before_they_are_read(numbers, stored):
+    values, counts = np.unique(numbers, return_counts=True)
+    low = np.array([values[counts.argmax()], numbers[5], numbers[20 * PAGE]])
+    high = low + np.uint64(1)
+    pages = stored.pages_within(low, high)
+    assert pages[0] >= 3 and (pages[1:] <= 2).all()
+    for first, last, count in zip(low, high, pages, strict=True):
+        read = stored.near(np.array([first]), np.array([last]))
+        assert (count - 1) * PAGE < len(read) <= count * PAGE
 
 
 def test_little_else_is_read(numbers, stored):
     low = numbers[[5, 20 * PAGE, 95 * PAGE]]
-    assert len(stored.near(low, low + np.uint64(1), 100)) <= 6 * PAGE
+    assert len(stored.near(low, low + np.uint64(1))) <= 6 * PAGE
 
 
 def test_the_ends_are_read(numbers, stored):
-    everything = stored.near(np.zeros(1, np.uint64), numbers[-1:] + np.uint64(1), len(numbers))
+    everything = stored.near(np.zeros(1, np.uint64), numbers[-1:] + np.uint64(1))
     assert np.array_equal(everything, numbers)
     assert not len(
-        inside(stored.near(numbers[-1:] + 1, numbers[-1:] + 2, 9), numbers[-1] + 1, 2**64 - 1)
+        inside(stored.near(numbers[-1:] + 1, numbers[-1:] + 2), numbers[-1] + 1, 2**64 - 1)
     )
     none = np.zeros(0, np.uint64)
-    assert len(stored.near(none, none, 9)) == 0
+    assert len(stored.near(none, none)) == 0
 
 
 def test_threads_that_ask_at_once_get_their_own_pages(numbers, stored):
     distinct = np.unique(numbers)[:: PAGE // 2]
 
     def read(value):
-        return stored.near(value[None], value[None] + np.uint64(1), 9)
+        return stored.near(value[None], value[None] + np.uint64(1))
 
     alone = [read(value) for value in distinct]
     with ThreadPoolExecutor(8) as pool:
@@ -83,7 +87,7 @@ def test_threads_that_ask_at_once_get_their_own_pages(numbers, stored):
 def test_nothing_is_a_file_too(tmp_path):
     none = np.zeros(0, np.uint64)
     stored = store(tmp_path, none, page_index_of(none))
-    assert len(stored.near(np.ones(2, np.uint64), np.ones(2, np.uint64) + np.uint64(5), 9)) == 0
+    assert len(stored.near(np.ones(2, np.uint64), np.ones(2, np.uint64) + np.uint64(5))) == 0
 
 
 def test_other_files_are_refused(tmp_path):

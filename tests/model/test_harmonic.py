@@ -29,6 +29,7 @@ from mmid.model.harmonic import (
     melody_on_roll_grid,
     on_roll_grid,
 )
+from mmid.model.loading import load_model
 from mmid.model.transcriber import (
     CHANNELS,
     LOWEST,
@@ -306,7 +307,16 @@ def test_a_run_teaches_it_notes_and_pathways_begin_with_it(
         assert torch.equal(begun.network.transcriber.state_dict()[name], tensor)
 
 
-def test_pathways_on_fine_spectrograms_need_it():
+@pytest.mark.parametrize(("spectrogram", "model"), [("fine", None), ("log", "mmid-3")])
+def test_pathways_take_the_packaged_transcriber_of_their_spectrograms(spectrogram, model):
+    taken = make_task(Experiment(spectrogram=spectrogram), CPU).network.transcriber.state_dict()
+    packaged = load_model(model).encoders.transcriber.state_dict()
+    assert taken.keys() == packaged.keys()
+    assert all(torch.equal(taken[name], tensor) for name, tensor in packaged.items())
+
+
+def test_pathways_on_fine_spectrograms_need_it(monkeypatch):
+    monkeypatch.setattr("mmid.training.tasks.WITH_TRANSCRIBERS", ("mmid-3",))
     with pytest.raises(ModelError, match="need a transcriber of these spectrograms"):
         make_task(Experiment(spectrogram="fine"), CPU)
 

@@ -17,7 +17,7 @@ from mmid.music.performance import Recipe
 from mmid.music.piano_roll import piano_roll
 from mmid.training import corpus
 from mmid.training.augmentation import Augmentation
-from mmid.training.corpus import LEVELS, Job, make_features
+from mmid.training.corpus import LEVELS, Job, feature_arrays, make_features
 from mmid.training.snippet_pairs import Batch, PairSource
 
 
@@ -289,7 +289,7 @@ def mixed(tmp_path, monkeypatch, draw_notes) -> list[Path]:
         bands = torch.zeros(HALVES, BINS, 430)
         roll = piano_roll(notes, 430)[0, LOWEST_PITCH:]
         bands[:, 1 : 3 * len(roll) : 3] = roll[: BINS // 3]
-        arrays = corpus._arrays(notes, bands.flatten(0, 1))
+        arrays = feature_arrays(notes, bands.flatten(0, 1))
         arrays["melody"] = (np.arange(len(notes)) % 3 == 0).astype(np.uint8)
         whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
         made.append(tmp_path / f"mixed {number}")

@@ -259,8 +259,16 @@ def test_pathways_listen_through_the_transcriber_they_begin_with(played, ear, tm
     assert not all(torch.equal(other[name], tensor) for name, tensor in tensors.items())
 
 
-def test_pathways_take_the_packaged_models_transcriber(ear, transcribing_model, monkeypatch):
-    monkeypatch.setattr("mmid.training.tasks.load_model", lambda **_: transcribing_model)
+@pytest.mark.parametrize("owner", [None, "mmid-3"])
+def test_pathways_take_a_packaged_models_transcriber(
+    ear, tiny_model, transcribing_model, monkeypatch, owner
+):
+    """The default model's, or mmid-3's where the default has none of these spectrograms."""
+
+    def load(name, device):
+        return transcribing_model if name == owner else tiny_model
+
+    monkeypatch.setattr("mmid.training.tasks.load_model", load)
     begun = make_task(Experiment(seed=9), CPU).network
     packaged = transcribing_model.encoders
     for name, tensor in begun.transcriber.state_dict().items():
