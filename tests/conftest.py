@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import os
+import signal
 import wave
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -103,6 +104,14 @@ def tiny_config() -> ModelConfig:
 def transcribing_config(tiny_config: ModelConfig) -> ModelConfig:
     """Return a tiny model whose audio pathway takes the notes that a transcriber hears."""
     return replace(tiny_config, transcriber=EAR)
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Let SIGINT interrupt this process and those it starts, as it may not in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session")

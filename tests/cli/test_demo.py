@@ -11,11 +11,10 @@ import pytest
 from mmid.cli.demo import DEMO, prepare_demo, write_library
 from mmid.errors import MmidError
 from mmid.identify.identifier import Identifier
-from mmid.identify.search_options import KEYS, SearchOptions
+from mmid.identify.search_options import SearchOptions
 from mmid.index.build import build_index
 from mmid.index.folder import LibraryIndex
 from mmid.model.loading import load_model
-from mmid.music.grid import DEFAULT
 from mmid.music.library import Recording, read_library, read_recording
 from mmid.music.midi import Midi
 from mmid.research.demo_recording import RECORDED_SECONDS, RECORDED_TEMPO, RECORDED_TUNE
@@ -98,16 +97,15 @@ def test_the_packaged_model_identifies_the_recording(tmp_path, tunes):
     pieces, bad = read_library([library], jobs=1)
     assert not bad
     build_index(tmp_path / "index", pieces, model)
-    identifier = Identifier(model, LibraryIndex(tmp_path / "index", model))
-    answer = identifier.identify_file(recording)
+    index = LibraryIndex(tmp_path / "index", model)
+    answer = Identifier(model, index, SearchOptions(keys=(0,))).identify_file(recording)
     best = answer.matches[0]
     assert answer.matched
     assert best.piece == f"{RECORDED_TUNE}.mid"
     assert best.tempo_ratio == pytest.approx(RECORDED_TEMPO, abs=0.07)
     start = (tunes[RECORDED_TUNE].seconds - RECORDED_SECONDS * RECORDED_TEMPO) / 2
     assert best.start == pytest.approx(start, abs=2)
-    all_keys = Identifier(model, LibraryIndex(tmp_path / "index", model), SearchOptions(keys=KEYS))
-    tried = all_keys.identify_file(recording).matches[0]
+    tried = Identifier(model, index).identify_file(recording).matches[0]
     assert (tried.piece, tried.transpose) == (best.piece, 0)
     assert tried.confidence > best.confidence - 0.02
 
@@ -116,7 +114,7 @@ def test_the_recording_is_found_by_the_whole_tune_at_its_tempo(tmp_path: Path) -
     """The tune is twice as long as the part of it that was recorded."""
     library, recording = prepare_demo(tmp_path)
     model = load_model()
-    part = read_recording(recording, recording.parent, DEFAULT)
+    part = read_recording(recording, recording.parent, model.encoders.config.features)
     assert isinstance(part, Recording)
     build_index(tmp_path / "index", [part], model)
     identifier = Identifier(model, LibraryIndex(tmp_path / "index", model))

@@ -123,7 +123,7 @@ def test_sinks_are_closed_when_interrupted():
     assert sink.names == ["a"] and sink.closed
 
 
-def test_an_interrupted_answer_goes_to_all_sinks_or_none():
+def test_an_interrupted_answer_goes_to_all_sinks_or_none(interruptible):
     first, second = Kept(), Kept()
     first.take = lambda answered: (signal.raise_signal(signal.SIGINT), Kept.take(first, answered))
     handler = signal.getsignal(signal.SIGINT)

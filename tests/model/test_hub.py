@@ -297,7 +297,7 @@ def test_a_hub_that_hangs_up_again_and_again_is_left(server, monkeypatch):
 
 
 @pytest.mark.parametrize("way", [signal.SIGINT, signal.SIGKILL])
-def test_a_download_that_is_stopped_leaves_nothing(way, server, tmp_path):
+def test_a_download_that_is_stopped_leaves_nothing(way, server, tmp_path, interruptible):
     server.fault = "stalls"
     code = f"from mmid.model.registry import find_weights; find_weights({OWN!r})"
     with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL) as user:

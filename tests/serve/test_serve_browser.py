@@ -197,8 +197,8 @@ def test_a_query_is_cancelled_and_those_behind_it_go_on(tab, library, folder, mo
     with running(make_app(library)) as address:
         page = tab(address)
         drop(page, *[folder / "recording.ogg"] * 4)
-        until(page, "document.getElementById('status').textContent.includes('waiting')")
-        assert page.inner_text("#status") == "1 being identified, 1 waiting"
+        told = "1 being identified, 1 waiting"
+        until(page, f"document.getElementById('status').textContent === '{told}'")
         for number in (3, 1):  # one that is sent, and one that is not
             page.locator(".card .cancel").nth(number).click()
         go.set()
@@ -238,6 +238,7 @@ def test_a_folder_is_added_with_progress_cancelled_and_added_again(tab, fresh, m
     with running(make_app(fresh)) as address:
         page = tab(address)
         page.wait_for_selector("#library:not([hidden])")
+        until(page, "document.getElementById('holdings').textContent.includes('Nothing is')")
         assert "Nothing is indexed yet" in page.inner_text("#holdings")
         page.fill("#path", str(midi_folder))
         page.press("#path", "Enter")
