@@ -257,7 +257,8 @@ def try_training(
 ) -> Outcome:
     """Train `STEPS` steps, and validate on what was trained on."""
     margin = experiment.model.reach if experiment.task == "retrieval" else 0
-    source = PairSource(rendered, experiment.features, None, margin=margin)
+    targets = experiment.task == "transcription" and experiment.spectrogram == "fine"
+    source = PairSource(rendered, experiment.features, None, margin=margin, targets=targets)
     task = make_task(experiment, device)
     trainer, at = Trainer(folder, task, experiment, {}), list[float]()
 

@@ -12,11 +12,10 @@ from unittest.mock import patch
 
 import torch
 from pretend_gpu import GPU, pretend_gpu
-from tiny import HARMONIC_EAR, TINY
+from tiny import HARMONIC_EAR, tiny_on_the_grid, tiny_transcriber
 
-from mmid.model.encoders import ModelConfig, pick_device
+from mmid.model.encoders import pick_device
 from mmid.model.loading import load_model
-from mmid.music.grid import DEFAULT
 from mmid.music.midi import read_midi
 from mmid.research import gpu_check
 from mmid.training import distillation
@@ -40,15 +39,16 @@ def compare_distilled(model: str, folder: Path) -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    tiny = ModelConfig(DEFAULT, TINY, TINY, cca=True)
     with (
-        patch.object(Experiment, "model", tiny),
+        patch.object(Experiment, "model", property(tiny_on_the_grid)),
+        patch("mmid.training.tasks._packaged_transcriber", tiny_transcriber),
         patch("mmid.training.experiment.HarmonicConfig", lambda: HARMONIC_EAR),
         patch.object(gpu_check, "SMALL", HARMONIC_EAR),
         patch.object(gpu_check, "QUERIES", 1),
         patch.object(gpu_check, "_timed", lambda run, amount: (run(), amount)),
         patch.object(gpu_check, "TONE_SECONDS", 8.0),
-        patch.object(gpu_check, "TUNES", 4),
+        patch.object(gpu_check, "TUNES", 2),
+        patch.object(gpu_check, "STEPS", 6),
         patch.object(distillation, "BATCH", 1),
         pretend_gpu(),
     ):

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny import HARMONIC_EAR
+from tiny import HARMONIC_EAR, tiny_on_the_grid, tiny_transcriber
 from typer import Typer
 from typer.testing import CliRunner
 
@@ -44,9 +44,10 @@ def run(app: Typer, *arguments: str):
 
 
 @pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch, tiny_config) -> None:
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Try models that run in no time, on little."""
-    monkeypatch.setattr(Experiment, "model", tiny_config)
+    monkeypatch.setattr(Experiment, "model", property(tiny_on_the_grid))
+    monkeypatch.setattr("mmid.training.tasks._packaged_transcriber", tiny_transcriber)
     monkeypatch.setattr("mmid.training.experiment.HarmonicConfig", lambda: HARMONIC_EAR)
     monkeypatch.setattr(gpu_check, "SMALL", HARMONIC_EAR)
     monkeypatch.setattr(gpu_check, "QUERIES", 1)
