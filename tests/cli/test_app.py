@@ -65,7 +65,7 @@ def test_usage_errors_exit_with_2(index, model, recording):
         (["query", "a.wav", "--index", "nowhere"], "nowhere: no index there; make one with"),
         (
             ["query", "a.wav", "--model", "other"],
-            "no model 'other': give one of mmid-3, a .safetensors file",
+            "no model 'other': give one of mmid-3, mmid-4, a .safetensors file",
         ),
         (["build-index", "nowhere"], "nowhere: no such folder"),
         (["query", "a.wav", "--device", "abacus"], "device 'abacus' is not available"),

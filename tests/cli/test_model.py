@@ -34,7 +34,10 @@ def test_every_command_has_help_with_an_example(command):
 
 def test_list_tells_where_models_are():
     listed = json.loads(invoke("list", "--json").stdout)
-    assert [(model["name"], model["default"]) for model in listed] == [("mmid-3", True)]
+    assert [(model["name"], model["default"]) for model in listed] == [
+        ("mmid-3", False),
+        ("mmid-4", True),
+    ]
     assert {model["where"] for model in listed} == {"packaged"}
     first = listed[0]
     assert first["bytes"] == (ASSETS / "mmid-3.safetensors").stat().st_size
@@ -57,12 +60,12 @@ def test_list_knows_what_is_on_a_hub_only(tmp_path, monkeypatch):
 def test_info_is_of_the_default_model_of_the_environments_or_of_the_named(
     tmp_path, tiny_model, monkeypatch
 ):
-    digest, mine = read_registry().models["mmid-3"].sha256, tmp_path / "mine.safetensors"
+    digest, mine = read_registry().models["mmid-4"].sha256, tmp_path / "mine.safetensors"
     save_checkpoint(mine, tiny_model.encoders, {})
     assert json.loads(invoke("info", "--json").stdout)["sha256"] == digest
     monkeypatch.setenv("MMID_MODEL", str(mine))
     assert json.loads(invoke("info", "--json").stdout)["path"] == str(mine)
-    shown = invoke("info", "mmid-3").stdout
+    shown = invoke("info", "mmid-4").stdout
     assert digest in shown and "MuseScore" not in shown
     for fact in ("config features bands", "config audio widths", "calibration", "TimGM6mb.sf2"):
         assert fact in shown

@@ -87,12 +87,13 @@ def test_the_packaged_model_finds_the_recordings_of_scores(tmp_path, tunes, writ
         rows.append(f"{number},{number}.wav,{tune.path}")
     (tmp_path / "pairs.csv").write_text("\n".join(rows))
     model = load_model()
-    count, recordings = scan_library([tmp_path], "auto", DEFAULT, jobs=1)
+    grid = model.encoders.config.features
+    count, recordings = scan_library([tmp_path], "auto", grid, jobs=1)
     assert count == 10
     build_index(tmp_path / "index", recordings, model)
     index = LibraryIndex(tmp_path / "index", model)
     digests = [entry.digest for entry in index.entries]
-    count, sources = open_sources(tmp_path, None, DEFAULT, (1, 1), "all", 0, direction="scores")
+    count, sources = open_sources(tmp_path, None, grid, (1, 1), "all", 0, direction="scores")
     assert count == 10
     (scores,) = evaluate_pieces(
         sources, Identifier(model, index), digests, lengths=[10.0], clips=2, absent=True
