@@ -108,6 +108,6 @@ def target_loss(log_odds: Tensor, targets: Tensor, melody_known: Tensor) -> Tens
         log_odds, targets, pos_weight=weights, reduction="none"
     ).mean((2, 3))
     share = torch.ones_like(entropy)
-    share[:, OUTPUTS.index("melody")] = melody_known.to(entropy)
+    share[:, OUTPUTS.index("melody")] = melody_known.to(entropy.dtype)
     mean = (entropy * share).mean(0)
     return (mean * torch.tensor(OUTPUT_WEIGHTS, device=mean.device)).sum()
