@@ -67,7 +67,7 @@ class Augmentation:
         Examples
         --------
         >>> Augmentation.only(["noise"]).noise, Augmentation.only(["noise"]).stretch
-        (0.6, 0.0)
+        (0.6, 0)
         """
         wanted = set(names)
         return cls(**{n: getattr(cls, n) if n in wanted else 0 for n in EFFECTS})
