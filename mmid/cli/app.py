@@ -49,7 +49,7 @@ app.command("build-index", epilog="Example: mmid build-index ~/Music/midi --inde
 app.command(epilog="Example: mmid query recording.wav --start 30 --duration 20 --json")(query)
 app.command(epilog="Example: mmid listen --seconds 30")(listen)
 app.command(epilog="Example: mmid serve --open")(serve)
-app.command(epilog="Example: mmid convert tunes.abc --out heard")(convert)
+app.command(epilog="Example: mmid convert tunes.abc --out as-midi")(convert)
 app.command(epilog="Example: mmid train my-midi --soundfont TimGM --soundfont FluidR3")(train)
 app.command(epilog="Example: mmid doctor --json")(doctor)
 
