@@ -34,10 +34,10 @@ class Loaded(HTMLParser):
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory) -> Path:
-    """Return the built site; warnings fail the build."""
+    """Return the built site; warnings fail the build, but not with -q, which hides them."""
     pytest.importorskip("material", reason="needs the site's packages: pip install 'mmid[docs]'")
     out = tmp_path_factory.mktemp("site")
-    build = ["mkdocs", "build", "--strict", "-q", "-f", DOCS / "site" / "mkdocs.yml", "-d", out]
+    build = ["mkdocs", "build", "--strict", "-f", DOCS / "site" / "mkdocs.yml", "-d", out]
     run = subprocess.run([sys.executable, "-m", *build], capture_output=True, text=True)
     assert run.returncode == 0, run.stdout + run.stderr
     return out
