@@ -63,13 +63,17 @@ def _show_version(wanted: bool) -> None:
 @app.callback()
 def _options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show version.")
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Show the version and exit."
+        ),
     ] = False,
     silent: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Show no notes and no progress; errors stay.")
+        bool, typer.Option("--quiet", "-q", help="Hide notes and progress; show errors only.")
     ] = False,
     verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Say what was chosen, and what took how long.")
+        bool,
+        typer.Option("--verbose", "-v", help="Show what was chosen, and how long each step took."),
     ] = False,
 ) -> None:
     if silent and verbose:
@@ -82,28 +86,32 @@ def _options(
 )
 def render(
     library: Folders,
-    out: Annotated[Path, typer.Option(help="Folder for the audio; renderings there are kept.")],
+    out: Annotated[
+        Path,
+        typer.Option(help="Write the audio to this folder; keep renderings that are up to date."),
+    ],
     soundfont: Annotated[
         str | None,
         typer.Option(
-            help="An .sf2 or .sf3 file, or the first letters of an installed one.",
+            help="Render with this .sf2 or .sf3 file, or installed soundfont.",
             show_default="the first installed",
             autocompletion=complete_soundfont,
         ),
     ] = None,
-    sample_rate: Annotated[int, typer.Option(min=8_000, max=96_000, help="Of the audio, Hz.")] = (
-        44_100
-    ),
+    sample_rate: Annotated[
+        int, typer.Option(min=8_000, max=96_000, help="Set the sample rate, Hz.")
+    ] = (44_100),
     encoding: Annotated[
-        AudioFormat, typer.Option("--format", help="Both are 16-bit stereo.")
+        AudioFormat,
+        typer.Option("--format", help="Choose the file format; both are 16-bit stereo."),
     ] = "wav",
     jobs: Jobs = None,
 ) -> None:
-    """Play every MIDI file below the folders to an audio file, as it is written.
+    """Render every MIDI file below the folders to an audio file.
 
-    Drums, pitch bends and pedals are left out: mmid does not read them.
-    What was rendered before is rendered again only if its MIDI file changed.
-    The folder gets a pairs.csv as well, for mmid eval pieces.
+    Drums, pitch bends and pedals are left out, as mmid does not read them.
+    A file that was rendered before is rendered again only if it changed.
+    The folder also gets a pairs.csv, for mmid eval pieces.
     Bad files are left out and reported; the exit status is then 1.
     """
     from mmid.evaluation.rendering import render_library
@@ -136,7 +144,10 @@ def render(
 def demo(
     folder: Annotated[
         Path | None,
-        typer.Option(help="Keep its files there.", show_default="a temporary folder"),
+        typer.Option(
+            help="Write the demo's files to this folder and keep them.",
+            show_default="a temporary folder",
+        ),
     ] = None,
 ) -> None:
     """Index the packaged tunes and identify the packaged recording."""

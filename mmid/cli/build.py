@@ -34,21 +34,19 @@ class UpdateGroup:
         typer.Option(
             min=1,
             max=8,
-            help="Keep every so many-th position, 4 frames apart: more for a smaller index.",
+            help="Keep one position in N, 4 frames apart; a higher N makes a smaller index.",
             show_default="2 of scores, 1 of recordings",
         ),
     ] = None
-    keep_missing: Annotated[
-        bool, typer.Option(help="Keep what the library folders do not hold any more.")
-    ] = False
+    keep_missing: Annotated[bool, typer.Option(help="Keep pieces whose files are gone.")] = False
     replace: Annotated[
         bool,
         typer.Option(
-            "--replace", help="Follow nothing but FOLDERS, and drop the rest, whatever its kind."
+            "--replace", help="Follow the folders given and no others; drop all other pieces."
         ),
     ] = False
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be done, and write nothing.")
+        bool, typer.Option("--dry-run", help="Report what would be done, and write nothing.")
     ] = False
 
 
@@ -56,7 +54,7 @@ def build_index(
     library: Annotated[
         list[Path] | None,
         typer.Argument(
-            help="Folders of MIDI files and scores, or of recordings, to follow from now on.",
+            help="Add these folders of MIDI files and scores, or of recordings.",
             show_default="those the index follows",
         ),
     ] = None,
@@ -64,23 +62,23 @@ def build_index(
     kind: KindOption = "auto",
     update: UpdateGroup = UpdateGroup(),
     strict: Annotated[
-        bool, typer.Option("--strict", help="Fail if anything is left out or not there.")
+        bool, typer.Option("--strict", help="Fail if a file is left out or a folder is missing.")
     ] = False,
     engine: Annotated[
         str,
         typer.Option(
             metavar="[local|ray|ray://HOST:PORT]",
-            help="Embed in processes of this machine, or on the CPUs of a Ray cluster.",
+            help="Embed on this machine, or on the CPUs of a Ray cluster.",
             rich_help_panel="Machine",
         ),
     ] = "local",
     model: ModelGroup = ModelGroup(),
     jobs: Jobs = None,
 ) -> None:
-    """Embed every MIDI file and score, or every recording, below the folders; write the index.
+    """Index every MIDI file and score, or every recording, below the folders.
 
-    Run again, it takes up what is new or changed in all folders the index follows, drops what is
-    gone, and leaves the rest as it is. A folder that is named is added to them.
+    Run it again to update the index: new and changed files of all its folders are added, and
+    files that are gone are dropped. A folder that you name is added to its folders.
     Every tune of an ABC file is a piece of its own.
     Files that cannot be read are left out and reported; the exit status is 1 if the index held
     them before.

@@ -14,17 +14,17 @@ def convert(
     files: Annotated[
         list[Path],
         typer.Argument(
-            help="Scores (.musicxml, .mxl, .mei, .krn, .abc, .mscz), MIDI files, or folders.",
+            help="Convert these scores (.musicxml, .mxl, .mei, .krn, .abc, .mscz) or folders.",
             show_default=False,
         ),
     ],
-    out: Annotated[Path, typer.Option(help="Folder for the MIDI files; made if it is missing.")],
+    out: Annotated[Path, typer.Option(help="Write the MIDI files to this folder.")],
 ) -> None:
-    """Write what mmid understands of scores as MIDI files, so that you can hear it.
+    """Convert scores to MIDI files, as mmid reads them.
 
-    These are the notes that an index holds and answers rest on: repeats unfolded, percussion and
-    chord symbols left out. Every tune of an ABC file gets a file of its own.
-    No file is written over another. What could not be converted is reported; the exit status is
+    These are the notes that an index holds: repeats unfolded, percussion and chord symbols left
+    out. Every tune of an ABC file gets a file of its own.
+    No file is overwritten. Files that could not be converted are reported; the exit status is
     then 1.
     """
     from mmid.music.scores.conversion import convert_files

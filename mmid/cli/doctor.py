@@ -352,7 +352,7 @@ def _variables() -> Iterator[Finding]:
 
 
 def doctor(index: Index = None, model: Model = None, as_json: JsonFlag = False) -> None:
-    """Say what is installed, which device, model and index would be used, and what is wrong.
+    """Check packages, device, model and index, and say what to do about what is wrong.
 
     The exit status is 1 if something that mmid needs is broken.
     """

@@ -45,21 +45,25 @@ evaluation = App(help="Measure how good the answers are.")
     "snippets", epilog="Example: mmid eval snippets nottingham --soundfont MuseScore --pool 2000"
 )
 def eval_snippets(
-    library: Annotated[Path, typer.Argument(help="Folder of MIDI files; its test part is used.")],
+    library: Annotated[
+        Path, typer.Argument(help="Use the test part of this folder of MIDI files.")
+    ],
     *,
-    soundfont: Annotated[str, typer.Option(help="A soundfont the model was not trained with.")],
-    pool: Annotated[int, typer.Option(min=2, help="Snippets to choose from.")] = 2_000,
+    soundfont: Annotated[
+        str, typer.Option(help="Render with this soundfont, which the model was not trained with.")
+    ],
+    pool: Annotated[int, typer.Option(min=2, help="Search among this many snippets.")] = 2_000,
     side: SideOption = "test",
-    seed: Annotated[int, typer.Option(help="Of the split and the pool.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed the split and the pool.")] = 0,
     min_r1: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Fail below this R@1, either direction.")
+        float | None, typer.Option(min=0, max=1, help="Fail if R@1 of a direction is below this.")
     ] = None,
     json_lines: JsonFlag = False,
     out: OutFile = None,
     model: ModelGroup,
     jobs: Jobs = None,
 ) -> None:
-    """Retrieve snippets of rendered pieces from a pool, in both directions."""
+    """Measure how well snippets of rendered pieces are found, in both directions."""
     from mmid.evaluation.snippets import evaluate_snippets, snippet_table
     from mmid.evaluation.sources import held_out
     from mmid.music.synthesizer import Synthesizer, find_soundfont
@@ -87,17 +91,18 @@ class SourceGroup:
 
     direction: Annotated[
         Direction,
-        typer.Option(help="Look for the pieces of recordings, or for the recordings of scores."),
+        typer.Option(help="Query recordings, or query scores in an index of recordings."),
     ] = "recordings"
-    soundfont: Annotated[str | None, typer.Option(help="Render the MIDI files with this one.")] = (
-        None
-    )
-    tempo: Annotated[str, typer.Option(help="Speeds to render at, slowest:fastest.")] = "1:1"
+    soundfont: Annotated[
+        str | None, typer.Option(help="Render the MIDI files with this soundfont.")
+    ] = None
+    tempo: Annotated[str, typer.Option(help="Render at speeds from slowest:fastest.")] = "1:1"
     semitones: Annotated[
-        int, typer.Option(min=-12, max=12, help="Render performances so much higher.")
+        int, typer.Option(min=-12, max=12, help="Render performances this many semitones higher.")
     ] = 0
     rough: Annotated[
-        Degradation | None, typer.Option(help="What the sound suffers first.", show_default=False)
+        Degradation | None,
+        typer.Option(help="Degrade the sound first, in this way.", show_default=False),
     ] = None
     side: SideOption = "test"
 
@@ -106,14 +111,17 @@ class SourceGroup:
 class ClipGroup:
     """What is cut out of each recording."""
 
-    lengths: Annotated[str, typer.Option("--clips", help="Clip lengths, seconds, or 'whole'.")] = (
-        "3,5,10,30"
-    )
-    clips: Annotated[int, typer.Option("--per-recording", min=1, help="Clips of each.")] = 3
+    lengths: Annotated[
+        str, typer.Option("--clips", help="Cut clips of these lengths, seconds, or 'whole'.")
+    ] = "3,5,10,30"
+    clips: Annotated[
+        int, typer.Option("--per-recording", min=1, help="Cut this many clips from each recording.")
+    ] = 3
     absent: Annotated[
-        bool, typer.Option("--absent", help="Query again with the right answers taken out.")
+        bool,
+        typer.Option("--absent", help="Query again with the right pieces taken out of the index."),
     ] = False
-    seed: Annotated[int, typer.Option(help="Of the split, the tempi and the clips.")] = 0
+    seed: Annotated[int, typer.Option(help="Seed the split, the tempi and the clips.")] = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +129,8 @@ class ReportGroup:
     """What is made of the scores."""
 
     min_top1: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Fail if any length's top-1 is below.")
+        float | None,
+        typer.Option(min=0, max=1, help="Fail if the top-1 of a clip length is below this."),
     ] = None
     junit: JunitFile = None
     annotate: AnnotateFlag = False
@@ -141,7 +150,9 @@ class ReportGroup:
 def eval_pieces(
     source: Annotated[
         Path,
-        typer.Argument(help="A folder with a pairs.csv (id, audio, midi), or one of MIDI files."),
+        typer.Argument(
+            help="Use this folder with a pairs.csv (id, audio, midi), or of MIDI files."
+        ),
     ],
     index: Index = None,
     *,
@@ -153,11 +164,10 @@ def eval_pieces(
     model: ModelGroup,
     jobs: Jobs = None,
 ) -> None:
-    """Identify clips of recordings, rendered MIDI files or scores whose match is known.
+    """Measure how many clips of recordings, whose piece is known, are named right.
 
-    Recordings are looked up among MIDI files, scores among recordings. Where
-    pairs.csv has a column kind, each kind of music is reported, too. A row whose recording or MIDI
-    file cannot be read is left out and reported; the exit status is then 1.
+    Where pairs.csv has a column kind, each kind of music is reported as well. A row whose recording
+    or MIDI file cannot be read is left out and reported; the exit status is then 1.
     """
     from mmid.evaluation.baselines.methods import open_baselines
     from mmid.evaluation.sources import open_sources
@@ -274,14 +284,15 @@ def _report(
 )
 def eval_speed(
     library: Folders,
-    query: Annotated[Path, typer.Option(help="A recording; its first 30 s are the query.")],
+    query: Annotated[Path, typer.Option(help="Query the first 30 s of this recording.")],
     sizes: Annotated[
-        str, typer.Option(help="Pieces; more than there are get copies in other keys and tempi.")
+        str,
+        typer.Option(help="Measure with this many pieces; copies in other keys and tempi fill up."),
     ] = "1000,10000",
     json_lines: JsonFlag = False,
     out: OutFile = None,
 ) -> None:
-    """Measure how an index grows: building, adding, size, memory, queries, recall.
+    """Measure how time, memory and disk grow with the library.
 
     The packaged model is used. The commands run as processes of their own, one at a time.
     """
@@ -303,17 +314,19 @@ def eval_speed(
 def eval_timeline(
     truth: Annotated[
         Path,
-        typer.Argument(help="A CSV of what is played: start, end, id, midi (several split by |)."),
+        typer.Argument(
+            help="Read what is played from this CSV: start, end, id, midi (several split by |)."
+        ),
     ],
-    recording: Annotated[Path, typer.Argument(help="The recording.")],
+    recording: Annotated[Path, typer.Argument(help="Follow this recording.")],
     index: Index = None,
     *,
-    every: Annotated[float, typer.Option(help="Length of the windows, seconds.")] = 30.0,
+    every: Annotated[float, typer.Option(help="Look up windows of this many seconds.")] = 30.0,
     json_lines: JsonFlag = False,
     out: OutFile = None,
     model: ModelGroup,
 ) -> None:
-    """Follow a long recording and compare its timeline with what is played in it."""
+    """Compare the timeline of a long recording with what is played in it."""
     from mmid.evaluation.timelines import evaluate_timeline, timeline_scores_table
 
     identifier, opened = open_identifier(index, model)
@@ -322,13 +335,13 @@ def eval_timeline(
     _deliver(scores.to_dict(), [timeline_scores_table(scores)], json_lines, out)
 
 
-@evaluation.command(
-    "confidence", epilog="Example: mmid eval confidence results.json, from pieces --absent --out"
-)
+@evaluation.command("confidence", epilog="Example: mmid eval confidence results.json")
 def eval_confidence(
-    results: Annotated[list[Path], typer.Argument(help="Files of mmid eval pieces --absent.")],
+    results: Annotated[
+        list[Path], typer.Argument(help="Fit to these results of mmid eval pieces --absent --out.")
+    ],
 ) -> None:
-    """Fit the confidence to answers known to be right or wrong; print its weights."""
+    """Fit the confidence to measured answers, and print its weights."""
     from mmid.evaluation.scores import calibrate
 
     try:

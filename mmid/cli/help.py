@@ -23,9 +23,9 @@ from mmid.system.console import loading
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 PANELS = {
-    "Find music": ("query", "build-index", "index", "listen", "serve", "convert", "demo"),
+    "Identify music": ("query", "build-index", "index", "listen", "serve", "demo", "convert"),
     "Train and measure": ("train", "eval", "render"),
-    "Look after mmid": ("model", "doctor"),
+    "Models and installation": ("model", "doctor"),
 }
 """Panels of the first help page, and their commands in the order in which they are needed."""
 

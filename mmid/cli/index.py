@@ -20,7 +20,7 @@ from mmid.system.tables import FittingTable, clock
 if TYPE_CHECKING:
     from mmid.index.items import Entry
 
-index_app = App(help="Look at an index, and look after it.")
+index_app = App(help="List, check and change what an index holds.")
 
 
 @index_app.command("list", epilog="Example: mmid index list --json")
@@ -28,11 +28,11 @@ def list_pieces(
     index: Index = None,
     only_left_out: Annotated[
         bool,
-        typer.Option("--left-out", help="List what could not be indexed instead, and why."),
+        typer.Option("--left-out", help="List the files that could not be indexed, and why."),
     ] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """List what the index holds, by name."""
+    """List the pieces of the index, by name."""
     from dataclasses import asdict
 
     from mmid.index.maintenance import left_out
@@ -54,7 +54,7 @@ def list_pieces(
 
 @index_app.command(epilog="Example: mmid index info --index my-index")
 def info(index: Index = None, as_json: JsonFlag = False) -> None:
-    """Say what the index is: its size, its model, where its files come from."""
+    """Show the size of the index, its model and its folders."""
     from mmid.index.maintenance import describe
     from mmid.index.store import store_at
     from mmid.system.tables import info_table
@@ -70,16 +70,14 @@ def info(index: Index = None, as_json: JsonFlag = False) -> None:
 def remove(
     pieces: Annotated[
         list[str],
-        typer.Argument(
-            help="Names as mmid index list shows them, with * and ?; or a folder it follows."
-        ),
+        typer.Argument(help="Remove these names of mmid index list, with * and ?; or a folder."),
     ],
     index: Index = None,
 ) -> None:
-    """Take pieces out of the index; their files may be gone.
+    """Remove pieces from the index; no file is deleted.
 
-    What lies in the library folders still comes back with the next mmid build-index, but for
-    that of a folder named whole, which the index follows no more.
+    A piece whose file is still there comes back with the next mmid build-index. To keep all of
+    a folder out, name the folder: the index follows it no more.
     """
     from mmid.index.maintenance import remove_pieces
     from mmid.index.store import store_at
@@ -92,7 +90,7 @@ def remove(
 
 @index_app.command(epilog="Example: mmid index duplicates --json")
 def duplicates(index: Index = None, as_json: JsonFlag = False) -> None:
-    """List the pieces that hold the same music, a group each: in any key, tempo and file format."""
+    """List groups of pieces that hold the same music, in any key, tempo and file format."""
     from mmid.index.maintenance import same_music
     from mmid.index.store import store_at
 
@@ -107,10 +105,10 @@ def duplicates(index: Index = None, as_json: JsonFlag = False) -> None:
 
 @index_app.command(epilog="Example: mmid index verify")
 def verify(index: Index = None, as_json: JsonFlag = False) -> None:
-    """Hash every file of the index, say how well it searches, and look for its files.
+    """Check the index for damage, measure its search, and check the library's files.
 
-    The exit status is 1 if anything of the index is damaged; files that are gone or changed are
-    only reported.
+    The exit status is 1 if the index is damaged; files that are gone or changed are only
+    reported.
     """
     from dataclasses import asdict
 
@@ -139,13 +137,13 @@ def verify(index: Index = None, as_json: JsonFlag = False) -> None:
 def rebuild(
     index: Index = None,
     vectors: Annotated[
-        bool, typer.Option("--vectors", help="Embed every file again as well, with --model.")
+        bool, typer.Option("--vectors", help="Embed every file again, with --model.")
     ] = False,
     *,
     model: ModelGroup,
     jobs: Jobs = None,
 ) -> None:
-    """Make inverted lists and fingerprints anew; with --vectors, everything, from the files."""
+    """Rebuild lists and fingerprints; with --vectors, rebuild everything from the files."""
     from mmid.index.build import update_index
     from mmid.index.maintenance import rebuild_caches
     from mmid.index.store import library_of, store_at
@@ -164,10 +162,10 @@ def rebuild(
 
 @index_app.command(epilog="Example: mmid index merge songs-index folk-index --index all")
 def merge(
-    others: Annotated[list[str], typer.Argument(help="Indexes made by one model.")],
+    others: Annotated[list[str], typer.Argument(help="Merge these indexes, made by one model.")],
     index: Index = None,
 ) -> None:
-    """Make a new index of several."""
+    """Merge several indexes into a new one."""
     from mmid.index.maintenance import merge_indexes
     from mmid.index.store import store_at
 

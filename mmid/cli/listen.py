@@ -27,35 +27,39 @@ if TYPE_CHECKING:
 
 def listen(
     index: Index = None,
-    seconds: Annotated[float, typer.Option(min=1, help="Listen no longer than this.")] = 60.0,
+    seconds: Annotated[float, typer.Option(min=1, help="Stop after this many seconds.")] = 60.0,
     device_name: Annotated[
         str | None,
-        typer.Option(help="A part of the microphone's name.", show_default="the system's choice"),
+        typer.Option(
+            help="Use the microphone with this in its name.", show_default="the system's choice"
+        ),
     ] = None,
     list_inputs: Annotated[
-        bool, typer.Option("--list-inputs", help="Name the microphones there are, and end.")
+        bool, typer.Option("--list-inputs", help="List the microphones and exit.")
     ] = False,
     from_file: Annotated[
         Path | None,
-        typer.Option("--from", help="Play this recording in place of a microphone."),
+        typer.Option("--from", help="Use this recording in place of a microphone."),
     ] = None,
     fast: Annotated[
-        bool, typer.Option("--fast", help="Do not wait for the recording to sound.")
+        bool, typer.Option("--fast", help="Read the recording faster than it sounds.")
     ] = False,
     json_lines: Annotated[
-        bool, typer.Option("--json", help="Print every guess as a JSON object; the last counts.")
+        bool,
+        typer.Option("--json", help="Print every guess as a JSON object; the last one counts."),
     ] = False,
     top: Top = None,
     transpose: TransposeOption = "auto",
     min_confidence: Annotated[
-        float, typer.Option(min=0, max=1, help="A match counts as found from here on.")
+        float, typer.Option(min=0, max=1, help="Report a match as found from this confidence on.")
     ] = SearchOptions.min_confidence,
     model: Model = None,
     device: Device = "auto",
 ) -> None:
-    """Name the piece that is played into the microphone, once mmid is confident.
+    """Name the piece that is played into the microphone.
 
-    Ctrl-C ends it with the best guess so far. The exit status is 0, found or not.
+    Stop when confident, after --seconds, or at Ctrl-C, with the best guess so far. The exit
+    status is 0, found or not.
     """
     from mmid import api
     from mmid.identify import live as listening

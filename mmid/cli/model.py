@@ -20,7 +20,7 @@ from mmid.system.tables import FittingTable
 if TYPE_CHECKING:
     from mmid.model.registry import Listed
 
-model_app = App(help="Look at the models, and copy them out.")
+model_app = App(help="List, describe and export models.")
 
 Named = Annotated[
     str | None,
@@ -30,7 +30,7 @@ Named = Annotated[
 
 @model_app.command("list", cls=LightCommand, epilog="Example: mmid model list --json")
 def list_models(as_json: JsonFlag = False) -> None:
-    """List the models that have names, and those fetched from hubs."""
+    """List the models that have a name, and those downloaded from hubs."""
     from dataclasses import asdict
 
     from mmid.model.registry import list_models as find_models
@@ -42,9 +42,9 @@ def list_models(as_json: JsonFlag = False) -> None:
         stdout.print(models_table(found))
 
 
-@model_app.command(epilog="Example: mmid model info mmid-3")
+@model_app.command(epilog="Example: mmid model info mmid-4")
 def info(model: Named = None, as_json: JsonFlag = False) -> None:
-    """Say what a model is: its features, networks, training, calibration and hash."""
+    """Show a model's features, networks, training, calibration and hash."""
     from mmid.model.loading import describe_model
     from mmid.system.tables import info_table
 
@@ -55,13 +55,13 @@ def info(model: Named = None, as_json: JsonFlag = False) -> None:
         stdout.print(info_table(found.to_dict()))
 
 
-@model_app.command(epilog="Example: mmid model export mmid-3 my-copy.safetensors")
+@model_app.command(epilog="Example: mmid model export mmid-4 my-copy.safetensors")
 def export(
     model: Annotated[str, typer.Argument(help=MODEL_HELP)],
-    target: Annotated[Path, typer.Argument(help="A .safetensors file to write.")],
-    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+    target: Annotated[Path, typer.Argument(help="Write to this .safetensors file.")],
+    force: Annotated[bool, typer.Option("--force", help="Overwrite a file that exists.")] = False,
 ) -> None:
-    """Copy a model's file as it is stored."""
+    """Copy a model to a file."""
     from mmid.model.loading import export_model
 
     export_model(model, target, force=force)

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from mmid.index.protocol import Library
     from mmid.model.checkpoint import Checkpoint
 
-Folders = Annotated[list[Path], typer.Argument(help="Folders of MIDI files.", show_default=False)]
+Folders = Annotated[
+    list[Path], typer.Argument(help="Read the MIDI files below these folders.", show_default=False)
+]
 
 
 def _complete_device(incomplete: str) -> list[str]:
@@ -41,23 +43,29 @@ def complete_soundfont(incomplete: str) -> list[str]:
 Device = Annotated[
     str,
     typer.Option(
-        help="auto, cpu, cuda or mps.", rich_help_panel="Machine", autocompletion=_complete_device
+        help="Compute on auto, cpu, cuda or mps.",
+        rich_help_panel="Machine",
+        autocompletion=_complete_device,
     ),
 ]
 Jobs = Annotated[
     int | None,
-    typer.Option(min=1, help="Worker processes; all cores by default.", rich_help_panel="Machine"),
+    typer.Option(
+        min=1,
+        help="Use this many worker processes; all cores by default.",
+        rich_help_panel="Machine",
+    ),
 ]
 Soundfonts = Annotated[
     list[str] | None,
     typer.Option(
         "--soundfont",
-        help="An .sf2 or .sf3 file, or the first letters of an installed one; may be repeated.",
+        help="Render with this .sf2 or .sf3 file, or installed soundfont; repeatable.",
         show_default="those installed",
         autocompletion=complete_soundfont,
     ),
 ]
-MODEL_HELP = "A model's name, its .safetensors file, or hf://OWNER/REPO."
+MODEL_HELP = "Use this model: a name, a .safetensors file, or hf://OWNER/REPO."
 """The brackets of the whole form would be taken for markup; docs/weights.md has it."""
 
 
@@ -70,7 +78,7 @@ def _index_option(panel: str | None) -> Any:
     return typer.Option(
         "--index",
         envvar="MMID_INDEX",
-        help="The index: a folder, milvus://HOST:PORT/NAME or milvus:FILE.db/NAME.",
+        help="Use this index: a folder, milvus://HOST:PORT/NAME or milvus:FILE.db/NAME.",
         metavar="PLACE",
         autocompletion=_complete_index,
         show_default="in the user's data folder",
@@ -86,7 +94,7 @@ ServerOption = Annotated[
         "--server",
         envvar="MMID_SERVER",
         metavar="URL",
-        help="Query this running mmid serve, with its index and model: an answer in a moment.",
+        help="Query a running mmid serve, which has its index and model loaded.",
         show_default=False,
         rich_help_panel="Search",
     ),
@@ -130,7 +138,7 @@ def check_transpose(text: str) -> str:
     raise typer.BadParameter(f"{text!r}: give auto, or whole semitones from {reach}")
 
 
-JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON in place of tables.")]
 
 
 def _has_a_folder(path: Path | None) -> Path | None:
@@ -149,25 +157,26 @@ OutFile = Annotated[
 JunitFile = Annotated[
     Path | None,
     typer.Option(
-        help="Write a JUnit report to this XML file: a suite a clip length, a test a clip.",
+        help="Write a JUnit report to this XML file: a suite for each clip length.",
         dir_okay=False,
         callback=_has_a_folder,
     ),
 ]
 AnnotateFlag = Annotated[
-    bool, typer.Option("--annotations", help="Print GitHub annotations, after the tables.")
+    bool, typer.Option("--annotations", help="Print GitHub annotations after the tables.")
 ]
 
 
 KindOption = Annotated[
-    LibraryKind, typer.Option(help="What to index; auto: MIDI files where there are any.")
+    LibraryKind,
+    typer.Option(help="Index MIDI files or recordings; auto takes MIDI files where there are any."),
 ]
 TransposeOption = Annotated[
     str,
     typer.Option(
         "--transpose",
         metavar="[auto|SEMITONES]",
-        help="The recording's key against the scores, 12 an octave above; auto finds it.",
+        help="Give the recording's key, semitones above the score's; auto finds it.",
         callback=check_transpose,
         rich_help_panel="Search",
     ),
@@ -181,14 +190,14 @@ class SearchGroup:
     search: Annotated[
         Search,
         typer.Option(
-            help="Compare every snippet, or those of the nearest inverted lists; auto by size.",
+            help="Compare every snippet (exact) or the nearest lists (hnsw); auto chooses by size.",
             rich_help_panel="Search",
         ),
     ] = SearchOptions.search
     vote: Annotated[
         Vote,
         typer.Option(
-            help="Votes that agree on the position, or all votes.", rich_help_panel="Search"
+            help="Count votes that agree on the position, or all votes.", rich_help_panel="Search"
         ),
     ] = SearchOptions.vote
     transpose: TransposeOption = "auto"
@@ -204,12 +213,12 @@ Top = Annotated[
     int | None,
     typer.Option(
         min=1,
-        help="Matches to show, those of 0 % too.",
+        help="Show this many matches, also those of 0 %.",
         show_default="up to 5, none of 0 %",
         rich_help_panel="Output",
     ),
 ]
-SideOption = Annotated[Side, typer.Option(help="Part of the 75/5/20 split to use.")]
+SideOption = Annotated[Side, typer.Option(help="Use this part of the 75/5/20 split.")]
 
 
 def _check_baselines(names: list[str] | None) -> list[str] | None:
@@ -229,7 +238,7 @@ BaselineOption = Annotated[
     typer.Option(
         "--baseline",
         metavar="[" + "|".join(get_args(BaselineName)) + "]",
-        help="Query this one with the same clips; may be repeated.",
+        help="Query this baseline with the same clips; repeatable.",
         callback=_check_baselines,
         autocompletion=_complete_baseline,
         show_default=False,

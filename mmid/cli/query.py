@@ -44,13 +44,13 @@ class SpanGroup:
     """The part of each recording that is used."""
 
     start: Annotated[
-        float, typer.Option(min=0, help="Skip so many seconds.", rich_help_panel=INPUT)
+        float, typer.Option(min=0, help="Skip this many seconds.", rich_help_panel=INPUT)
     ] = 0.0
     duration: Annotated[
         float | None,
         typer.Option(
             min=0.1,
-            help="Use so many seconds.",
+            help="Use this many seconds.",
             show_default="to the end",
             rich_help_panel=INPUT,
         ),
@@ -66,8 +66,7 @@ class OutputGroup:
         float | None,
         typer.Option(
             metavar="SECONDS",
-            help="Say what is played in a long recording from when to when, looking up windows of"
-            " so many seconds.",
+            help="List the pieces of a long recording with their times; look up windows this long.",
             show_default=False,
             rich_help_panel=OUTPUT,
         ),
@@ -75,28 +74,27 @@ class OutputGroup:
     cue: Annotated[
         Path | None,
         typer.Option(
-            help="With --every, write a cue sheet of the pieces: a .cue file, or a folder, a file a"
-            " recording.",
+            help="With --every, write a cue sheet: a .cue file, or a folder for several.",
             show_default=False,
             rich_help_panel=OUTPUT,
         ),
     ] = None
     json_lines: Annotated[
         bool,
-        typer.Option("--json", help="Print one JSON object a file.", rich_help_panel=OUTPUT),
+        typer.Option("--json", help="Print one JSON object for each file.", rich_help_panel=OUTPUT),
     ] = False
     csv_rows: Annotated[
         bool,
         typer.Option(
             "--csv",
-            help="Print a header and one row of CSV a file; with --every, a piece.",
+            help="Print CSV, a row for each file; with --every, for each piece.",
             rich_help_panel=OUTPUT,
         ),
     ] = False
     plot: Annotated[
         Path | None,
         typer.Option(
-            help="Draw what the answer rests on: a .png or .svg file, or a folder, a file a query.",
+            help="Draw the evidence for the answer: a .png or .svg file, or a folder for several.",
             show_default=False,
             rich_help_panel=OUTPUT,
         ),
@@ -104,7 +102,7 @@ class OutputGroup:
     playlist: Annotated[
         Path | None,
         typer.Option(
-            help="List the recordings found, with their pieces, in this .m3u8 file.",
+            help="Write a playlist of the recordings found to this .m3u8 file.",
             show_default=False,
             rich_help_panel=OUTPUT,
         ),
@@ -120,8 +118,7 @@ class OutputGroup:
     export_aligned: Annotated[
         Path | None,
         typer.Option(
-            help="Write the MIDI file found in the recording's time, so that both play in step: a"
-            " .mid file, or a folder, a file a query.",
+            help="Write the MIDI file found, in the recording's time: a .mid file, or a folder.",
             show_default=False,
             rich_help_panel=OUTPUT,
         ),
@@ -129,7 +126,7 @@ class OutputGroup:
     report: Annotated[
         Path | None,
         typer.Option(
-            help="Write one web page of all answers, with sound and pictures: an .html file.",
+            help="Write one web page of all answers, with sound and pictures, to this .html file.",
             show_default=False,
             rich_help_panel=OUTPUT,
         ),
@@ -164,8 +161,8 @@ def query(
     queries: Annotated[
         list[str],
         typer.Argument(
-            help="Recordings (wav, flac, ogg, mp3, m4a, opus), MIDI files, scores, folders,"
-            " patterns such as 'takes/**/*.wav', or - for a list of paths on standard input.",
+            help="Query these recordings (wav, flac, ogg, mp3, m4a, opus), MIDI files, scores,"
+            " folders or patterns such as 'takes/**/*.wav'; - reads paths from standard input.",
             rich_help_panel=INPUT,
         ),
     ],
@@ -178,7 +175,10 @@ def query(
     min_confidence: Annotated[
         float,
         typer.Option(
-            min=0, max=1, help="A match counts as found from here on.", rich_help_panel=SEARCH
+            min=0,
+            max=1,
+            help="Report a match as found from this confidence on.",
+            rich_help_panel=SEARCH,
         ),
     ] = SearchOptions.min_confidence,
     model: ModelGroup,
@@ -186,18 +186,19 @@ def query(
         int | None,
         typer.Option(
             min=1,
-            help="Files to query at once.",
+            help="Query this many files at once.",
             show_default=f"as many as there are cores, {MOST_JOBS} at most",
             rich_help_panel=MACHINE,
         ),
     ] = None,
 ) -> None:
-    """Name the piece that each recording is a performance of, or the recordings of a MIDI file.
+    """Name the piece that each recording is a performance of.
 
-    Answers come in the order of the files, each file once. One that fails does not stop the rest.
+    With an index of recordings, name the recordings of a MIDI file.
+    Answers come in the order of the files. A file that fails does not stop the rest.
 
-    Exit status: 0 all files were processed, found or not; 1 any failed; 2 wrong usage;
-    130 stopped by Ctrl-C, with what was answered until then kept.
+    Exit status: 0 all files were processed, found or not; 1 a file failed; 2 wrong usage;
+    130 stopped by Ctrl-C, with the answers so far printed and written.
     """
     output.check()
     if server:

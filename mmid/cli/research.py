@@ -25,18 +25,22 @@ studies = App()
 
 Rendered = Annotated[
     Path,
-    typer.Argument(help="Folder with a pairs.csv (id, audio, midi) that keeps the score's time."),
+    typer.Argument(
+        help="Use this folder with a pairs.csv (id, audio, midi), played in the score's time."
+    ),
 ]
-FigureFile = Annotated[Path | None, typer.Option(help="Draw a figure there, .png or .svg.")]
+FigureFile = Annotated[Path | None, typer.Option(help="Draw a figure to this .png or .svg file.")]
 
 
 @studies.command("curves", epilog="Example: mmid eval curves my-model --out curves.png")
 def eval_curves(
-    run: Annotated[Path, typer.Argument(help="Folder of mmid train.")],
-    out: Annotated[Path, typer.Option(help="The figure, .png or .svg.")] = Path("curves.png"),
+    run: Annotated[Path, typer.Argument(help="Read this folder of mmid train.")],
+    out: Annotated[Path, typer.Option(help="Draw a figure to this .png or .svg file.")] = Path(
+        "curves.png"
+    ),
     json_lines: JsonFlag = False,
 ) -> None:
-    """Draw a training run's losses by epoch, and name the epoch of the best one."""
+    """Draw the losses of a training run, and name its best epoch."""
     from mmid.research.loss_curves import loss_curves
 
     curves = loss_curves(run, out)
@@ -46,16 +50,17 @@ def eval_curves(
 @studies.command("space", epilog="Example: mmid eval space rendered --out space")
 def eval_space(
     rendered: Rendered,
-    pairs: Annotated[int, typer.Option(min=2, help="Matching snippets to draw.")] = 500,
+    pairs: Annotated[int, typer.Option(min=2, help="Draw this many matching snippets.")] = 500,
     out: Annotated[
-        Path | None, typer.Option(help="New folder for a figure and TensorBoard's projector.")
+        Path | None,
+        typer.Option(help="Write a figure and TensorBoard's projector to this new folder."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the snippets drawn.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed the snippets drawn.")] = 0,
     json_lines: JsonFlag = False,
     *,
     model: ModelGroup,
 ) -> None:
-    """Measure how far apart sound and notes lie in the shared space, and draw both.
+    """Measure how far apart recordings and scores lie in the shared space, and draw both.
 
     tensorboard --logdir FOLDER shows every snippet of the --out folder in its projector.
     """
@@ -76,11 +81,13 @@ def eval_space(
 @studies.command("lengths", epilog="Example: mmid eval lengths rendered --out lengths.png")
 def eval_lengths(
     rendered: Rendered,
-    limit: Annotated[int, typer.Option(min=1, help="Songs, from the list's first on.")] = 100,
+    limit: Annotated[
+        int, typer.Option(min=1, help="Use the first songs of the list, this many.")
+    ] = 100,
     out: FigureFile = None,
     json_lines: JsonFlag = False,
 ) -> None:
-    """Compare spectrograms and piano rolls at several roll frame rates: length, and lag at the end.
+    """Compare the lengths of spectrograms and piano rolls at several frame rates.
 
     A lag is how many frames later the last onset lies in the roll than in the spectrogram.
     """
@@ -101,20 +108,24 @@ def eval_lengths(
 def eval_search(
     index: Index = None,
     sizes: Annotated[
-        str, typer.Option(help="Vectors to search, comma-separated; at most all there are.")
+        str, typer.Option(help="Search among these many vectors, comma-separated.")
     ] = "1000,10000,100000,1000000",
-    queries: Annotated[int, typer.Option(min=1, help="Vectors held out to query with.")] = 1_000,
-    neighbours: Annotated[int, typer.Option(min=1, help="Neighbours of each.")] = 25,
+    queries: Annotated[
+        int, typer.Option(min=1, help="Query with this many vectors, which are held out.")
+    ] = 1_000,
+    neighbours: Annotated[int, typer.Option(min=1, help="Find this many neighbours.")] = 25,
     jitter: Annotated[
         float,
-        typer.Option(min=0, help="Reach larger sizes by copies with noise of this deviation."),
+        typer.Option(
+            min=0, help="Fill larger sizes with copies, moved by noise of this deviation."
+        ),
     ] = 0.0,
-    seed: Annotated[int, typer.Option(help="Of the shuffle and the noise.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed the shuffle and the noise.")] = 0,
     out: FigureFile = None,
     json_lines: JsonFlag = False,
     model: Model = None,
 ) -> None:
-    """Compare an HNSW graph of all vectors with brute force, ever more of them, on one thread."""
+    """Compare an HNSW graph of all vectors with brute force, by size, on one thread."""
     from mmid.index.folder import LibraryIndex
     from mmid.index.store import folder_at
     from mmid.model.loading import load_model

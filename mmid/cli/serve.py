@@ -28,19 +28,23 @@ def serve(
     index: Index = None,
     host: Annotated[
         str,
-        typer.Option(help="Listen at this address; where other machines reach it, with a token."),
+        typer.Option(
+            help="Listen at this address; other machines then need the token that is printed."
+        ),
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65_535, help="0 takes a free one.")] = PORT,
+    port: Annotated[
+        int, typer.Option(min=0, max=65_535, help="Listen at this port; 0 takes a free one.")
+    ] = PORT,
     open_page: Annotated[
         bool, typer.Option("--open", help="Open the page in the browser.")
     ] = False,
     *,
     model: ModelGroup,
 ) -> None:
-    """Serve a page in which to drop recordings and look after the library, until Ctrl-C.
+    """Open mmid as a page in the browser: drop recordings, listen, manage the library.
 
-    It is for the browser on this machine, and nothing leaves it. An index that is not there yet can
-    be built from the page. mmid query --server asks the same server; /openapi.json describes how.
+    It runs on this machine until Ctrl-C, and nothing leaves the machine. If there is no index yet,
+    the page builds one. mmid query --server uses the same server; /openapi.json describes its API.
     """
     _check_extra()
     with _bound(host, port) as listening:

@@ -44,28 +44,34 @@ class RunGroup:
 
     extra: Annotated[
         list[Path] | None,
-        typer.Option(help="More MIDI to train on, never to test; may be repeated."),
+        typer.Option(help="Train on this folder, too, and never test on it; repeatable."),
     ] = None
-    out: Annotated[Path, typer.Option(help="Folder of the run; a run there goes on.")] = Path(
-        "mmid-run"
-    )
+    out: Annotated[
+        Path, typer.Option(help="Write the run to this folder; continue a run that is there.")
+    ] = Path("mmid-run")
     preset: Annotated[
-        Preset, typer.Option(help="A way to train; the options below replace parts of it.")
+        Preset, typer.Option(help="Use this preset; the options below replace parts of it.")
     ] = "default"
     init: Annotated[
         list[Path] | None,
-        typer.Option(help="A checkpoint to begin with, also an autoencoder's; may be repeated."),
+        typer.Option(help="Start from this model, run or autoencoder; repeatable."),
     ] = None
     soundfont: Soundfonts = None
     validation_soundfont: Annotated[
         list[str] | None,
-        typer.Option(help="Renders what is validated on, and nothing else; may be repeated."),
+        typer.Option(
+            help="Render what is validated on, and nothing else, with this one; repeatable."
+        ),
     ] = None
-    extra_copies: Annotated[int, typer.Option(min=1, help="Renderings of each extra piece.")] = 1
+    extra_copies: Annotated[
+        int, typer.Option(min=1, help="Render each extra piece this many times.")
+    ] = 1
     excerpt: Annotated[
         float | None,
         typer.Option(
-            min=4, help="Longest part rendered, seconds.", show_default="90, of mixtures 15"
+            min=4,
+            help="Render at most this many seconds of a piece.",
+            show_default="90, of mixtures 15",
         ),
     ] = None
 
@@ -74,56 +80,77 @@ class RunGroup:
 class PresetGroup:
     """Parts of the preset that are replaced; None leaves the preset's."""
 
-    task: Annotated[Task | None, _option("network", "What is learned.")] = None
-    encoder: Annotated[Encoder | None, _option("network", "Whose pathways.")] = None
-    spectrogram: Annotated[Scale | None, _option("features", "Spacing of the bands.")] = None
+    task: Annotated[Task | None, _option("network", "Choose what the network learns.")] = None
+    encoder: Annotated[Encoder | None, _option("network", "Choose the encoders.")] = None
+    spectrogram: Annotated[
+        Scale | None, _option("features", "Choose the spacing of the bands.")
+    ] = None
     roll_rate: Annotated[
         RollRate | None,
-        _option("features", "Frame rate: the audio's, or the 2020 report's."),
+        _option("features", "Use the audio's frame rate, or the 2020 report's."),
     ] = None
     onsets: Annotated[
-        bool | None, _option("features", "A channel of onsets.", "--onsets/--no-onsets")
+        bool | None, _option("features", "Give rolls a channel of onsets.", "--onsets/--no-onsets")
     ] = None
     unstacked: Annotated[
         bool | None,
-        _option("features", "Channels for each instrument family.", "--unstacked/--stacked"),
+        _option(
+            "features", "Give each instrument family its own channels.", "--unstacked/--stacked"
+        ),
     ] = None
     snippet: Annotated[
-        int | None, _option("features", "Snippet length, frames.", min=10, max=200)
+        int | None, _option("features", "Set the length of a snippet, frames.", min=10, max=200)
     ] = None
     performance: Annotated[
         Performance | None,
-        _option("data", "Renderings of many kinds, as written, or mixtures with drums and voices."),
+        _option(
+            "data",
+            "Render varied performances, files as written, or mixtures with drums and voices.",
+        ),
     ] = None
-    copies: Annotated[int | None, _option("data", "Renderings of each piece.", min=1)] = None
+    copies: Annotated[int | None, _option("data", "Render each piece this many times.", min=1)] = (
+        None
+    )
     augment: Annotated[
         str | None,
-        _option("data", "Effects: all, none, or some of them, such as noise,mismatch."),
+        _option("data", "Apply these effects: all, none, or some of them, such as noise,mismatch."),
     ] = None
-    sampling: Annotated[Sampling | None, _option("data", "Where snippets begin.")] = None
+    sampling: Annotated[Sampling | None, _option("data", "Choose where snippets begin.")] = None
     neighbours: Annotated[
-        int | None, _option("data", "Snippets of a batch from one rendering.", min=1)
+        int | None, _option("data", "Take this many snippets of a batch from one rendering.", min=1)
     ] = None
     learn: Annotated[
         Learn | None,
-        _option("network", "Both pathways, or the audio one, which leaves indexes as they are."),
+        _option(
+            "network",
+            "Train both encoders, or only that of recordings, so that indexes stay valid.",
+        ),
     ] = None
-    loss: Annotated[Loss | None, _option("loss", "What is minimised.")] = None
+    loss: Annotated[Loss | None, _option("loss", "Choose the loss.")] = None
     negatives: Annotated[
-        Negatives | None, _option("loss", "What a match is compared with, in a ranking.")
+        Negatives | None, _option("loss", "Choose what a ranking compares a match with.")
     ] = None
-    margin: Annotated[float | None, _option("loss", "Of the ranking loss.", min=0, max=2)] = None
+    margin: Annotated[
+        float | None, _option("loss", "Set the margin of the ranking loss.", min=0, max=2)
+    ] = None
     cca: Annotated[
         bool | None,
-        _option("loss", "Project the best embeddings by CCA in the end.", "--cca/--no-cca"),
+        _option("loss", "Project the embeddings by CCA in the end.", "--cca/--no-cca"),
     ] = None
-    batch: Annotated[int | None, _option("loss", "Pairs a step.", min=2)] = None
-    learning_rate: Annotated[float | None, _option("loss", "Peak learning rate.", min=0)] = None
-    epochs: Annotated[int | None, _option("length", "Epochs at most.", min=1)] = None
+    batch: Annotated[int | None, _option("loss", "Use this many pairs in a step.", min=2)] = None
+    learning_rate: Annotated[
+        float | None, _option("loss", "Set the peak learning rate.", min=0)
+    ] = None
+    epochs: Annotated[int | None, _option("length", "Stop after this many epochs.", min=1)] = None
     epoch_pairs: Annotated[
-        int | None, _option("length", "Pairs an epoch; 0 is a sweep of the grid.", min=0)
+        int | None,
+        _option(
+            "length", "Use this many pairs in an epoch; 0 takes every snippet of the grid.", min=0
+        ),
     ] = None
-    patience: Annotated[int | None, _option("length", "Epochs without progress.", min=1)] = None
+    patience: Annotated[
+        int | None, _option("length", "Stop after this many epochs without progress.", min=1)
+    ] = None
 
     def applied_to(self, preset: Experiment, seed: int) -> Experiment:
         """Return a preset with these parts and the seed."""
@@ -141,16 +168,18 @@ def train(
     *,
     run: RunGroup,
     parts: PresetGroup,
-    seed: Annotated[int, typer.Option(help="Of the split and every draw.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed the split and every draw.")] = 0,
     cache: Annotated[
-        Path | None, typer.Option(help="Feature cache.", show_default="the user's cache folder")
+        Path | None,
+        typer.Option(help="Cache features in this folder.", show_default="the user's cache folder"),
     ] = None,
     device: Device = "auto",
     jobs: Jobs = None,
 ) -> None:
-    """Train encoders on a folder of MIDI files (and recordings beside them).
+    """Train a model on folders of MIDI files.
 
-    torchrun --nproc-per-node 2 -m mmid train ... shares each batch out among processes.
+    Recordings beside MIDI files of the same name and length are used as well.
+    torchrun --nproc-per-node 2 -m mmid train ... trains with several processes.
     """
     from mmid.model.encoders import pick_device
     from mmid.training.distributed import one_first, process_group, rank
