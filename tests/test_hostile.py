@@ -228,7 +228,7 @@ def test_hours_of_silence_end_at_the_limit(tmp_path, opened, monkeypatch):
         out.mux(stream.encode(None))
     assert path.stat().st_size < 700_000
     monkeypatch.setattr(mmid.music.spectrogram, "MAX_SECONDS", 60.0)
-    assert "too long; ask about a span" in (ask(opened, path).error or "")
+    assert "too long; query a span" in (ask(opened, path).error or "")
     [answered] = answer_files(opened, [path], duration=10.0)
     assert answered.answer.error is None
 

@@ -392,4 +392,4 @@ def _write(data: object, out: Path) -> None:
 
 def _gate(name: str, reached: float, wanted: float | None) -> None:
     if wanted is not None and reached < wanted:
-        raise MmidError(f"{name} is {reached:.1%}, below the {wanted:.1%} asked for")
+        raise MmidError(f"{name} is {reached:.1%}, below the {wanted:.1%} required")

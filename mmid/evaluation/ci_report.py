@@ -116,7 +116,7 @@ def _verdict(scores: ClipScores, least: float | None) -> str:
     right = sum(clip.rank == 1 for clip in scores.results)
     text = f"top-1 {scores.top1:.1%}, {right} of {scores.clips} clips"
     if least is not None:
-        text += f"; {'less than' if short else 'at least'} the {least:.1%} asked for"
+        text += f"; {'less than' if short else 'at least'} the {least:.1%} required"
     return _command("error" if short else "notice", f"mmid, {length_name(scores.seconds)}", text)
 
 

@@ -170,7 +170,7 @@ def _choose(
 ) -> list[Recorded]:
     """Draw recordings, and others for the shortest until they last long enough together."""
     if not 1 <= pieces <= len(found):
-        raise MmidError(f"{pieces} pieces asked for, and {len(found)} there: ask for fewer")
+        raise MmidError(f"{pieces} pieces wanted, and {len(found)} there: give fewer")
     drawn = [found[place] for place in rng.permutation(len(found))]
     chosen = drawn[:pieces]
     for other in drawn[pieces:]:

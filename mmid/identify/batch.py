@@ -117,7 +117,7 @@ def _answer(
         except MmidError as failure:
             error = str(failure)
         except (MemoryError, torch.OutOfMemoryError):
-            error = f"{label(path)}: takes more memory than there is; ask about a span of it"
+            error = f"{label(path)}: takes more memory than there is; query a span of it"
     return Answered(Identification(os.fspath(path), 0.0, False, (), error=error))
 
 

@@ -171,7 +171,7 @@ def _check(identifier: Identifier, every: float) -> None:
     if not every >= LEAST_EVERY:
         raise MmidError(f"windows of {every:g} s say too little: at least {LEAST_EVERY:g} s")
     if identifier.kind != "midi":
-        raise MmidError("an index of recordings names no pieces to follow: ask one of MIDI files")
+        raise MmidError("an index of recordings names no pieces to follow: query one of MIDI files")
 
 
 def follow_files(

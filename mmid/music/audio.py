@@ -155,7 +155,7 @@ def _bounded(path: PathLike, blocks: Iterator[Samples], most: float) -> Iterator
     for block in blocks:
         most -= len(block)
         if most < 0:
-            raise _error(path, "too long; ask about a span of it (--start, --duration)")
+            raise _error(path, "too long; query a span of it (--start, --duration)")
         yield block
 
 

@@ -93,7 +93,7 @@ def _ladder() -> list[Row]:
         Row("+ effects on snippets", effects),
         Row("+ neighbours, batch of 128", _default()),
         Row("+ CCA", replace(_default(), cca=True)),
-        Row("+ notes heard first: mmid", replace(_default(), cca=True, encoder="notes")),
+        Row("+ notes transcribed first: mmid", replace(_default(), cca=True, encoder="notes")),
     ]
 
 

@@ -163,7 +163,7 @@ def compare_search(
     if not kept or kept[0] < neighbours:
         raise MmidError(
             f"{len(vectors)} vectors are too few: {queries} queries are held out of them, and each"
-            f" size needs the {neighbours} neighbours asked for; give fewer --queries"
+            f" size needs the {neighbours} neighbours wanted; give fewer --queries"
         )
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(vectors))[: queries + kept[-1]]

@@ -80,8 +80,8 @@ def test_names_that_xml_cannot_hold_are_escaped(tmp_path):
     ("least", "levels", "verdict"),
     [
         (None, ["notice", "notice"], "top-1 50.0%25, 2 of 4 clips"),
-        (0.5, ["notice", "notice"], "; at least the 50.0%25 asked for"),
-        (0.51, ["notice", "error"], "; less than the 51.0%25 asked for"),
+        (0.5, ["notice", "notice"], "; at least the 50.0%25 required"),
+        (0.51, ["notice", "error"], "; less than the 51.0%25 required"),
     ],
 )
 def test_annotations_judge_every_length(least, levels, verdict):

@@ -133,7 +133,7 @@ def test_a_medley_without_a_place_is_refused_before_it_is_made(tmp_path):
 def test_too_few_recordings_are_refused(tmp_path, capsys, write_wav):
     write_wav(tmp_path / "one.wav", np.zeros(22_050))
     assert main([str(tmp_path), str(tmp_path / "out.flac"), "--pieces", "2"]) == 1
-    assert "2 pieces asked for, and 1 there" in capsys.readouterr().err
+    assert "2 pieces wanted, and 1 there" in capsys.readouterr().err
     assert not (tmp_path / "out.flac").exists()
     assert main([str(tmp_path), str(tmp_path / "out.flac"), "--pieces", "1"]) == 0
     assert read_spans(tmp_path / "out.csv") == [Span(0.0, 1.0, "one", ())]

@@ -163,7 +163,7 @@ def test_recordings_and_scores_are_asked_alike(identifier, recording, midi_folde
     assert heard.seconds == pytest.approx(5, abs=0.1) and read.seconds == pytest.approx(5)
     assert heard.error is None and read.error is None and read.matches
     late = answers_of(identifier, [score], start=100.0)
-    assert "no music in the span asked for" in (late[0].error or "")
+    assert "no music in the span given" in (late[0].error or "")
 
 
 # ---- why nothing is found

@@ -287,7 +287,7 @@ def test_a_file_is_opened_by_its_suffix(tmp_path, recording, midi_folder):
     [{"start": 100.0}, {"start": -1.0}, {"duration": 0.0}, {"duration": -3.0}, {"start": np.nan}],
 )
 def test_a_span_without_music_is_refused(midi_folder, span):
-    with pytest.raises(MidiError, match=r"piece 0\.mid: no music in the span asked for, it lasts"):
+    with pytest.raises(MidiError, match=r"piece 0\.mid: no music in the span given, it lasts"):
         open_query(midi_folder / "piece 0.mid", DEFAULT, **span)
 
 

@@ -252,6 +252,6 @@ def test_senseless_arguments_fail_at_the_call(tmp_path, options, reason):
 
 def test_more_sound_than_asked_to_hold_is_an_error(tmp_path):
     path = write(tmp_path / "a.wav", tone(3.0, RATE), RATE)
-    with pytest.raises(AudioError, match=r"a\.wav: too long; ask about a span"):
+    with pytest.raises(AudioError, match=r"a\.wav: too long; query a span"):
         read_audio(path, RATE, max_seconds=2)
     assert len(read_audio(path, RATE, max_seconds=3)) == 3 * RATE
