@@ -364,9 +364,7 @@ def open_query(
         warn(f"{label(path)}: {midi.damage}")
     length = midi.seconds if duration is None else duration
     if not (0 <= start < midi.seconds and length > 0):
-        raise MidiError(
-            f"{label(path)}: no music in the span given, it lasts {midi.seconds:.1f} s"
-        )
+        raise MidiError(f"{label(path)}: no music in the span given, it lasts {midi.seconds:.1f} s")
     return Score(midi.notes, midi.seconds, params).span(start, length)
 
 
