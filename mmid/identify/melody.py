@@ -17,7 +17,11 @@ AGREED = 24
 
 
 def find_tunes(
-    melody: Tensor, keys: Sequence[int], index: Library, params: FeatureParams
+    melody: Tensor,
+    keys: Sequence[int],
+    index: Library,
+    params: FeatureParams,
+    thorough: bool = False,
 ) -> tuple[Candidate, ...]:
     """Look a query's melody up among the library's melodies.
 
@@ -29,6 +33,8 @@ def find_tunes(
         To try, semitones: a melody may be sung an octave away from where it is written.
     index : Library
     params : FeatureParams
+    thorough : bool
+        Look up more of its note triples.
 
     Returns
     -------
@@ -46,7 +52,9 @@ def find_tunes(
             transpose=at.transpose,
             tune=at.share,
         )
-        for at in index.search_triples(notes, AGREED, keys, melody=True)
+        for at in index.search_triples(
+            notes, AGREED, keys, melody=True, thorough=thorough
+        )
     )
 
 

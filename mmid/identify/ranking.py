@@ -113,13 +113,15 @@ def _measure(
     candidates: Sequence[Candidate], result: SearchResult, index: Library, params: FeatureParams
 ) -> list[Ranked]:
     """Gather the figures of candidates; what they weigh comes later."""
-    shares: Sequence[float | None] = [None] * len(candidates)
-    if result.gains:
-        parts = [explained(part, candidates, index.notes, params) for part in result.gains]
-        shares = np.max(parts, axis=0).tolist()
+    known = result.compared
+    new = list({one.position: one for one in candidates if one.position not in known}.values())
+    if result.gains and new:
+        parts = [explained(part, new, index.notes, params) for part in result.gains]
+        for one, share in zip(new, np.max(parts, axis=0).tolist(), strict=True):
+            known[one.position] = {"explained": share}
     return [
-        Ranked(candidate, _figures(candidate, share), 0.0)
-        for candidate, share in zip(candidates, shares, strict=True)
+        Ranked(one, replace(_figures(one), **known.get(one.position, {})), 0.0)
+        for one in candidates
     ]
 
 
@@ -127,22 +129,24 @@ def _compare_wholly(
     ranked: Sequence[Ranked], result: SearchResult, index: Library, params: FeatureParams
 ) -> list[Ranked]:
     """Add what takes longer to find out; of excerpts the best claimed one counts."""
-    candidates = [one.candidate for one in ranked]
+    candidates = [one.candidate for one in ranked if one.figures.claimed is None]
     excerpts = zip(result.gains, result.melody, strict=True)
     parts = [compare_notes(*part, candidates, index, params) for part in excerpts]
-    best = np.argmax([part.claimed for part in parts], axis=0) if parts else ()
+    best = np.argmax([part.claimed for part in parts], axis=0)
+    for number, (candidate, part) in enumerate(zip(candidates, best, strict=True)):
+        result.compared[candidate.position] |= parts[part].of(number)
+    known = (result.compared[one.candidate.position] for one in ranked)
     return [
-        replace(one, figures=replace(one.figures, **parts[part].of(number)))
-        for number, (one, part) in enumerate(zip(ranked, best, strict=True))
+        replace(one, figures=replace(one.figures, **figures))
+        for one, figures in zip(ranked, known, strict=True)
     ]
 
 
-def _figures(candidate: Candidate, share: float | None) -> Figures:
+def _figures(candidate: Candidate) -> Figures:
     return Figures(
         votes=candidate.share,
         triples=candidate.triples,
         tune=candidate.tune,
-        explained=share,
         tempo_cost=math.log2(candidate.tempo_ratio) ** 2,
         key_cost=float(candidate.transpose != 0),
     )

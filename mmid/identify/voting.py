@@ -10,6 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import numpy as np
 
@@ -17,6 +18,9 @@ from mmid.options import Vote
 
 Frames = Callable[[int], float]
 """Gives the length of a piece, frames."""
+
+Position: TypeAlias = tuple[int, int, float, float | None]
+"""Of a query in a library: the piece, the key, the tempo and the frame it begins at."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +78,11 @@ class Candidate:
     transpose: int = 0
     triples: float = 0.0
     tune: float = 0.0
+
+    @property
+    def position(self) -> Position:
+        """What it says of where the query lies, whatever speaks for it."""
+        return self.piece, self.transpose, self.tempo_ratio, self.start
 
 
 def majority(hits: Hits, top: int) -> list[Candidate]:
