@@ -160,9 +160,7 @@ class Identifier:
             )
         return lookup.find(lookup.embed(query, tried), extra, by_notes)
 
-    def _compare_keys(
-        self, by_notes: SearchResult, excluded: frozenset[int]
-    ) -> Hypotheses | None:
+    def _compare_keys(self, by_notes: SearchResult, excluded: frozenset[int]) -> Hypotheses | None:
         """Return the keys and tempi of the best of what note triples find, if it stands out."""
         ranked = self._rank(self.lookup.candidates(by_notes, excluded), by_notes)
         best = [one.candidate for one in ranked if one.support > ranked[0].support - OUTSTANDING]

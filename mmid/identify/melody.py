@@ -52,9 +52,7 @@ def find_tunes(
             transpose=at.transpose,
             tune=at.share,
         )
-        for at in index.search_triples(
-            notes, AGREED, keys, melody=True, thorough=thorough
-        )
+        for at in index.search_triples(notes, AGREED, keys, melody=True, thorough=thorough)
     )
 
 

@@ -275,9 +275,7 @@ class Lookup:
         notes, melody = (() if side is None else tuple(compared_gains(side)) for side in sides)
         return notes, melody
 
-    def _tunes(
-        self, query: Query, keys: Sequence[int], thorough: bool
-    ) -> tuple[Candidate, ...]:
+    def _tunes(self, query: Query, keys: Sequence[int], thorough: bool) -> tuple[Candidate, ...]:
         """Look up the melody, in each key."""
         if not self._notes_count or query.melody is None:
             return ()

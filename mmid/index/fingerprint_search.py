@@ -186,9 +186,7 @@ def _look_up_rarest(
 ) -> tuple[NoteTriples, np.ndarray, NoteTriples]:
     """Look up the rarest of a query's triples; return these, and what `look_up` does of them."""
     ranges = Ranges.of(triples, min(keys), max(keys))
-    ranges = ranges.rarest(
-        postings.pages_within(ranges.low, ranges.high), int(times * MOST_PAGES)
-    )
+    ranges = ranges.rarest(postings.pages_within(ranges.low, ranges.high), int(times * MOST_PAGES))
     read = postings.near(ranges.low, ranges.high)
     sizes = np.searchsorted(read, ranges.high, "right") - np.searchsorted(read, ranges.low)
     ranges = ranges.rarest(sizes, int(times * MOST_READ))
