@@ -65,6 +65,8 @@ class Candidate:
         Share of the query's note triples that agree on the position, 0 to 1.
     tune : float
         The same of the triples of its melody.
+    alone : bool
+        Compared is the piece's melody alone, as if the file held no other note.
     """
 
     piece: int
@@ -74,6 +76,7 @@ class Candidate:
     transpose: int = 0
     triples: float = 0.0
     tune: float = 0.0
+    alone: bool = False
 
 
 def majority(hits: Hits, top: int) -> list[Candidate]:
