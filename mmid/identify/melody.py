@@ -120,8 +120,7 @@ def with_tunes(
         What snippets say of positions that only melodies found.
     """
     said = [
-        max((t.tune for t in tunes if agree(one, _in_octave_of(one, t), frames)), default=0.0)
-        for one in candidates
+        max((t.tune for t in tunes if _agrees(t, one, frames)), default=0.0) for one in candidates
     ]
     others = [tune for tune in tunes if not any(agree(one, tune, frames) for one in candidates)]
     return [
@@ -155,7 +154,7 @@ def notes_read(index: Library, *, alone: bool) -> Notes:
     return melody_of if alone else index.notes
 
 
-def _in_octave_of(one: Candidate, tune: Candidate) -> Candidate:
-    """Move a tune by octaves to another candidate's key: others may double it there."""
-    octaves = round((one.transpose - tune.transpose) / OCTAVE)
-    return replace(tune, transpose=tune.transpose + octaves * OCTAVE)
+def _agrees(tune: Candidate, one: Candidate, frames: int) -> bool:
+    """Say whether a tune is found where another candidate is, in whichever octave."""
+    same = tune.piece == one.piece and (tune.transpose - one.transpose) % OCTAVE == 0
+    return same and agree(one, replace(tune, transpose=one.transpose), frames)
