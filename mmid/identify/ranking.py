@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mmid.identify.alignment import Gains, explained, note_gains
-from mmid.identify.comparison import compare_notes
+from mmid.identify.alignment import Gains, note_gains
+from mmid.identify.comparison import compare_notes, explained_as_read
+from mmid.identify.melody import notes_read, read_both_ways
 from mmid.identify.search import SearchResult
 from mmid.identify.voting import Candidate
 from mmid.index.protocol import Library
@@ -70,6 +71,7 @@ def compare(
     """
     gains, log_odds = result.gains, result.query.log_odds
     by = (weights if gains else UNCOMPARED).ranking
+    candidates = read_both_ways(candidates, index) if gains else candidates
     ranked = rerank(_measure(candidates, result, index, params), by)
     if gains:
         wholly = _compare_wholly(ranked[:WHOLLY], result, index, params)
@@ -88,7 +90,7 @@ def _counted(
     for one in ranked:
         assert one.candidate.start is not None
         start = one.candidate.start / params.frame_rate
-        onsets = index.notes(one.candidate.piece)["onset"]
+        onsets = notes_read(index, alone=one.candidate.alone)(one.candidate.piece)["onset"]
         end = start + seconds * one.candidate.tempo_ratio
         count = int(np.count_nonzero((onsets >= start) & (onsets < end)))
         counted.append(replace(one, figures=replace(one.figures, notes=math.log10(1 + count))))
@@ -116,7 +118,7 @@ def _measure(
     known = result.compared
     new = list({one.position: one for one in candidates if one.position not in known}.values())
     if result.gains and new:
-        parts = [explained(part, new, index.notes, params) for part in result.gains]
+        parts = [explained_as_read(part, new, index, params) for part in result.gains]
         for one, share in zip(new, np.max(parts, axis=0).tolist(), strict=True):
             known[one.position] = {"explained": share}
     return [
@@ -156,7 +158,7 @@ def _compare_closely(
     ranked: Sequence[Ranked], gains: Gains, index: Library, params: FeatureParams
 ) -> list[Ranked]:
     candidates = [one.candidate for one in ranked]
-    shares = explained(gains, candidates, index.notes, params).tolist()
+    shares = explained_as_read(gains, candidates, index, params).tolist()
     return [
         replace(one, figures=replace(one.figures, explained=share))
         for one, share in zip(ranked, shares, strict=True)

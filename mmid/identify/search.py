@@ -277,9 +277,9 @@ class Lookup:
 
     def _tunes(self, query: Query, keys: Sequence[int], thorough: bool) -> tuple[Candidate, ...]:
         """Look up the melody, in each key."""
-        if not self._notes_count or query.melody is None:
+        if not self._notes_count or query.log_odds is None or query.melody is None:
             return ()
-        return find_tunes(query.melody, keys, self._index, self._params, thorough)
+        return find_tunes(query.log_odds, query.melody, keys, self._index, self._params, thorough)
 
     def _hits(self, embedded: Embeddings, count: int) -> tuple[Hits, ...]:
         """Look snippets up at every tempo and in each key, in one search."""
