@@ -31,6 +31,9 @@ FRAMES = 650
 COMPARED_FRAMES = 325
 """Excerpts are of this length; shorter queries are compared on frames coarse enough for it."""
 
+EXCERPT_FRAMES = COMPARED_FRAMES // 2 + 1
+"""And excerpts on frames twice as coarse."""
+
 EXCERPTS = (0.25, 0.5, 0.75)
 """Where in a longer query the excerpts lie."""
 
@@ -104,7 +107,7 @@ def compared_gains(log_odds: Tensor) -> list[Gains]:
         return [note_gains(log_odds, COMPARED_FRAMES)]
     firsts = [int(share * (frames - COMPARED_FRAMES)) for share in EXCERPTS]
     parts = [(first, log_odds[..., first : first + COMPARED_FRAMES]) for first in firsts]
-    return [replace(note_gains(part), first=first) for first, part in parts]
+    return [replace(note_gains(part, EXCERPT_FRAMES), first=first) for first, part in parts]
 
 
 def explained(
@@ -139,7 +142,7 @@ def draw_around(
 ) -> Tensor:
     """Draw the rolls around each candidate's position: ``[candidates, 2 * PITCHES, frames]``."""
     length = evidence.values.shape[1]
-    margin = MARGIN + length // 4 + int(DRIFT * evidence.first)
+    margin = MARGIN + length // 4 + int(DRIFT * evidence.first / evidence.step)
     spans = []
     for candidate in candidates:
         assert candidate.start is not None

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmid.identify.alignment import HOLD, RARITY, TOGETHER, Gains, draw_around
+from mmid.identify.alignment import HOLD, RARITY, TOGETHER, Gains, draw_around, explained
+from mmid.identify.melody import notes_read
 from mmid.identify.voting import Candidate
 from mmid.index.protocol import Library
 from mmid.model.transcriber import LOWEST, PITCHES
@@ -56,6 +57,32 @@ class Comparison:
         return {name: float(values[number]) for name, values in vars(self).items()}
 
 
+def explained_as_read(
+    evidence: Gains, candidates: Sequence[Candidate], index: Library, params: FeatureParams
+) -> np.ndarray:
+    """Return the share of the evidence that each candidate explains, or its melody alone.
+
+    Parameters
+    ----------
+    evidence : Gains
+    candidates : sequence of Candidate
+        With a start.
+    index : Library
+    params : FeatureParams
+
+    Returns
+    -------
+    np.ndarray [candidates] float64
+        As `mmid.identify.alignment.explained` gives it.
+    """
+    shares = np.zeros(len(candidates))
+    for alone in (False, True):
+        own = [number for number, one in enumerate(candidates) if one.alone == alone]
+        some, notes = [candidates[number] for number in own], notes_read(index, alone=alone)
+        shares[own] = explained(evidence, some, notes, params)
+    return shares
+
+
 def compare_notes(
     evidence: Gains,
     melody: Gains,
@@ -90,12 +117,10 @@ def _compared(
     params: FeatureParams,
 ) -> Tensor:
     """Return the figures of a `Comparison`, one row each."""
-
-    def melody_notes(piece: int) -> np.ndarray:
-        return np.asarray(index.notes(piece)[index.melody(piece)])
-
+    tunes = draw_around(candidates, evidence, notes_read(index, alone=True), params)
     rolls = draw_around(candidates, evidence, index.notes, params)
-    tunes = draw_around(candidates, evidence, melody_notes, params)
+    alone = torch.tensor([one.alone for one in candidates])
+    rolls[alone] = tunes[alone]
     classes = Gains(fold(evidence.values), evidence.step)
     gains = (evidence.values.T @ rolls).add_(classes.values.T @ fold(rolls))
     path = best_paths(gains, HOLD * (evidence.mean_gain + classes.mean_gain))

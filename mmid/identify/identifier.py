@@ -148,27 +148,33 @@ class Identifier:
             Positions of items that do not count where keys are chosen.
         """
         query, lookup = self.listen(query), self.lookup
-        tried = lookup.every(query)
+        by_notes, tried = lookup.by_notes(query, excluded), lookup.every(query)
         if len(tried.keys) > FEW_KEYS:
+            likely = lookup.likely(by_notes)
+            if likely is None:
+                by_notes = lookup.by_notes(query, excluded, thorough=True)
             tried = (
-                lookup.likely(query, excluded)
-                or self._compare_keys(query, excluded)
-                or self._search_keys(query, extra, excluded)
+                likely
+                or self._compare_keys(by_notes, excluded)
+                or self._search_keys(by_notes, extra, excluded)
             )
-        return lookup.find(lookup.embed(query, tried), extra)
+        return lookup.find(lookup.embed(query, tried), extra, by_notes)
 
-    def _compare_keys(self, query: Query, excluded: frozenset[int]) -> Hypotheses | None:
+    def _compare_keys(self, by_notes: SearchResult, excluded: frozenset[int]) -> Hypotheses | None:
         """Return the keys and tempi of the best of what note triples find, if it stands out."""
-        result = self.lookup.by_notes(query, excluded)
-        ranked = self._rank(self.lookup.candidates(result, excluded), result)
+        ranked = self._rank(self.lookup.candidates(by_notes, excluded), by_notes)
         best = [one.candidate for one in ranked if one.support > ranked[0].support - OUTSTANDING]
-        return self.lookup.every(query).narrowed([(c.transpose, c.tempo_ratio) for c in best])
+        every = self.lookup.every(by_notes.query)
+        return every.narrowed([(c.transpose, c.tempo_ratio) for c in best])
 
-    def _search_keys(self, query: Query, extra: int, excluded: frozenset[int]) -> Hypotheses:
+    def _search_keys(
+        self, by_notes: SearchResult, extra: int, excluded: frozenset[int]
+    ) -> Hypotheses:
         """Return the first key, and of the others that of the best candidate, at every tempo."""
-        every = self.lookup.every(query)
-        result = self.lookup.find(self.lookup.embed(query, widely(every)), extra)
-        ranked = self._rank(self.lookup.candidates(result, excluded), result)
+        lookup, query = self.lookup, by_notes.query
+        every = lookup.every(query)
+        result = lookup.find(lookup.embed(query, widely(every)), extra, by_notes)
+        ranked = self._rank(lookup.candidates(result, excluded), result)
         keys = (every.keys[0], *(one.candidate.transpose for one in ranked))
         return Hypotheses(tuple(dict.fromkeys(keys))[:FEW_KEYS], every.tempo_ratios)
 

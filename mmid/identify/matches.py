@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 
 from mmid.identify.alignment import Alignment, align, note_gains
 from mmid.identify.answer import Match
+from mmid.identify.melody import notes_read
 from mmid.identify.ranking import Ranked, group_same_music, rivals
 from mmid.identify.search import SearchResult
 from mmid.identify.search_options import SearchOptions
@@ -105,7 +106,8 @@ class MatchBuilder:
         log_odds = result.query.log_odds
         if not result.gains or log_odds is None:
             return None
-        return align(note_gains(log_odds), candidate, self._index.notes, self._params)
+        notes = notes_read(self._index, alone=candidate.alone)
+        return align(note_gains(log_odds), candidate, notes, self._params)
 
     def _confidence(self, evidence: Evidence) -> float:
         if self._options.vote == "majority":

@@ -5,30 +5,87 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from torch import Tensor
+import numpy as np
+from torch import Tensor, nn
 
+from mmid.identify.alignment import Notes
 from mmid.identify.voting import Candidate, Hits, agree, share_at
 from mmid.index.protocol import Library
-from mmid.model.transcriber import transcribed_notes
+from mmid.model.harmonic import SETTLED
+from mmid.model.transcriber import LOWEST, transcribed_notes
 from mmid.music.grid import FeatureParams
+from mmid.music.log_frequency import HALVES
 
 AGREED = 24
 """Positions that melodies agree on, at most, that are compared note by note."""
 
+OCTAVE = 12
+
+LEADING, BESIDE = 0.5, 0.5
+"""A note is the melody's if it is at least such a share as likely to be as any that begins within
+so many seconds of it."""
+
+LEAST_LIKELY = 0.02
+"""And at least so likely."""
+
+
+def melody_notes(log_odds: Tensor, melody: Tensor, frame_rate: float) -> np.ndarray:
+    """Return the notes that are likelier the melody's than those about them.
+
+    There is nearly always a melody: where no note is likely to be its, as of an instrument that
+    seldom leads, the likeliest are.
+
+    Parameters
+    ----------
+    log_odds, melody : Tensor [2, PITCHES, frames]
+        Of all notes of a query, and of its melody's.
+    frame_rate : float
+        Hz.
+
+    Returns
+    -------
+    np.ndarray [n] of mmid.music.notes.NOTE_DTYPE
+        Sorted by onset.
+    """
+    notes = transcribed_notes(log_odds, frame_rate)
+    settled = SETTLED // HALVES
+    ahead = nn.functional.pad(melody[0].float().sigmoid(), (0, settled - 1))
+    likely = ahead.unfold(-1, settled, 1).amax(-1).cpu().numpy()
+    frame = np.minimum((notes["onset"] * frame_rate).astype(np.int64), likely.shape[1] - 1)
+    chance = likely[notes["pitch"] - LOWEST, frame]
+    leader = _most_within(notes["onset"], chance, BESIDE)
+    return notes[(chance >= LEADING * leader) & (chance >= LEAST_LIKELY)]
+
+
+def _most_within(times: np.ndarray, values: np.ndarray, reach: float) -> np.ndarray:
+    """Return the most of the values at times within a reach of each; times are sorted."""
+    first = np.searchsorted(times, times - reach)
+    end = np.searchsorted(times, times + reach, side="right")
+    bounds = np.stack([first, end], 1).ravel()
+    padded = np.append(values, -np.inf)
+    return np.maximum.reduceat(padded, bounds)[::2] if len(values) else values
+
 
 def find_tunes(
-    melody: Tensor, keys: Sequence[int], index: Library, params: FeatureParams
+    log_odds: Tensor,
+    melody: Tensor,
+    keys: Sequence[int],
+    index: Library,
+    params: FeatureParams,
+    thorough: bool = False,
 ) -> tuple[Candidate, ...]:
     """Look a query's melody up among the library's melodies.
 
     Parameters
     ----------
-    melody : Tensor [2, PITCHES, frames]
-        Log-odds of its notes.
+    log_odds, melody : Tensor [2, PITCHES, frames]
+        Of all its notes, and of its melody's.
     keys : sequence of int
         To try, semitones: a melody may be sung an octave away from where it is written.
     index : Library
     params : FeatureParams
+    thorough : bool
+        Look up more of its note triples.
 
     Returns
     -------
@@ -36,7 +93,7 @@ def find_tunes(
         Those that most of the melody's note triples agree on, the best first.
     """
     rate = params.frame_rate
-    notes = transcribed_notes(melody, rate)
+    notes = melody_notes(log_odds, melody, rate)
     return tuple(
         Candidate(
             piece=at.piece,
@@ -46,7 +103,7 @@ def find_tunes(
             transpose=at.transpose,
             tune=at.share,
         )
-        for at in index.search_triples(notes, AGREED, keys, melody=True)
+        for at in index.search_triples(notes, AGREED, keys, melody=True, thorough=thorough)
     )
 
 
@@ -70,8 +127,7 @@ def with_tunes(
         What snippets say of positions that only melodies found.
     """
     said = [
-        max((tune.tune for tune in tunes if agree(one, tune, frames)), default=0.0)
-        for one in candidates
+        max((t.tune for t in tunes if _agrees(t, one, frames)), default=0.0) for one in candidates
     ]
     others = [tune for tune in tunes if not any(agree(one, tune, frames) for one in candidates)]
     return [
@@ -81,3 +137,31 @@ def with_tunes(
             for one in others
         ),
     ]
+
+
+def read_both_ways(candidates: Sequence[Candidate], index: Library) -> list[Candidate]:
+    """Add the melodies alone of the candidates in which the query's melody was found.
+
+    A recording may be of the tune of a file that holds chords as well.
+    """
+    alone = (
+        replace(one, alone=True)
+        for one in candidates
+        if one.tune and not index.melody(one.piece).all()
+    )
+    return [*candidates, *alone]
+
+
+def notes_read(index: Library, *, alone: bool) -> Notes:
+    """Return what gives the notes of a piece that count: all, or its melody's alone."""
+
+    def melody_of(piece: int) -> np.ndarray:
+        return np.asarray(index.notes(piece)[index.melody(piece)])
+
+    return melody_of if alone else index.notes
+
+
+def _agrees(tune: Candidate, one: Candidate, frames: int) -> bool:
+    """Say whether a tune is found where another candidate is, in whichever octave."""
+    same = tune.piece == one.piece and (tune.transpose - one.transpose) % OCTAVE == 0
+    return same and agree(one, replace(tune, transpose=one.transpose), frames)

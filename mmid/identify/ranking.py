@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mmid.identify.alignment import Gains, explained, note_gains
-from mmid.identify.comparison import compare_notes
+from mmid.identify.alignment import Gains, note_gains
+from mmid.identify.comparison import compare_notes, explained_as_read
+from mmid.identify.melody import notes_read, read_both_ways
 from mmid.identify.search import SearchResult
 from mmid.identify.voting import Candidate
 from mmid.index.protocol import Library
@@ -70,6 +71,7 @@ def compare(
     """
     gains, log_odds = result.gains, result.query.log_odds
     by = (weights if gains else UNCOMPARED).ranking
+    candidates = read_both_ways(candidates, index) if gains else candidates
     ranked = rerank(_measure(candidates, result, index, params), by)
     if gains:
         wholly = _compare_wholly(ranked[:WHOLLY], result, index, params)
@@ -88,7 +90,7 @@ def _counted(
     for one in ranked:
         assert one.candidate.start is not None
         start = one.candidate.start / params.frame_rate
-        onsets = index.notes(one.candidate.piece)["onset"]
+        onsets = notes_read(index, alone=one.candidate.alone)(one.candidate.piece)["onset"]
         end = start + seconds * one.candidate.tempo_ratio
         count = int(np.count_nonzero((onsets >= start) & (onsets < end)))
         counted.append(replace(one, figures=replace(one.figures, notes=math.log10(1 + count))))
@@ -113,13 +115,15 @@ def _measure(
     candidates: Sequence[Candidate], result: SearchResult, index: Library, params: FeatureParams
 ) -> list[Ranked]:
     """Gather the figures of candidates; what they weigh comes later."""
-    shares: Sequence[float | None] = [None] * len(candidates)
-    if result.gains:
-        parts = [explained(part, candidates, index.notes, params) for part in result.gains]
-        shares = np.max(parts, axis=0).tolist()
+    known = result.compared
+    new = list({one.position: one for one in candidates if one.position not in known}.values())
+    if result.gains and new:
+        parts = [explained_as_read(part, new, index, params) for part in result.gains]
+        for one, share in zip(new, np.max(parts, axis=0).tolist(), strict=True):
+            known[one.position] = {"explained": share}
     return [
-        Ranked(candidate, _figures(candidate, share), 0.0)
-        for candidate, share in zip(candidates, shares, strict=True)
+        Ranked(one, replace(_figures(one), **known.get(one.position, {})), 0.0)
+        for one in candidates
     ]
 
 
@@ -127,22 +131,24 @@ def _compare_wholly(
     ranked: Sequence[Ranked], result: SearchResult, index: Library, params: FeatureParams
 ) -> list[Ranked]:
     """Add what takes longer to find out; of excerpts the best claimed one counts."""
-    candidates = [one.candidate for one in ranked]
+    candidates = [one.candidate for one in ranked if one.figures.claimed is None]
     excerpts = zip(result.gains, result.melody, strict=True)
     parts = [compare_notes(*part, candidates, index, params) for part in excerpts]
-    best = np.argmax([part.claimed for part in parts], axis=0) if parts else ()
+    best = np.argmax([part.claimed for part in parts], axis=0)
+    for number, (candidate, part) in enumerate(zip(candidates, best, strict=True)):
+        result.compared[candidate.position] |= parts[part].of(number)
+    known = (result.compared[one.candidate.position] for one in ranked)
     return [
-        replace(one, figures=replace(one.figures, **parts[part].of(number)))
-        for number, (one, part) in enumerate(zip(ranked, best, strict=True))
+        replace(one, figures=replace(one.figures, **figures))
+        for one, figures in zip(ranked, known, strict=True)
     ]
 
 
-def _figures(candidate: Candidate, share: float | None) -> Figures:
+def _figures(candidate: Candidate) -> Figures:
     return Figures(
         votes=candidate.share,
         triples=candidate.triples,
         tune=candidate.tune,
-        explained=share,
         tempo_cost=math.log2(candidate.tempo_ratio) ** 2,
         key_cost=float(candidate.transpose != 0),
     )
@@ -152,7 +158,7 @@ def _compare_closely(
     ranked: Sequence[Ranked], gains: Gains, index: Library, params: FeatureParams
 ) -> list[Ranked]:
     candidates = [one.candidate for one in ranked]
-    shares = explained(gains, candidates, index.notes, params).tolist()
+    shares = explained_as_read(gains, candidates, index, params).tolist()
     return [
         replace(one, figures=replace(one.figures, explained=share))
         for one, share in zip(ranked, shares, strict=True)

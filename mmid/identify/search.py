@@ -9,14 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from mmid.identify.alignment import COMPARED_FRAMES, Gains, compared_gains
 from mmid.identify.melody import find_tunes, with_tunes
 from mmid.identify.search_options import SearchOptions
-from mmid.identify.voting import SAME_TEMPO, Candidate, Hits, elect, joined, nearest
+from mmid.identify.voting import SAME_TEMPO, Candidate, Hits, Position, elect, joined, nearest
 from mmid.index.fingerprint_search import Agreement
 from mmid.index.protocol import Library
 from mmid.model.checkpoint import Checkpoint
@@ -56,7 +56,7 @@ EACH = 3
 FRAMES_TO_COMPARE = 10_750
 """Frames to compare, over all candidates: the longer the query, the fewer candidates."""
 
-LOOKED_UP, IN_EACH_KEY = 1_200, 150
+LOOKED_UP, IN_EACH_KEY = 1_200, 50
 """Snippets of a query looked up at most, over all tempi: in one key or two, and in each of many."""
 
 AGREED = 40
@@ -121,6 +121,10 @@ class SearchResult:
         What a score gains by its melody's notes, in the same excerpts.
     tunes : tuple of Candidate
         Positions that note triples of melodies agree on.
+    agreeing : int
+        How many note triples agree on the first of ``found``.
+    compared : dict
+        Figures of the positions that were compared with these gains, for `ranking` to keep.
     """
 
     query: Query
@@ -129,11 +133,13 @@ class SearchResult:
     found: tuple[Candidate, ...] = ()
     melody: tuple[Gains, ...] = ()
     tunes: tuple[Candidate, ...] = ()
+    agreeing: int = 0
+    compared: dict[Position, dict[str, float]] = field(default_factory=dict)
 
     @property
     def most_compared(self) -> int:
         """How many candidates are worth comparing with it."""
-        frames = max((part.values.shape[1] for part in self.gains), default=COMPARED_FRAMES)
+        frames = sum(part.values.shape[1] for part in self.gains) or COMPARED_FRAMES
         return FRAMES_TO_COMPARE // frames
 
 
@@ -188,8 +194,10 @@ class Lookup:
         return Hypotheses(self._keys_of(query), ratios)
 
     @stage("find likely keys")
-    def likely(self, query: Query, excluded: frozenset[int] = frozenset()) -> Hypotheses | None:
-        """Return the keys and tempi of the positions that most note triples agree on.
+    def by_notes(
+        self, query: Query, excluded: frozenset[int] = frozenset(), thorough: bool = False
+    ) -> SearchResult:
+        """Return what note triples find in every key, of all notes and of melodies.
 
         Parameters
         ----------
@@ -197,67 +205,67 @@ class Lookup:
             Transcribed.
         excluded : frozenset of int
             Positions of items that do not count.
+        thorough : bool
+            Look up more of the triples.
+        """
+        keys = self.every(query).keys
+        top = AGREED + len(keys) * len(excluded)
+        found = self._agreed(query, keys, top, thorough)
+        agreed = [at for at in found if at.piece not in excluded]
+        gains, melody = self._gains(query)
+        return SearchResult(
+            query=query,
+            gains=gains,
+            hits=(),
+            found=self._candidates_of(agreed),
+            melody=melody,
+            tunes=self._tunes(query, keys, thorough),
+            agreeing=agreed[0].votes if agreed else 0,
+        )
+
+    def likely(self, by_notes: SearchResult) -> Hypotheses | None:
+        """Return the keys and tempi of the positions that most note triples agree on.
 
         Returns
         -------
         Hypotheses or None
             None if they agree on nothing, or on as much in many keys.
         """
-        every = self.every(query)
-        top = AGREED + len(every.keys) * len(excluded)
-        agreed = [at for at in self._agreed(query, every.keys, top) if at.piece not in excluded]
-        if not agreed or agreed[0].votes < LEAST_AGREEING:
+        found = by_notes.found
+        if by_notes.agreeing < LEAST_AGREEING:
             return None
-        best = [at for at in agreed if at.votes >= LIKELY * agreed[0].votes]
-        return every.narrowed([(at.transpose, at.tempo_ratio) for at in best])
-
-    @stage("find likely keys")
-    def by_notes(self, query: Query, excluded: frozenset[int] = frozenset()) -> SearchResult:
-        """Return what note triples find in all keys, of all notes and of melodies, to compare.
-
-        Parameters
-        ----------
-        query : Query
-            Transcribed.
-        excluded : frozenset of int
-            Positions of items that do not count.
-        """
-        keys = self.every(query).keys
-        agreed = self._agreed(query, keys, AGREED + len(keys) * len(excluded))
-        gains, melody = self._gains(query)
-        return SearchResult(
-            query=query,
-            gains=gains,
-            hits=(),
-            found=self._candidates_of([at for at in agreed if at.piece not in excluded]),
-            melody=melody,
-            tunes=self._tunes(query, keys),
+        best = [one for one in found if one.triples >= LIKELY * found[0].triples]
+        return self.every(by_notes.query).narrowed(
+            [(one.transpose, one.tempo_ratio) for one in best]
         )
 
     @stage("look it up")
-    def find(self, embedded: Embeddings, extra: int = 0) -> SearchResult:
-        """Look up the snippets of music, and beside them its note triples.
+    def find(
+        self, embedded: Embeddings, extra: int = 0, by_notes: SearchResult | None = None
+    ) -> SearchResult:
+        """Look up the snippets of music, and beside them its note triples in the same keys.
 
         Parameters
         ----------
         embedded : Embeddings
         extra : int
             How many more neighbours to find of each snippet, for `decide` to leave some out.
+        by_notes : SearchResult, optional
+            What `by_notes` found of it, where that is known.
         """
-        query = embedded.query
         with ThreadPoolExecutor(1) as beside:
-            found = beside.submit(self._positions, query, embedded.keys)
-            tunes = beside.submit(self._tunes, query, self.every(query).keys)
+            notes = beside.submit(self._in_keys, embedded, by_notes)
             hits = self._hits(embedded, NEIGHBOURS + extra)
-            gains, melody = self._gains(query)
-            return SearchResult(
-                query=query,
-                gains=gains,
-                hits=hits,
-                found=found.result(),
-                melody=melody,
-                tunes=tunes.result(),
-            )
+            return replace(notes.result(), hits=hits)
+
+    def _in_keys(self, embedded: Embeddings, by_notes: SearchResult | None) -> SearchResult:
+        """Return what note triples find, with as many positions in each of the keys embedded."""
+        query, keys = embedded.query, embedded.keys
+        by_notes = by_notes or self.by_notes(query)
+        if len(keys) > FEW_KEYS or tuple(keys) == self.every(query).keys:
+            return by_notes
+        agreed = [at for key in keys for at in self._agreed(query, (key,), AGREED)]
+        return replace(by_notes, found=self._candidates_of(agreed))
 
     def _gains(self, query: Query) -> tuple[tuple[Gains, ...], tuple[Gains, ...]]:
         """Return what a query's notes, and its melody's, are compared by, if they are."""
@@ -267,11 +275,11 @@ class Lookup:
         notes, melody = (() if side is None else tuple(compared_gains(side)) for side in sides)
         return notes, melody
 
-    def _tunes(self, query: Query, keys: Sequence[int]) -> tuple[Candidate, ...]:
+    def _tunes(self, query: Query, keys: Sequence[int], thorough: bool) -> tuple[Candidate, ...]:
         """Look up the melody, in each key."""
-        if not self._notes_count or query.melody is None:
+        if not self._notes_count or query.log_odds is None or query.melody is None:
             return ()
-        return find_tunes(query.melody, keys, self._index, self._params)
+        return find_tunes(query.log_odds, query.melody, keys, self._index, self._params, thorough)
 
     def _hits(self, embedded: Embeddings, count: int) -> tuple[Hits, ...]:
         """Look snippets up at every tempo and in each key, in one search."""
@@ -291,19 +299,15 @@ class Lookup:
         """Whether the notes of a query are compared with those of pieces."""
         return self._index.kind == "midi" and self._options.vote == "consistent"
 
-    def _agreed(self, query: Query, keys: Sequence[int], top: int) -> list[Agreement]:
+    def _agreed(
+        self, query: Query, keys: Sequence[int], top: int, thorough: bool = False
+    ) -> list[Agreement]:
         """Look up the note triples of a query, in all these keys at once."""
         log_odds = query.log_odds if self._notes_count else None
         if log_odds is None:
             return []
         notes = transcribed_notes(log_odds, self._params.frame_rate)
-        return self._index.search_triples(notes, top, keys)
-
-    def _positions(self, query: Query, keys: Sequence[int]) -> tuple[Candidate, ...]:
-        """Return the positions that note triples agree on, as many in each key."""
-        return self._candidates_of(
-            [at for key in keys for at in self._agreed(query, (key,), AGREED)]
-        )
+        return self._index.search_triples(notes, top, keys, thorough=thorough)
 
     def _candidates_of(self, agreed: Sequence[Agreement]) -> tuple[Candidate, ...]:
         rate = self._params.frame_rate

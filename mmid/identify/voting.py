@@ -10,6 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import numpy as np
 
@@ -17,6 +18,10 @@ from mmid.options import Vote
 
 Frames = Callable[[int], float]
 """Gives the length of a piece, frames."""
+
+Position: TypeAlias = tuple[int, int, float, float | None, bool]
+"""Of a query in a library: the piece, the key, the tempo and the frame it begins at, and whether
+the melody alone counts."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +70,8 @@ class Candidate:
         Share of the query's note triples that agree on the position, 0 to 1.
     tune : float
         The same of the triples of its melody.
+    alone : bool
+        Compared is the piece's melody alone, as if the file held no other note.
     """
 
     piece: int
@@ -74,6 +81,12 @@ class Candidate:
     transpose: int = 0
     triples: float = 0.0
     tune: float = 0.0
+    alone: bool = False
+
+    @property
+    def position(self) -> Position:
+        """What it says of where the query lies, whatever speaks for it."""
+        return self.piece, self.transpose, self.tempo_ratio, self.start, self.alone
 
 
 def majority(hits: Hits, top: int) -> list[Candidate]:

@@ -30,7 +30,10 @@ TEMPO_BIN, MOST_TEMPI = 0.15, 32
 
 MOST_PAGES, MOST_READ = 8_000, 400_000
 """Of a query, the rarest triples are looked up whose postings are on no more pages, and no more: of
-30 s in two octaves of keys a fifth, in a tenth of the time, and as many pieces are found."""
+30 s in two octaves of keys a fifth, in a tenth of the time, and nearly as many pieces are found."""
+
+THOROUGHLY = 2.5
+"""So many times as many where these find nothing."""
 
 CROWDED = (10, 4, 0)
 """Positions of fewer postings than this are counted only if too few others have as many votes."""
@@ -79,6 +82,7 @@ def search_triples(
     keys: Sequence[int] = (0,),
     *,
     steady: bool = False,
+    thorough: bool = False,
 ) -> list[Agreement]:
     """Find the positions of a library that most triples of a query agree on.
 
@@ -102,6 +106,8 @@ def search_triples(
         Semitones that may take a piece to the query's key.
     steady : bool
         Count those together that agree on the tempo, too.
+    thorough : bool
+        Look up more of the triples.
 
     Returns
     -------
@@ -112,7 +118,7 @@ def search_triples(
         return []
     middle, onset, pitch = _middle_of(notes)
     triples = kept_half(find_triples(onset, pitch))
-    triples, which, found = _look_up_rarest(postings, triples, keys)
+    triples, which, found = _look_up_rarest(postings, triples, keys, THOROUGHLY if thorough else 1)
     tempo_ratio, key = found.span / triples.span[which], triples.pitch[which] - found.pitch
     fits = (tempo_ratio >= SLOWEST) & (tempo_ratio <= FASTEST) & np.isin(key, keys)
     fits &= found.note < len(library)  # which postings of a strange index may not be
@@ -176,14 +182,14 @@ def _middle_of(notes: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
 
 
 def _look_up_rarest(
-    postings: SortedFile, triples: NoteTriples, keys: Sequence[int]
+    postings: SortedFile, triples: NoteTriples, keys: Sequence[int], times: float
 ) -> tuple[NoteTriples, np.ndarray, NoteTriples]:
     """Look up the rarest of a query's triples; return these, and what `look_up` does of them."""
     ranges = Ranges.of(triples, min(keys), max(keys))
-    ranges = ranges.rarest(postings.pages_within(ranges.low, ranges.high), MOST_PAGES)
+    ranges = ranges.rarest(postings.pages_within(ranges.low, ranges.high), int(times * MOST_PAGES))
     read = postings.near(ranges.low, ranges.high)
     sizes = np.searchsorted(read, ranges.high, "right") - np.searchsorted(read, ranges.low)
-    ranges = ranges.rarest(sizes, MOST_READ)
+    ranges = ranges.rarest(sizes, int(times * MOST_READ))
     chosen, which = np.unique(ranges.which, return_inverse=True)
     triples = triples.take(chosen)
     return triples, *look_up(read, triples, replace(ranges, which=which))

@@ -50,7 +50,13 @@ class Noted:
         raise NotImplementedError
 
     def search_triples(
-        self, notes: np.ndarray, top: int, keys: Sequence[int] = (0,), *, melody: bool = False
+        self,
+        notes: np.ndarray,
+        top: int,
+        keys: Sequence[int] = (0,),
+        *,
+        melody: bool = False,
+        thorough: bool = False,
     ) -> list[Agreement]:
         """Find the positions that note triples of a query agree on (`mmid.index.fingerprints`).
 
@@ -64,10 +70,21 @@ class Noted:
             Semitones that may take a piece to the query's key.
         melody : bool
             Look in the melodies alone, at a steady tempo.
+        thorough : bool
+            Look up more of the triples.
         """
         firsts = np.array([entry.first_note for entry in self.entries])
         postings = self._postings(melody=melody)
-        return search_triples(postings, self.all_notes, firsts, notes, top, keys, steady=melody)
+        return search_triples(
+            postings,
+            self.all_notes,
+            firsts,
+            notes,
+            top,
+            keys,
+            steady=melody,
+            thorough=thorough,
+        )
 
     def notes(self, piece: int) -> np.ndarray:
         """Return the notes of a MIDI file, as `mmid.music.midi.read_midi` read them."""

@@ -57,7 +57,13 @@ class Library(Protocol):
         """Return the item and the first frame of snippets."""
 
     def search_triples(
-        self, notes: np.ndarray, top: int, keys: Sequence[int] = (0,), *, melody: bool = False
+        self,
+        notes: np.ndarray,
+        top: int,
+        keys: Sequence[int] = (0,),
+        *,
+        melody: bool = False,
+        thorough: bool = False,
     ) -> list[Agreement]:
         """Find the positions that note triples of a query agree on, or those of melodies."""
 

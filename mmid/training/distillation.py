@@ -2,8 +2,9 @@
 
 ``python -m mmid.training.distillation data/nottingham --extra data/pop909 --out light.safetensors``
 writes the model with its new pathway: indexes are built in a fraction of the time, and the audio
-pathway stays as it is. No sound is needed: piano rolls in other keys and at other tempi are shown
-to both pathways. Tunes kept for validation and tests, and what is the same music, are left out, as
+pathway stays as it is, or is the same one (``--share``): transcribed notes and written ones are
+the same kind of roll. No sound is needed: piano rolls in other keys and at other tempi are shown to
+both pathways. Tunes kept for validation and tests, and what is the same music, are left out, as
 `mmid train` does.
 
 References
@@ -32,13 +33,17 @@ from mmid.model.loading import load_model
 from mmid.model.pathways import LIGHT, EncoderConfig, build_pathway
 from mmid.model.precision import Network, settle
 from mmid.music.duplicates import drop_duplicates, split_library
-from mmid.music.grid import FeatureParams
+from mmid.music.grid import DEFAULT, FeatureParams
 from mmid.music.library import read_library
 from mmid.music.piano_roll import draw_rolls
 from mmid.system.console import ProgressCallback, quiet
 from mmid.system.console import progress as show_progress
 
 STEPS = 12_000
+
+ROLLS = (DEFAULT.roll_channels, DEFAULT.hop, DEFAULT.snippet)
+"""What the light pathway is made for."""
+
 BATCH, FRAMES = 8, 512
 """Rolls a step, and how long they are."""
 
@@ -131,11 +136,11 @@ def teach(
     Raises
     ------
     MmidError
-        If the model's grid is not the default one, for which the light pathway is made.
+        If the model's rolls are not the default ones, for which the light pathway is made.
     """
     params, device = model.encoders.config.features, model.encoders.device
-    if params != FeatureParams():
-        raise MmidError("the light pathway is made for the default grid; give another --model")
+    if (params.roll_channels, params.hop, params.snippet) != ROLLS:
+        raise MmidError("the light pathway is made for the default rolls; give another --model")
     teacher = model.encoders.roll
     shape = replace(LIGHT, embedding=model.encoders.config.roll.embedding)
     light = _student(teacher, shape, params, seed).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -176,6 +181,26 @@ def _student(
 def _learning_rate(step: int, steps: int) -> float:
     fall = 0.5 + 0.5 * math.cos(math.pi * step / steps)
     return LEARNING_RATE * (min(1, (step + 1) / RISE) * fall + 1e-3)
+
+
+def share(encoders: Encoders) -> Encoders:
+    """Return encoders whose roll pathway takes the place of the audio one, too.
+
+    What a transcriber gives is a roll like a written one, so that one pathway can embed both.
+
+    Raises
+    ------
+    MmidError
+        If the audio pathway takes no notes.
+    """
+    if encoders.transcriber is None:
+        raise MmidError("the audio pathway of a model without a transcriber takes no notes")
+    shared = Encoders(replace(encoders.config, audio=encoders.config.roll))
+    kept = {n: t for n, t in encoders.state_dict().items() if not n.startswith("audio.")}
+    roll = {n: t for n, t in kept.items() if n.startswith("roll.")}
+    copied = {"audio." + name.removeprefix("roll."): tensor for name, tensor in roll.items()}
+    shared.load_state_dict(shared.state_dict() | kept | copied)
+    return shared.to(encoders.device).eval()
 
 
 def _with_roll(encoders: Encoders, shape: EncoderConfig, light: nn.Module) -> Encoders:
@@ -248,15 +273,24 @@ def main(
     out: Annotated[Path, typer.Option(help="The safetensors file to write.")],
     extra: Annotated[list[Path] | None, typer.Option(help="More, to learn from only.")] = None,
     model: Annotated[str | None, typer.Option(help="Whose pathway to imitate.")] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Batches of rolls.")] = STEPS,
+    steps: Annotated[
+        int, typer.Option(min=0, help="Batches of rolls; 0 keeps the roll pathway.")
+    ] = STEPS,
+    shared: Annotated[
+        bool, typer.Option("--share", help="Let the roll pathway embed transcribed notes, too.")
+    ] = False,
 ) -> None:
     """Teach a model a light roll pathway, and print how like the old one it embeds."""
     teacher = load_model(model)
     sides = split_library(read_library([library])[0])
     more = [piece for folder in extra or () for piece in read_library([folder])[0]]
     learned = [*sides["train"], *drop_duplicates(more, sides["valid"] + sides["test"])]
-    with show_progress() as advance:
-        light = teach(teacher, [piece.midi.notes for piece in learned], steps, progress=advance)
+    light = teacher.encoders
+    if steps:
+        with show_progress() as advance:
+            light = teach(teacher, [piece.midi.notes for piece in learned], steps, progress=advance)
+    if shared:
+        light = share(light)
     likeness = compare(teacher.encoders, light, [piece.midi.notes for piece in sides["valid"]])
     facts = {"teacher": teacher.fingerprint, "pieces": len(learned), "steps": steps}
     save_checkpoint(out, light, teacher.facts | {"distilled": facts | asdict(likeness)})

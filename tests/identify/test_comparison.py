@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 import torch
 
 from mmid.identify.alignment import HOLD, climb, note_gains
-from mmid.identify.comparison import Comparison, best_paths, compare_notes, fold
+from mmid.identify.comparison import (
+    Comparison,
+    best_paths,
+    compare_notes,
+    explained_as_read,
+    fold,
+)
 from mmid.identify.voting import Candidate
 from mmid.model.embedding import Score
 from mmid.model.transcriber import LOWEST, PITCHES, highest
@@ -72,6 +78,20 @@ def test_another_accompaniment_leaves_the_melody_as_it_is():
     arranged = together(TUNE, line(9, 40, 64, 0.35), line(10, 40, 64, 0.35))
     found = compared(SONG, arranged, together(OTHER_TUNE, *CHORDS))
     assert found.melody[0] > 0.5 > 0.1 > found.melody[1]
+
+
+def test_a_tune_played_alone_is_compared_with_the_melody_alone():
+    log_odds = Score(TUNE, SECONDS).log_odds
+    gains, melody = note_gains(log_odds), note_gains(highest(log_odds))
+    whole, alone = (Candidate(0, 0.0, 1.0, 0.0, tune=0.1, alone=alone) for alone in (False, True))
+    read = [whole, alone, replace(alone, piece=1)]
+    scores = Scores([SONG, together(OTHER_TUNE, *CHORDS)])
+    shares = explained_as_read(gains, read, scores, DEFAULT)
+    assert shares[1] > 0.5 > 0.1 > max(shares[0], shares[2])
+    found = compare_notes(gains, melody, read, scores, DEFAULT)
+    assert found.claimed[1] == found.melody_claimed[1] > 0.7
+    assert max(found.claimed[0], found.claimed[2]) < 0.6
+    assert found.harmony[1] > max(found.harmony[0], found.harmony[2])
 
 
 def test_harmonies_agree_in_any_octave():

@@ -273,16 +273,17 @@ def test_items_left_out_choose_no_keys(opened, pieces):
 def test_the_likely_keys_and_tempi_alone_are_embedded(opened, pieces, monkeypatch, semitones):
     identifier = opened(pieces)
     query = played(pieces[2], 5.0, 8.0, 1.3, semitones)
-    likely = identifier.lookup.likely(query)
+    lookup = identifier.lookup
+    likely = lookup.likely(lookup.by_notes(query))
     assert likely.keys == (semitones,)
     assert all(0.8 < ratio / 1.3 < 1.25 for ratio in likely.tempo_ratios)
     assert {hits.tempo_ratio for hits in identifier.search(query).hits} == {*likely.tempo_ratios}
     monkeypatch.setattr("mmid.identify.search.LEAST_AGREEING", 10**6)
-    assert identifier.lookup.likely(query) is None
+    assert lookup.likely(lookup.by_notes(query)) is None
     best = identifier.identify(query).matches[0]
     assert (best.piece, best.transpose) == (pieces[2].name, semitones)
     everything = frozenset(range(len(pieces)))
-    assert identifier.lookup.likely(query, everything) is None
+    assert lookup.likely(lookup.by_notes(query, everything)) is None
 
 
 def test_files_of_the_same_music_are_one_match(midi_folder, opened, draw_notes):
@@ -324,7 +325,7 @@ def test_of_many_snippets_some_of_every_part_are_looked_up(
 
 
 def test_a_damaged_index_is_told_from_beside_the_search(identifier, pieces, monkeypatch):
-    def damaged(*_):
+    def damaged(*_, **options):
         raise LibraryIndexError("damaged")
 
     monkeypatch.setattr(identifier.index, "search_triples", damaged)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mmid.identify.identifier import Identifier
-from mmid.identify.melody import AGREED, find_tunes, with_tunes
+from mmid.identify.melody import AGREED, find_tunes, melody_notes, read_both_ways, with_tunes
 from mmid.identify.search_options import SearchOptions
 from mmid.identify.voting import Candidate
 from mmid.index.build import update_index
@@ -55,7 +55,8 @@ def index(tmp_path: Path, tunes, tiny_model) -> LibraryIndex:
 
 def test_a_melody_is_found_under_another_arrangement_and_an_octave_away(index, tunes):
     query = Score(arranged(tunes[2], 50), 25.0)
-    found = find_tunes(query.transposed(-12).melody, (-12, 0), index, DEFAULT)
+    lower = query.transposed(-12)
+    found = find_tunes(lower.log_odds, lower.melody, (-12, 0), index, DEFAULT)
     assert len(found) <= AGREED
     best = found[0]
     assert (index.entries[best.piece].name, best.transpose) == ("2.mid", -12)
@@ -86,6 +87,61 @@ def test_voters_are_put_together_by_position():
         (1, 0.0, 12, 0.1),
         (7, 0.0, 0, 0.05),
     ]
+
+
+def test_a_tune_an_octave_away_speaks_for_a_candidate_too():
+    here, a_third_off = Candidate(1, 0.4, 1.0, 100.0), Candidate(1, 0.4, 1.0, 100.0, 4)
+    tunes = (Candidate(1, 0.0, 1.0, 99.0, -12, tune=0.1),)
+    together = with_tunes([here, a_third_off], tunes, frames=200)
+    assert [(c.transpose, c.tune) for c in together] == [(0, 0.1), (4, 0.0), (-12, 0.1)]
+
+
+@pytest.mark.parametrize("certain", [2.0, -2.5])
+def test_a_melody_is_what_is_likelier_than_the_notes_about_it(tunes, certain):
+    query = Score(arranged(tunes[0], 52), 20.0)
+    tune = Score(tunes[0], 20.0).log_odds
+    melody = certain - 4.0 * (tune < 0)  # e.g. of an instrument that seldom leads
+    found = melody_notes(query.log_odds, melody, RATE)
+    led = found["pitch"] >= tunes[0]["pitch"].min()
+    assert led.sum() == (tunes[0]["onset"] < 20).sum() and led.mean() > 0.9
+
+
+def test_nothing_is_the_melody_where_no_note_is_likely_to_be(tunes):
+    query = Score(tunes[0], 25.0)
+    assert len(melody_notes(query.log_odds, query.melody * 0 - 6, RATE)) == 0
+    silence = Score(tunes[0][:0], 5.0)
+    assert len(melody_notes(silence.log_odds, silence.melody, RATE)) == 0
+
+
+@pytest.fixture
+def songs(tmp_path: Path, tunes, tiny_model) -> LibraryIndex:
+    """Return a library of tunes with other notes under them."""
+    folder = tmp_path / "songs"
+    folder.mkdir()
+    for number, tune in enumerate(tunes):
+        write_midi(arranged(tune, 60 + number), folder / f"{number}.mid")
+    update_index(tmp_path / "index of songs", [folder], tiny_model, jobs=1)
+    return LibraryIndex(tmp_path / "index of songs", tiny_model)
+
+
+def test_a_tune_played_alone_finds_the_file_that_holds_more(songs, tunes, tiny_model):
+    query = Score(transposed(tunes[4][20:], -3), 30.0)
+    answer = Identifier(tiny_model, songs, SearchOptions(keys=(0, -3))).identify(query)
+    first = answer.matches[0]
+    assert first.piece == "4.mid" and first.transpose == -3
+    assert first.explained is not None and first.explained > 0.5
+    assert first.figures.claimed == pytest.approx(first.figures.melody_claimed)
+
+
+def test_melodies_alone_are_read_where_a_tune_was_found_among_other_notes(songs, index):
+    found = [Candidate(0, 0.3, 1.0, 5.0, tune=0.1), Candidate(1, 0.4, 1.0, 5.0)]
+    read = read_both_ways(found, songs)
+    assert [(c.piece, c.alone, c.share) for c in read] == [
+        (0, False, 0.3),
+        (1, False, 0.4),
+        (0, True, 0.3),
+    ]
+    assert read_both_ways(found, index) == found, "they hold no other notes"
 
 
 def test_the_index_says_which_notes_are_the_melody(index, tmp_path):

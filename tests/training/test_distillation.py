@@ -18,7 +18,7 @@ from mmid.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from mmid.model.pathways import LIGHT
 from mmid.music.grid import DEFAULT
 from mmid.training import distillation
-from mmid.training.distillation import compare, draw_batch, teach, with_onsets
+from mmid.training.distillation import compare, draw_batch, share, teach, with_onsets
 
 
 @pytest.fixture(autouse=True)
@@ -73,8 +73,44 @@ def test_the_same_seed_teaches_the_same(tiny_model, notes):
 
 def test_another_grid_is_refused(make_model, tiny_config, notes):
     other = make_model(0, replace(tiny_config, features=replace(DEFAULT, onsets=False)))
-    with pytest.raises(MmidError, match="made for the default grid; give another --model"):
+    with pytest.raises(MmidError, match="made for the default rolls; give another --model"):
         teach(other, notes, 1)
+
+
+def test_a_shared_pathway_embeds_notes_of_both_sides_alike(make_model, transcribing_config):
+    model = make_model(0, replace(transcribing_config, cca=True)).encoders
+    shared = share(model)
+    rolls = torch.rand(2, 2, 128, 60)
+    with torch.inference_mode():
+        assert torch.equal(shared.audio(rolls), shared.roll(rolls))
+        assert torch.equal(shared.roll(rolls), model.roll(rolls))
+    assert shared.config == replace(transcribing_config, cca=True, audio=model.config.roll)
+    ear = {n: t for n, t in model.state_dict().items() if n.startswith("transcriber.")}
+    assert ear and all(torch.equal(shared.state_dict()[n], t) for n, t in ear.items())
+
+
+def test_a_pathway_of_spectrograms_is_not_shared(tiny_model):
+    with pytest.raises(MmidError, match="without a transcriber takes no notes"):
+        share(tiny_model.encoders)
+
+
+def test_nothing_is_taught_in_no_steps(tmp_path, midi_folder, make_model, transcribing_config):
+    model = make_model(0, transcribing_config)
+    save_checkpoint(tmp_path / "model.safetensors", model.encoders, {})
+    app = Typer()
+    app.command()(distillation.main)
+    paths = (
+        "--model",
+        str(tmp_path / "model.safetensors"),
+        "--out",
+        str(tmp_path / "out.safetensors"),
+    )
+    done = CliRunner().invoke(app, [str(midi_folder), *paths, "--steps", "0", "--share"])
+    assert done.exit_code == 0 and json.loads(done.stdout)["cosine"] == pytest.approx(1, abs=1e-5)
+    made = load_checkpoint(tmp_path / "out.safetensors").encoders.state_dict()
+    kept = model.encoders.state_dict()
+    assert all(torch.equal(made[n], kept[n]) for n in kept if n.startswith("roll."))
+    assert all(torch.equal(made["audio" + n[4:]], kept[n]) for n in kept if n.startswith("roll."))
 
 
 def test_the_command_writes_a_model_that_indexes(tmp_path, midi_folder, draw_notes, tiny_model):
