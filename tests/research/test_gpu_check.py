@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -84,9 +85,11 @@ def test_a_pretended_gpu_agrees(model, tmp_path):
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 0, done.stderr[-2_000:]
-    compared, recall = done.stdout.splitlines()
-    assert compared == "[] 22" and float(recall) > 0.9
+    said = f"{done.stdout[-2_000:]}\n{done.stderr[-2_000:]}"
+    assert done.returncode == 0, said
+    found = json.loads((tmp_path / "room" / "found.json").read_text())
+    expected = {"differing": [], "compared": 22, "recall": pytest.approx(1, abs=0.1)}
+    assert found == expected, said
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
