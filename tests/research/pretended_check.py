@@ -8,25 +8,25 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from unittest.mock import patch
 
 import torch
 from pretend_gpu import GPU, pretend_gpu
-from tiny import HARMONIC_EAR, tiny_on_the_grid, tiny_transcriber
+from quick_check import QUICK, TUNES
 
 from mmid.model.encoders import pick_device
 from mmid.model.loading import load_model
 from mmid.music.midi import read_midi
 from mmid.research import gpu_check
 from mmid.training import distillation
-from mmid.training.experiment import Experiment
 
 FOUND = "found.json"
 
 
 def compare_models(model: str, folder: Path) -> dict[str, object]:
-    material = gpu_check.lay_out(folder, 10.0, gpu_check.TUNES)
+    material = gpu_check.lay_out(folder, 10.0, TUNES)
     found = gpu_check.check(pick_device(str(GPU)), material, model)
     return {
         "differing": gpu_check.differences(found),
@@ -46,19 +46,10 @@ def recall_of_a_taught_model(model: str, folder: Path) -> float:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     model, folder = sys.argv[1], Path(sys.argv[2])
-    with (
-        patch.object(Experiment, "model", property(tiny_on_the_grid)),
-        patch("mmid.training.tasks._packaged_transcriber", tiny_transcriber),
-        patch("mmid.training.experiment.HarmonicConfig", lambda: HARMONIC_EAR),
-        patch.object(gpu_check, "SMALL", HARMONIC_EAR),
-        patch.object(gpu_check, "QUERIES", 1),
-        patch.object(gpu_check, "_timed", lambda run, amount: (run(), amount)),
-        patch.object(gpu_check, "TONE_SECONDS", 8.0),
-        patch.object(gpu_check, "TUNES", 2),
-        patch.object(gpu_check, "STEPS", 6),
-        patch.object(distillation, "BATCH", 1),
-        pretend_gpu(),
-    ):
+    with ExitStack() as quick, pretend_gpu():
+        for name, other in QUICK.items():
+            quick.enter_context(patch(name, other))
+        quick.enter_context(patch.object(distillation, "BATCH", 1))
         found = compare_models(model, folder)
         found["recall"] = recall_of_a_taught_model(model, folder)
     (folder / FOUND).write_text(json.dumps(found))
