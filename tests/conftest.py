@@ -195,10 +195,17 @@ def tunes_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def known_tunes(tunes_folder: Path) -> dict[str, Piece]:
+def demo_tunes(tunes_folder: Path) -> list[Piece]:
+    """Return the demo's tunes, which `demo_index` holds."""
+    tunes, bad = read_library([tunes_folder / "library"], jobs=1)
+    assert not bad
+    return tunes
+
+
+@pytest.fixture(scope="session")
+def known_tunes(demo_tunes: list[Piece]) -> dict[str, Piece]:
     """Return eight of the tunes by name, which `tunes_index` holds."""
-    read = read_library([tunes_folder / "library"], jobs=1)[0]
-    return {tune.name: tune for tune in read if tune.name in KNOWN}
+    return {tune.name: tune for tune in demo_tunes if tune.name in KNOWN}
 
 
 @pytest.fixture(scope="session")
@@ -206,6 +213,13 @@ def tunes_index(tunes_folder: Path, known_tunes: dict[str, Piece]) -> Path:
     """Return the packaged model's index of eight tunes."""
     build_index(tunes_folder / "index", list(known_tunes.values()), load_model())
     return tunes_folder / "index"
+
+
+@pytest.fixture(scope="session")
+def demo_index(tunes_folder: Path, demo_tunes: list[Piece]) -> Path:
+    """Return the packaged model's index of the demo's tunes."""
+    build_index(tunes_folder / "demo", demo_tunes, load_model())
+    return tunes_folder / "demo"
 
 
 @pytest.fixture

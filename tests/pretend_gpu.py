@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten, tree_map
+from torch.utils._pytree import tree_map
 from torch.utils.backend_registration import (
     _DummyBackendModule,
     _setup_privateuseone_for_python_backend,
@@ -78,19 +78,30 @@ class _Pretending(TorchDispatchMode):
         return _compute(function, args, options or {})
 
 
+def _tensors(given: Any) -> list[Tensor]:
+    """Return the tensors in arguments and their lists, several times as fast as PyTorch does."""
+    if isinstance(given, Tensor):
+        return [given]
+    if isinstance(given, (list, tuple)):
+        return [tensor for one in given for tensor in _tensors(one)]
+    return []
+
+
 def _compute(function: Any, args: Any, options: dict[str, Any]) -> Any:
-    name = function.overloadpacket.__name__
-    given = [x for x in tree_flatten((args, options))[0] if isinstance(x, Tensor)]
+    device, given = options.get("device"), _tensors([*args, *options.values()])
     own = [x for x in given if isinstance(x, PretendTensor)]
+    named = device is not None and torch.device(device).type == NAME
+    if not own and not named:
+        return function(*args, **options)
+    name = function.overloadpacket.__name__
     checked = given[:1] if name in BY_INDEX else [x for x in given if x.dim()]
     on_gpu = {isinstance(x, PretendTensor) for x in checked}
     if len(on_gpu) > 1 and name not in BETWEEN_DEVICES:
         raise RuntimeError(f"{name}: Expected all tensors to be on the same device")
-    device = options.get("device")
     if name == "copy_":
         here = isinstance(args[0], PretendTensor)
     else:
-        here = bool(own) if device is None else torch.device(device).type == NAME
+        here = bool(own) if device is None else named
     if device is not None:
         options = options | {"device": torch.device("cpu")}
     plain = tree_map(lambda x: x.held if isinstance(x, PretendTensor) else x, (args, options))

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from hashlib import pbkdf2_hmac
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ import mmid.index.validation
 from mmid.cli.app import app
 from mmid.identify.identifier import Identifier
 from mmid.index.build import update_index
-from mmid.music.midi import write_midi
+from mmid.index.pending import Pending
 from mmid.system import files as whole
 from mmid.training.loop import BEST_NAME, STATE_NAME
 
@@ -46,30 +47,33 @@ def start(work: Callable[[], None], said: Path) -> int:
         os._exit(status)
 
 
-def stop(child: int, number: int) -> tuple[int, float]:
-    """Stop a process; return its exit status and how long it took, seconds."""
+def stop(child: int, number: int) -> int:
+    """Stop a process; return its exit status."""
     os.kill(child, number)
-    return waited_for(child)
+    return exit_status(child)
 
 
-def waited_for(child: int) -> tuple[int, float]:
-    """Return the exit status of a process and how long it still took, seconds."""
-    began = time.monotonic()
-    while not (ended := os.waitpid(child, os.WNOHANG))[0]:
-        assert time.monotonic() - began < 20
+def exit_status(child: int) -> int:
+    """Wait for a process to end; return its exit status."""
+
+    def ended() -> list[int]:
+        process, status = os.waitpid(child, os.WNOHANG)
+        return [os.waitstatus_to_exitcode(status)] if process else []
+
+    return wait_for(ended)[0]
+
+
+HANGS = 120.0
+"""Seconds after which something never comes, on the busiest of machines."""
+
+
+def wait_for(something: Callable[[], Any]) -> Any:
+    until = time.monotonic() + HANGS
+    while not (found := something()):
+        assert time.monotonic() < until, "it hangs"
         time.sleep(0.01)
-    return os.waitstatus_to_exitcode(ended[1]), time.monotonic() - began
+    return found
 
-
-def wait_for(something: Callable[[], bool]) -> None:
-    until = time.monotonic() + 30
-    while not something():
-        assert time.monotonic() < until
-        time.sleep(0.01)
-
-
-IN_TIME = 10.0
-"""Seconds; two on a machine that does nothing else, as docs/security.md tells."""
 
 STOPS = [(signal.SIGINT, 130, "stopped"), (signal.SIGTERM, 143, "terminated")]
 
@@ -84,29 +88,33 @@ def command(*arguments: object) -> Callable[[], None]:
 
 
 @pytest.mark.parametrize(("number", "status", "word"), STOPS)
-def test_a_build_in_this_process_stops_in_time_and_goes_on(
-    number, status, word, tmp_path, tiny_model, draw_notes, options
+def test_a_build_in_this_process_stops_and_goes_on(
+    number, status, word, tmp_path, tiny_model, midi_folder, options, monkeypatch
 ):
-    library = tmp_path / "many"
-    library.mkdir()
-    for seed in range(15):
-        write_midi(draw_notes(seed, 300, 300.0), library / f"{seed}.mid")
+    begun, add = tmp_path / "begun", Pending.add
+
+    def add_some(self, item):
+        add(self, item)
+        if len(self._waiting) == 3:
+            begun.touch()
+            time.sleep(10 * HANGS)
+
     said = tmp_path / "said"
-    child = start(command("build-index", library, *options, "--jobs", "1"), said)
-    wait_for(lambda: (tmp_path / "index" / "writing.lock").exists())
-    time.sleep(0.3)
-    ended, took = stop(child, number)
-    assert ended == status and took < IN_TIME
+    with monkeypatch.context() as patch:
+        patch.setattr(Pending, "add", add_some)
+        child = start(command("build-index", midi_folder, *options, "--jobs", "1"), said)
+        wait_for(begun.exists)
+        assert stop(child, number) == status
     assert said.read_text() == f"mmid: {word}; run it again to go on\n"
     assert not list((tmp_path / "index").glob("data-*")), "no half an index"
     kept = list((tmp_path / "index").glob("pending-*/*.npz"))
     assert kept and not list(tmp_path.rglob("*.part"))
-    report = update_index(tmp_path / "index", [library], tiny_model, jobs=1)
-    assert report.items == 15 and not list((tmp_path / "index").glob("pending-*"))
+    report = update_index(tmp_path / "index", [midi_folder], tiny_model, jobs=1)
+    assert report.items == 6 and not list((tmp_path / "index").glob("pending-*"))
 
 
 @pytest.mark.parametrize(("number", "status", "word"), STOPS)
-def test_a_batch_stops_in_time_and_keeps_what_is_done(
+def test_a_batch_stops_and_keeps_what_is_done(
     number, status, word, tmp_path, built, recording, options
 ):
     takes = tmp_path / "takes"
@@ -117,8 +125,7 @@ def test_a_batch_stops_in_time_and_keeps_what_is_done(
     outputs = ["--json", "--sidecar", "--playlist", page, "--min-confidence", 0]
     child = start(command("query", takes, *options, *outputs), said)
     wait_for(lambda: said.exists() and "{" in said.read_text())
-    ended, took = stop(child, number)
-    assert ended == status and took < IN_TIME
+    assert stop(child, number) == status
     *answers, last = said.read_text().splitlines()
     assert last == f"mmid: stopped, {300 - len(answers)} of 300 files left"
     assert len(list(takes.glob("*.json"))) == len(answers)
@@ -127,14 +134,14 @@ def test_a_batch_stops_in_time_and_keeps_what_is_done(
 
 
 @pytest.mark.parametrize(("number", "status", "word"), STOPS)
-def test_an_evaluation_stops_in_time_and_keeps_what_is_done(
+def test_an_evaluation_stops_and_keeps_what_is_done(
     number, status, word, tmp_path, built, recording, options, monkeypatch
 ):
     begun, asked = tmp_path / "begun", Identifier.search
 
     def search(self, *arguments):
         if len(begun.read_text()) == 8:
-            time.sleep(60)
+            time.sleep(10 * HANGS)
         begun.write_text(begun.read_text() + "x")
         return asked(self, *arguments)
 
@@ -146,17 +153,14 @@ def test_an_evaluation_stops_in_time_and_keeps_what_is_done(
     asked_for = ["--clips", "1", "--per-recording", 3, "--out", out]
     child = start(command("eval", "pieces", tmp_path, *options, *asked_for), said)
     wait_for(lambda: len(begun.read_text()) == 8)
-    ended, took = stop(child, number)
-    assert ended == status and took < IN_TIME
+    assert stop(child, number) == status
     *_, kept, last = said.read_text().splitlines()
     assert kept.endswith("o.json: holds the 2 of 300 that are done") and last == f"mmid: {word}"
     [scores] = json.loads(out.read_text())
     assert [clip["source"] for clip in scores["results"]] == ["0"] * 3 + ["1"] * 3
 
 
-def test_what_does_not_hear_is_ended_in_time_and_leaves_nothing(
-    tmp_path, recording, options, monkeypatch
-):
+def test_what_does_not_hear_is_ended_and_leaves_nothing(tmp_path, recording, options, monkeypatch):
     begun = tmp_path / "mmid.0.part"
 
     def deaf(*_: object) -> None:
@@ -165,12 +169,12 @@ def test_what_does_not_hear_is_ended_in_time_and_leaves_nothing(
             pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)  # an hour in a library's code
 
     monkeypatch.setattr("mmid.model.loading.load_model", deaf)
+    monkeypatch.setattr(mmid.cli.shell, "GRACE", 0.1)
     said = tmp_path / "said"
     child = start(command("query", recording, *options), said)
     wait_for(begun.exists)
     time.sleep(0.1)
-    ended, took = stop(child, signal.SIGTERM)
-    assert ended == 143 and 1 < took < IN_TIME
+    assert stop(child, signal.SIGTERM) == 143
     assert said.read_text() == "mmid: terminated\n" and not begun.exists()
 
 
@@ -199,7 +203,7 @@ def converted(number: int) -> None:
 def dropped(number: int) -> None:
     """Stop where Python drops what is raised, and work on."""
     Finalised(number)
-    time.sleep(60)
+    time.sleep(10 * HANGS)
 
 
 @pytest.mark.parametrize("moment", [converted, dropped])
@@ -210,17 +214,16 @@ def test_a_stop_that_python_swallows_is_a_stop(
     monkeypatch.setattr("mmid.model.loading.load_model", lambda *_: moment(number))
     said = tmp_path / "said"
     child = start(command("query", recording, *options), said)
-    ended, _ = waited_for(child)
-    assert ended == status and said.read_text() == f"mmid: {word}\n"
+    assert exit_status(child) == status and said.read_text() == f"mmid: {word}\n"
 
 
-def test_training_stops_in_time_and_goes_on(tmp_path):
+def test_training_stops_and_goes_on(tmp_path):
     training = Training(tmp_path / "t", np.random.default_rng(0))
     run = tmp_path / "t" / "run"
     child = start(training.work, tmp_path / "said")
     wait_for((run / STATE_NAME).exists)
-    _, took = stop(child, signal.SIGINT)
-    assert took < IN_TIME and (run / BEST_NAME).exists() and not list(run.rglob("*.part"))
+    stop(child, signal.SIGINT)
+    assert (run / BEST_NAME).exists() and not list(run.rglob("*.part"))
     assert training.state() in ("epoch 1", "epoch 2", "epoch 3", "epoch 4")
     training.work()
     assert training.state() == "epoch 4"

@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmid.cli.demo import DEMO, prepare_demo, write_library
+from mmid.cli.demo import DEMO, prepare_demo
 from mmid.errors import MmidError
 from mmid.identify.identifier import Identifier
 from mmid.identify.search_options import SearchOptions
 from mmid.index.build import build_index
 from mmid.index.folder import LibraryIndex
 from mmid.model.loading import load_model
-from mmid.music.library import Recording, read_library, read_recording
+from mmid.music.library import Recording, read_recording
 from mmid.music.midi import Midi
 from mmid.research.demo_recording import RECORDED_SECONDS, RECORDED_TEMPO, RECORDED_TUNE
 
@@ -23,12 +23,8 @@ FLUTE, GUITAR = 73, 24
 
 
 @pytest.fixture(scope="module")
-def tunes(tmp_path_factory) -> dict[str, Midi]:
-    folder = tmp_path_factory.mktemp("tunes")
-    write_library(folder)
-    pieces, bad = read_library([folder], jobs=1)
-    assert not bad
-    return {Path(piece.name).stem: piece.midi for piece in pieces}
+def tunes(demo_tunes) -> dict[str, Midi]:
+    return {Path(piece.name).stem: piece.midi for piece in demo_tunes}
 
 
 def melody(tune: Midi) -> np.ndarray:
@@ -91,13 +87,10 @@ def test_a_folder_that_cannot_be_made_is_one_clear_error(tmp_path: Path) -> None
         prepare_demo(tmp_path / "file")
 
 
-def test_the_packaged_model_identifies_the_recording(tmp_path, tunes):
-    library, recording = prepare_demo(tmp_path)
+def test_the_packaged_model_identifies_the_recording(tmp_path, tunes, demo_index):
+    _, recording = prepare_demo(tmp_path)
     model = load_model()
-    pieces, bad = read_library([library], jobs=1)
-    assert not bad
-    build_index(tmp_path / "index", pieces, model)
-    index = LibraryIndex(tmp_path / "index", model)
+    index = LibraryIndex(demo_index, model)
     answer = Identifier(model, index, SearchOptions(keys=(0,))).identify_file(recording)
     best = answer.matches[0]
     assert answer.matched

@@ -167,6 +167,7 @@ def test_a_narrow_terminal_shows_all_and_colours_can_be_refused(options, index, 
     asked = ["-q", "query", recording, *options, "--top", 5]
     status, text = in_terminal(asked, 40, NO_COLOR="1")
     assert status == 0 and "confidence: " in text and not COLOUR.search(text)
+    assert "Loading" not in text
     lines = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", text).splitlines()
     assert max(map(len, lines)) <= 40
 
@@ -181,7 +182,6 @@ def test_a_terminal_shows_at_once_that_something_goes_on(options, index, recordi
     shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", text).strip()
     assert status == 0 and shown.startswith("- Loading PyTorch")
     assert shown.index("Loading the model") < shown.index(f"{recording.name}  (")
-    assert "Loading" not in in_terminal(["-q", "query", recording, *options], 100)[1]
     piped = subprocess.run(
         [*COMMAND, "query", recording, *options], capture_output=True, text=True, check=True
     )
@@ -299,6 +299,6 @@ def test_a_build_that_is_stopped_leaves_no_process(number, status, tmp_path, opt
     assert process.returncode == status
     assert said.count("\n") == 1 and said.endswith("run it again to go on\n")
     before = time.monotonic()
-    while children(process.pid) and time.monotonic() - before < 20:
+    while children(process.pid) and time.monotonic() - before < 60:
         time.sleep(0.05)  # one that is ending is listed for a moment
     assert children(process.pid) == []

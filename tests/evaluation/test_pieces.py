@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from synth import SOUNDFONT, needs_fluidsynth
 
-from mmid.cli.demo import write_library
 from mmid.errors import MmidError
 from mmid.evaluation.pieces import evaluate_pieces, same_bars
 from mmid.evaluation.scores import calibrate, kind_table, verdict_table
@@ -27,25 +26,16 @@ from mmid.model.confidence import confidence
 from mmid.model.evidence import Evidence
 from mmid.model.loading import load_model
 from mmid.music.grid import DEFAULT
-from mmid.music.library import Piece, read_library, scan_library
+from mmid.music.library import Piece, scan_library
 from mmid.music.pairs import read_pairs
 from mmid.music.synthesizer import Synthesizer
 from mmid.system.files import file_digest
 
 
 @pytest.fixture(scope="module")
-def tunes(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tunes")
-    write_library(folder)
-    return read_library([folder], jobs=1)[0]
-
-
-@pytest.fixture(scope="module")
-def opened(tmp_path_factory, tunes):
+def opened(demo_index):
     model = load_model()
-    folder = tmp_path_factory.mktemp("index") / "index"
-    build_index(folder, tunes, model)
-    return model, LibraryIndex(folder, model)
+    return model, LibraryIndex(demo_index, model)
 
 
 def rendered(piece: Piece) -> np.ndarray:
@@ -54,9 +44,9 @@ def rendered(piece: Piece) -> np.ndarray:
 
 
 @needs_fluidsynth
-def test_the_packaged_model_retrieves_snippets_of_unseen_tunes(tunes):
-    result = evaluate_snippets(tunes[:16], rendered, load_model(), pool=300)
-    assert result.pool == 300 and result.pieces == 16
+def test_the_packaged_model_retrieves_snippets_of_unseen_tunes(demo_tunes):
+    result = evaluate_snippets(demo_tunes[:8], rendered, load_model(), pool=200)
+    assert result.pool == 200 and result.pieces == 8
     for name in ("audio to MIDI", "MIDI to audio"):
         strict, lenient = result.scores[name], result.scores[f"{name}, repeats right"]
         assert strict.mrr > 0.9
@@ -64,15 +54,15 @@ def test_the_packaged_model_retrieves_snippets_of_unseen_tunes(tunes):
 
 
 @needs_fluidsynth
-def test_the_packaged_model_identifies_clips_of_unseen_tunes(tunes, opened):
+def test_the_packaged_model_identifies_clips_of_unseen_tunes(demo_tunes, opened):
     model, index = opened
-    rendered = rendered_sources(tunes[:12], tunes, SOUNDFONT, DEFAULT, tempo=(0.8, 1.25))
+    rendered = rendered_sources(demo_tunes[:6], demo_tunes, SOUNDFONT, DEFAULT, tempo=(0.8, 1.25))
     digests = [entry.digest for entry in index.entries]
     identifier = Identifier(model, index)
     short, long = evaluate_pieces(
         rendered, identifier, digests, lengths=[5.0, 10.0], clips=2, absent=True
     )
-    assert short.clips == long.clips == 24
+    assert short.clips == long.clips == 12
     assert short.top1 > 0.85 and long.top1 > 0.95
     assert long.auroc > 0.95 and long.matched > 0.8
     assert long.falsely_matched < long.matched - 0.2
@@ -80,31 +70,31 @@ def test_the_packaged_model_identifies_clips_of_unseen_tunes(tunes, opened):
 
 
 @needs_fluidsynth
-def test_the_packaged_model_finds_the_recordings_of_scores(tmp_path, tunes, write_wav):
+def test_the_packaged_model_finds_the_recordings_of_scores(tmp_path, demo_tunes, write_wav):
     rows = ["id,audio,midi"]
-    for number, tune in enumerate(tunes[:10]):
+    for number, tune in enumerate(demo_tunes[:5]):
         write_wav(tmp_path / f"{number}.wav", rendered(tune))
         rows.append(f"{number},{number}.wav,{tune.path}")
     (tmp_path / "pairs.csv").write_text("\n".join(rows))
     model = load_model()
     grid = model.encoders.config.features
     count, recordings = scan_library([tmp_path], "auto", grid, jobs=1)
-    assert count == 10
+    assert count == 5
     build_index(tmp_path / "index", recordings, model)
     index = LibraryIndex(tmp_path / "index", model)
     digests = [entry.digest for entry in index.entries]
     count, sources = open_sources(tmp_path, None, grid, (1, 1), "all", 0, direction="scores")
-    assert count == 10
+    assert count == 5
     (scores,) = evaluate_pieces(
         sources, Identifier(model, index), digests, lengths=[10.0], clips=2, absent=True
     )
-    assert scores.clips == 20 and scores.top1 > 0.9 and scores.matched > 0.9
+    assert scores.clips == 10 and scores.top1 > 0.9 and scores.matched > 0.9
     assert scores.auroc > 0.95 and scores.median_position_error is None
 
 
-def test_a_pool_larger_than_the_pieces_is_refused(tunes):
+def test_a_pool_larger_than_the_pieces_is_refused(demo_tunes):
     with pytest.raises(MmidError, match=r"1 pieces hold \d+ snippets, fewer than --pool 100000"):
-        evaluate_snippets(tunes[:1], rendered, load_model(), pool=100_000)
+        evaluate_snippets(demo_tunes[:1], rendered, load_model(), pool=100_000)
 
 
 SURROUNDINGS = {"seconds": 10.0, "snippets": 1_000}
@@ -187,14 +177,14 @@ def test_each_kind_is_scored_by_its_own_clips(tmp_path, pieces, tiny_model):
     asked = {"lengths": [3.0, 8.0], "clips": 2, "absent": True}
     identifier = Identifier(tiny_model, index, SearchOptions(keys=(0,)))
     short, long = evaluate_pieces(sources, identifier, digests, **asked)
-    for row in (short, long):
+    alone = evaluate_pieces(sources[1:2], identifier, digests, **asked)
+    for row, jig in zip((short, long), alone, strict=True):
         reels, jigs, others = row.kinds
         assert [part.kind for part in row.kinds] == ["reel", "jig", ""] and row.kind == ""
         assert [part.clips for part in row.kinds] == [4, 2, 2]
         assert reels.top1 == 0.5 and jigs.top1 == others.top1 == 1, "the second reel is another"
         assert all(part.seconds == row.seconds and not part.results for part in row.kinds)
-        alone = evaluate_pieces(sources[1:2], identifier, digests, **asked)[row is long]
-        assert replace(alone.kinds[0], kinds=()) == jigs
+        assert replace(jig.kinds[0], kinds=()) == jigs
     table = kind_table([short, long])
     assert table.columns[0].header == "kind"
     assert list(table.columns[0].cells) == ["reel", "reel", "jig", "jig", "-", "-"]

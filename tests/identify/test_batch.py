@@ -32,7 +32,7 @@ class Stub:
         if path.name == "bad":
             raise MmidError("bad: cannot be read")
         if path.name == "slow":
-            assert self.others.acquire(timeout=10)
+            assert self.others.acquire(timeout=60)
         self.others.release()
         return (path.name, start, duration)
 

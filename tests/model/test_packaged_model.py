@@ -9,7 +9,6 @@ import pytest
 import torch
 from synth import SOUNDFONT, needs_fluidsynth
 
-from mmid.cli.demo import write_library
 from mmid.evaluation.degradations import degrade_samples
 from mmid.identify.identifier import Identifier
 from mmid.index.build import build_index
@@ -21,8 +20,9 @@ from mmid.model.embedding import (
 )
 from mmid.model.loading import load_model
 from mmid.music.grid import DEFAULT, FeatureParams
-from mmid.music.library import Piece, Recording, read_library
+from mmid.music.library import Piece, Recording
 from mmid.music.midi import write_midi
+from mmid.music.notes import sounding
 from mmid.music.performance import Recipe, performed
 from mmid.music.spectrogram import spectrogram
 from mmid.music.synthesizer import Synthesizer
@@ -30,6 +30,8 @@ from mmid.music.synthesizer import Synthesizer
 pytestmark = pytest.mark.numerical
 
 TEMPO = 0.8
+RECORDED_SECONDS = 25.0
+"""Of each tune, from its beginning."""
 
 
 @cache
@@ -42,10 +44,8 @@ def sound_of(samples: np.ndarray) -> Sound:
 
 
 @pytest.fixture(scope="module")
-def tunes(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tunes")
-    write_library(folder)
-    return read_library([folder], jobs=1)[0][:10]
+def tunes(demo_tunes):
+    return demo_tunes[:10]
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,8 @@ def recordings(tunes):
     made = []
     with Synthesizer(SOUNDFONT, DEFAULT.sample_rate) as synthesizer:
         for tune in tunes:
-            _, played = performed(tune.midi.notes, Recipe(str(SOUNDFONT), tempo=TEMPO))
+            notes = sounding(tune.midi.notes, 0.0, RECORDED_SECONDS)
+            _, played = performed(notes, Recipe(str(SOUNDFONT), tempo=TEMPO))
             bands = sound_of(synthesizer.render(played)).spectrogram.numpy()
             made.append(Recording(f"{tune.name}.wav", tune.path, tune.digest, bands))
     return made

@@ -129,14 +129,14 @@ def test_a_span_is_sought_and_not_decoded_up_to(tmp_path):
 
 
 def test_a_long_file_streams_in_bounded_memory(tmp_path):
-    path = write(tmp_path / "a.flac", np.zeros(600 * 8_000), 8_000, "flac")
+    path = write(tmp_path / "a.flac", np.zeros(200 * 8_000), 8_000, "flac")
     peaks = []
     for _ in range(2):  # once may hold what the interpreter allocates, as when a table grows
         tracemalloc.start()
         sizes = [len(block) for block in stream_audio(path, 16_000, block=50_000)]
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-        assert sum(sizes) == 600 * 16_000
+        assert sum(sizes) == 200 * 16_000
         assert min(sizes) > 0 and max(sizes) <= 50_000
     assert min(peaks) < 4_000_000
 

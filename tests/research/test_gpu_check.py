@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -10,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny import HARMONIC_EAR, tiny_on_the_grid, tiny_transcriber
+from quick_check import QUICK
+from tiny import HARMONIC_EAR
 from typer import Typer
 from typer.testing import CliRunner
 
@@ -18,8 +20,15 @@ from mmid.api import Embedding
 from mmid.identify.answer import Identification, Match
 from mmid.model.checkpoint import load_checkpoint, save_checkpoint
 from mmid.research import gpu_check
-from mmid.research.gpu_check import HARMONIC, Outcome, compare, harmonic_model, lay_out, tones
-from mmid.training.experiment import Experiment
+from mmid.research.gpu_check import (
+    HARMONIC,
+    TUNES,
+    Outcome,
+    compare,
+    harmonic_model,
+    lay_out,
+    tones,
+)
 
 TESTS = Path(__file__).parents[1]
 
@@ -39,20 +48,15 @@ def model(make_model, transcribing_config, tmp_path: Path) -> str:
 
 
 def run(app: Typer, *arguments: str):
-    options = ("--seconds", "10", "--tunes", str(gpu_check.TUNES))
+    options = ("--seconds", "10", "--tunes", str(TUNES))
     return CliRunner().invoke(app, [*options, *arguments])
 
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Try models that run in no time, on little."""
-    monkeypatch.setattr(Experiment, "model", property(tiny_on_the_grid))
-    monkeypatch.setattr("mmid.training.tasks._packaged_transcriber", tiny_transcriber)
-    monkeypatch.setattr("mmid.training.experiment.HarmonicConfig", lambda: HARMONIC_EAR)
-    monkeypatch.setattr(gpu_check, "SMALL", HARMONIC_EAR)
-    monkeypatch.setattr(gpu_check, "QUERIES", 1)
-    monkeypatch.setattr(gpu_check, "_timed", lambda run, amount: (run(), amount))
-    monkeypatch.setattr(gpu_check, "TONE_SECONDS", 8.0)
+    for name, other in QUICK.items():
+        monkeypatch.setattr(name, other)
 
 
 def test_the_cpu_agrees_with_itself(app, model, quick):
@@ -84,9 +88,11 @@ def test_a_pretended_gpu_agrees(model, tmp_path):
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 0, done.stderr[-2_000:]
-    compared, recall = done.stdout.splitlines()
-    assert compared == "[] 22" and float(recall) > 0.9
+    said = f"{done.stdout[-2_000:]}\n{done.stderr[-2_000:]}"
+    assert done.returncode == 0, said
+    found = json.loads((tmp_path / "room" / "found.json").read_text())
+    expected = {"differing": [], "compared": 22, "recall": pytest.approx(1, abs=0.1)}
+    assert found == expected, said
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")

@@ -190,7 +190,7 @@ def test_a_query_is_cancelled_and_those_behind_it_go_on(tab, library, folder, mo
     go = threading.Event()
 
     def slow(identifier, upload, *rest, **more):
-        go.wait(20)
+        go.wait(120)
         return {"sentence": "Found: it", "verdict": "found", "matched": True, "matches": []}
 
     monkeypatch.setattr("mmid.serve.app.identified", slow)

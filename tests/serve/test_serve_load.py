@@ -15,7 +15,7 @@ def test_a_crowd_some_of_it_hostile_is_served(library, sent):
     limits = Limits()
     with running(make_app(library, limits=limits)) as address:
         ends = storm(address, sent, clients=12, requests=84)
-        for _ in range(100):
+        for _ in range(1_000):
             if limits.used == 0:
                 break
             time.sleep(0.05)

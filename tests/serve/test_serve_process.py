@@ -64,7 +64,7 @@ def test_it_prints_its_address_and_stops_on_a_signal(place, tmp_path, stop, stat
         assert address.startswith("http://127.0.0.1:") and "token" not in address
         assert get(address, "/library")["items"] == 6
         server.send_signal(stop)
-        _, said = server.communicate(timeout=20)
+        _, said = server.communicate(timeout=60)
     assert server.returncode == status and "Traceback" not in said
     assert said.splitlines()[-1] in ("mmid: stopped", "mmid: terminated")
 

@@ -72,10 +72,11 @@ def test_so_many_are_worked_on_so_many_wait_and_one_more_is_refused():
 
         async def query(number: int):
             with desk.place():
-                return await desk.do(lambda: go.wait(5) and number, stays)
+                return await desk.do(lambda: go.wait(60) and number, stays)
 
         asked = [asyncio.ensure_future(query(number)) for number in range(5)]
-        await asyncio.sleep(0.1)
+        while desk.running < 2 or desk.present < 5:
+            await asyncio.sleep(0.01)
         counted = desk.running, desk.waiting
         with pytest.raises(Refused, match="3 requests wait") as refused:
             await query(5)
@@ -126,10 +127,10 @@ def test_a_long_recording_that_nobody_waits_for_is_given_up(library, recording, 
     steps = []
 
     def follow(identifier, source, every, progress):
-        for step in range(1_000):
+        for step in range(10_000):
             steps.append(step)
             time.sleep(0.02)
-            progress("Following", step, 1_000)
+            progress("Following", step, 10_000)
         return Timeline("", 1.0)
 
     async def leave():
@@ -138,11 +139,11 @@ def test_a_long_recording_that_nobody_waits_for_is_given_up(library, recording, 
         events = recitals.begin(Upload("a.wav", recording), 30.0, done.set)
         first = await anext(events)
         await events.aclose()
-        await asyncio.wait_for(done.wait(), 10)
+        await asyncio.wait_for(done.wait(), 60)
         return first
 
     assert asyncio.run(leave()).startswith(b"event: progress\n")
-    assert 0 < len(steps) < 900
+    assert 0 < len(steps) < 10_000
 
 
 def test_only_so_many_long_recordings_wait(library):
