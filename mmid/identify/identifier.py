@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -150,15 +150,21 @@ class Identifier:
         query, lookup = self.listen(query), self.lookup
         by_notes, tried = lookup.by_notes(query, excluded), lookup.every(query)
         if len(tried.keys) > FEW_KEYS:
-            likely = lookup.likely(by_notes)
-            if likely is None:
-                by_notes = lookup.by_notes(query, excluded, thorough=True)
-            tried = (
-                likely
-                or self._compare_keys(by_notes, excluded)
-                or self._search_keys(by_notes, extra, excluded)
-            )
+            by_notes, tried = self._choose_keys(by_notes, extra, excluded)
         return lookup.find(lookup.embed(query, tried), extra, by_notes)
+
+    def _choose_keys(
+        self, by_notes: SearchResult, extra: int, excluded: frozenset[int]
+    ) -> tuple[SearchResult, Hypotheses]:
+        """Choose keys and tempi; return also what was found on the way."""
+        likely = self.lookup.likely(by_notes)
+        if likely is not None:
+            return by_notes, likely
+        by_notes = self.lookup.by_notes(by_notes.query, excluded, thorough=True)
+        outstanding = self._compare_keys(by_notes, excluded)
+        if outstanding is not None:
+            return by_notes, outstanding
+        return self._search_keys(by_notes, extra, excluded)
 
     def _compare_keys(self, by_notes: SearchResult, excluded: frozenset[int]) -> Hypotheses | None:
         """Return the keys and tempi of the best of what note triples find, if it stands out."""
@@ -169,14 +175,16 @@ class Identifier:
 
     def _search_keys(
         self, by_notes: SearchResult, extra: int, excluded: frozenset[int]
-    ) -> Hypotheses:
-        """Return the first key, and of the others that of the best candidate, at every tempo."""
+    ) -> tuple[SearchResult, Hypotheses]:
+        """Choose the first key, and of the others that of the best candidate, at every tempo."""
         lookup, query = self.lookup, by_notes.query
         every = lookup.every(query)
+        by_melody = lookup.by_melody(query, widely(every), excluded)
+        by_notes = replace(by_notes, tunes=(*by_notes.tunes, *by_melody))
         result = lookup.find(lookup.embed(query, widely(every)), extra, by_notes)
         ranked = self._rank(lookup.candidates(result, excluded), result)
         keys = (every.keys[0], *(one.candidate.transpose for one in ranked))
-        return Hypotheses(tuple(dict.fromkeys(keys))[:FEW_KEYS], every.tempo_ratios)
+        return by_notes, Hypotheses(tuple(dict.fromkeys(keys))[:FEW_KEYS], every.tempo_ratios)
 
     def _rank(self, candidates: Sequence[Candidate], result: SearchResult) -> list[Ranked]:
         return rank(candidates, result, self.index, self.params, self.weights)

@@ -29,6 +29,7 @@ from mmid.model.embedding import (
     Effort,
     Query,
     Sound,
+    Transcribed,
     embed_query,
 )
 from mmid.model.transcriber import transcribed_notes
@@ -58,6 +59,9 @@ FRAMES_TO_COMPARE = 10_750
 
 LOOKED_UP, IN_EACH_KEY = 1_200, 50
 """Snippets of a query looked up at most, over all tempi: in one key or two, and in each of many."""
+
+BY_MELODY = 40
+"""Positions that snippets of a melody vote for, at most, that are compared note by note."""
 
 AGREED = 40
 """Positions that note triples agree on, at most, that are compared note by note."""
@@ -266,6 +270,29 @@ class Lookup:
             return by_notes
         agreed = [at for key in keys for at in self._agreed(query, (key,), AGREED)]
         return replace(by_notes, found=self._candidates_of(agreed))
+
+    def by_melody(
+        self, query: Query, tried: Hypotheses, excluded: frozenset[int] = frozenset()
+    ) -> tuple[Candidate, ...]:
+        """Return the positions that snippets of a recording's melody alone vote for.
+
+        They find files that hold nothing else, in which snippets of all that sounds find nothing.
+
+        Parameters
+        ----------
+        query : Query
+            Transcribed.
+        tried : Hypotheses
+        excluded : frozenset of int
+            Positions of items that do not count.
+        """
+        if not (self._notes_count and isinstance(query, Transcribed) and query.melody is not None):
+            return ()
+        alone = replace(query, log_odds=query.melody)
+        hits = self._hits(self.embed(alone, tried), NEIGHBOURS)
+        left = [nearest(hypothesis, NEIGHBOURS, excluded) for hypothesis in hits]
+        elected = elect(left, self._options.vote, BY_MELODY, EACH)
+        return tuple(replace(one, share=0.0) for one in elected)
 
     def _gains(self, query: Query) -> tuple[tuple[Gains, ...], tuple[Gains, ...]]:
         """Return what a query's notes, and its melody's, are compared by, if they are."""
