@@ -80,7 +80,7 @@ export class Card {
     const { html, notes, midi, csv, ...rest } = { ...answer.shown };
     const parts = document.createElement("template");
     parts.innerHTML = html; // escaped by the server; this page runs no script but its own
-    this.player = /\.(midi?|kar|rmi)$/i.test(file.name ?? "") ? null : this.play(file, notes);
+    this.player = /\.(midi?|kar|rmi)$/i.test(file.name ?? "") ? null : this.play(file, notes, verdictOf(answer) === "absent" ? 0 : 0.5);
     this.part(".rest").replaceChildren(...(this.player ? [this.player.root] : []), parts.content);
     this.player?.attach(this.part(".roll"));
     const plain = { ...answer, ...rest };
@@ -88,10 +88,10 @@ export class Card {
     this.part(".rest").append(this.downloads(plain, csv, midi));
   }
 
-  play(file, notes) {
+  play(file, notes, share) {
     const sound = () =>
       upload(address("/sound", { name: this.name }), file, { type: "blob", signal: this.stopping.signal });
-    return new Player(file, notes, sound);
+    return new Player(file, notes, sound, share);
   }
 
   timeline(timeline, file) {

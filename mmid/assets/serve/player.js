@@ -72,8 +72,11 @@ const playing = new Set();
 
 /** A recording with its waveform, and the score in step. */
 export class Player {
-  /** `notes` are of the recording's time; `playable()` makes a sound that any browser plays. */
-  constructor(file, notes, playable) {
+  /**
+   * `notes` are of the recording's time; `playable()` makes a sound that any browser plays; `share` of the
+   * score is heard until the slider is moved.
+   */
+  constructor(file, notes, playable, share = 0.5) {
     this.root = document.getElementById("player").content.cloneNode(true).firstElementChild;
     this.audio = this.root.querySelector("audio");
     this.wave = this.root.querySelector(".wave");
@@ -83,7 +86,7 @@ export class Player {
     this.audio.src = URL.createObjectURL(file);
     this.audio.addEventListener("error", () => this.useOther(), { once: true });
     this.synthesiser = notes.length ? new Synthesiser(notes) : null;
-    this.mix(this.root.querySelector(".mix"));
+    this.mix(this.root.querySelector(".mix"), share);
     this.follow();
     this.draw();
   }
@@ -104,9 +107,10 @@ export class Player {
     }
   }
 
-  mix(label) {
+  mix(label, share) {
     label.hidden = !this.synthesiser;
     const slider = label.querySelector("input");
+    slider.value = share;
     const set = () => {
       const share = Number(slider.value);
       this.audio.volume = Math.min(1, 2 * (1 - share));
