@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,24 @@ def test_a_server_that_is_not_there_is_one_line(recording):
         address = f"http://127.0.0.1:{taken.getsockname()[1]}"
     result = query(recording, "--server", address)
     assert result.exit_code == 1 and "is mmid serve running?" in str(result.exception)
+
+
+def test_a_server_that_goes_during_a_query_is_one_line(library, recording, monkeypatch):
+    begun, gone = threading.Event(), threading.Event()
+
+    def slow(*given, **more):
+        begun.set()
+        gone.wait(20)
+
+    monkeypatch.setattr("mmid.serve.app.identified", slow)
+    with ThreadPoolExecutor(1) as pool:
+        with running(make_app(library)) as address:
+            answer = pool.submit(query, recording, "--server", address)
+            assert begun.wait(20)
+        result = answer.result(20)
+        gone.set()
+    assert result.exit_code == 1 and result.stdout == "" and result.stderr.count("\n") == 1
+    assert "is mmid serve running?" in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,5 @@
 // The recordings, a card each: sent, waited for, answered, played.
-import { address, upload } from "./server.js";
+import { address, limits, upload } from "./server.js";
 import { Player } from "./player.js";
 import { showTimeline, timelineSentence } from "./timeline.js";
 
@@ -130,7 +130,7 @@ function lengthOf(file) {
     const audio = new Audio();
     const done = () => {
       URL.revokeObjectURL(audio.src);
-      resolve(audio.duration || 0);
+      resolve(Number.isFinite(audio.duration) ? audio.duration : 0);
     };
     audio.preload = "metadata";
     audio.addEventListener("loadedmetadata", done);
@@ -166,6 +166,10 @@ function sendNext() {
 }
 
 async function identify(card, file, chosen) {
+  if (file.size > limits.bytes) {
+    card.fail(`It is larger than ${Math.round(limits.bytes / 1e6)} MB; send a part of it.`);
+    return;
+  }
   const several =
     chosen.holds === "several" || (chosen.holds === "auto" && (await lengthOf(file)) > LONG);
   const signal = card.stopping.signal;

@@ -5,7 +5,7 @@ const AHEAD = 0.3; // seconds of notes that are given to the synthesiser in adva
 const EVERY = 100; // milliseconds between two looks at what sounds next
 const LOUDEST = 0.16; // of a single note
 const PEAKS = 500; // of a waveform, each side
-const MOST_DECODED = 120e6; // bytes of a recording whose waveform is drawn
+const MOST_DRAWN = 900; // seconds of a recording whose waveform is drawn: decoded, a second takes 350 kB
 
 let context = null; // one for all players, begun when something is first played
 
@@ -85,10 +85,10 @@ export class Player {
     this.playable = playable;
     this.audio.src = URL.createObjectURL(file);
     this.audio.addEventListener("error", () => this.useOther(), { once: true });
+    this.audio.addEventListener("loadedmetadata", () => this.draw());
     this.synthesiser = notes.length ? new Synthesiser(notes) : null;
     this.mix(this.root.querySelector(".mix"), share);
     this.follow();
-    this.draw();
   }
 
   /** Have a roll's playhead follow, if there is one. */
@@ -101,7 +101,6 @@ export class Player {
       const sound = await this.playable();
       this.file = sound;
       this.audio.src = URL.createObjectURL(sound);
-      this.draw();
     } catch (error) {
       this.now.textContent = `This browser cannot play it. ${error.message}`;
     }
@@ -153,9 +152,9 @@ export class Player {
     });
   }
 
-  /** Draw the waveform, if the browser can decode the recording. */
+  /** Draw the waveform, if the browser can decode the recording, and in little memory. */
   async draw() {
-    if (this.file.size > MOST_DECODED) return;
+    if (this.audio.duration > MOST_DRAWN) return;
     try {
       const decoder = new OfflineAudioContext(1, 1, 8000);
       const sound = await decoder.decodeAudioData(await this.file.arrayBuffer());
