@@ -8,13 +8,6 @@ const LONG = 240; // seconds from which a recording may hold several pieces
 
 const VERDICTS = { found: "found", perhaps: "perhaps", absent: "not in your library" };
 
-/** What an answer comes to; a server that does not say so itself says at least whether it matched. */
-function verdictOf(answer) {
-  if (answer.verdict in VERDICTS) return answer.verdict;
-  if (answer.matched) return "found";
-  return answer.reason === "not_confident" ? "perhaps" : "absent";
-}
-
 const cards = document.getElementById("cards");
 let queue = [];
 let sending = 0;
@@ -70,9 +63,8 @@ export class Card {
 
   /** Show an answer; with what speaks for it, if it was asked for. */
   answer(answer, file) {
-    const kind = verdictOf(answer);
     this.settle(answer.sentence);
-    this.mark(kind, VERDICTS[kind]);
+    this.mark(answer.verdict, VERDICTS[answer.verdict]);
     if (answer.shown) this.show(answer, file);
   }
 
@@ -80,7 +72,7 @@ export class Card {
     const { html, notes, midi, csv, ...rest } = { ...answer.shown };
     const parts = document.createElement("template");
     parts.innerHTML = html; // escaped by the server; this page runs no script but its own
-    this.player = /\.(midi?|kar|rmi)$/i.test(file.name ?? "") ? null : this.play(file, notes, verdictOf(answer) === "absent" ? 0 : 0.5);
+    this.player = /\.(midi?|kar|rmi)$/i.test(file.name ?? "") ? null : this.play(file, notes, answer.verdict === "absent" ? 0 : 0.5);
     this.part(".rest").replaceChildren(...(this.player ? [this.player.root] : []), parts.content);
     this.player?.attach(this.part(".roll"));
     const plain = { ...answer, ...rest };
