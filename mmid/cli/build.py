@@ -16,7 +16,7 @@ from mmid.system.console import note, progress, remark, stdout
 
 if TYPE_CHECKING:
     from mmid.index.build import BuildReport
-    from mmid.music.library import BadFile
+    from mmid.music.folders import BadFile
 
 NAMED = 3
 """Files named of those left out for the same reason."""

@@ -13,9 +13,8 @@ from glob import glob, has_magic
 from pathlib import Path
 
 from mmid.errors import label
-from mmid.music.folders import files_below, pieces_of
+from mmid.music.folders import BadFile, files_below, pieces_of
 from mmid.music.formats import RECORDING_SUFFIXES, read_suffixes
-from mmid.music.library import BadFile
 from mmid.options import Kind
 
 LISTED = "-"

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from mmid.identify.batch import Answered, Sink
     from mmid.identify.identifier import Identifier
     from mmid.index.protocol import Library
-    from mmid.music.library import BadFile
+    from mmid.music.folders import BadFile
     from mmid.output.timelines import TimelineSink
 
 INPUT, OUTPUT, SEARCH, MACHINE = "Input", "Output", "Search", "Machine"

@@ -22,8 +22,8 @@ import numpy as np
 
 from mmid.errors import MmidError, RenderError, label
 from mmid.music.audio_writer import write_audio
-from mmid.music.folders import find_midi, library_root
-from mmid.music.library import BadFile, read_piece
+from mmid.music.folders import BadFile, find_midi, library_root
+from mmid.music.library import read_piece
 from mmid.music.pairs import PAIRS_NAME, write_pairs_list
 from mmid.music.synthesizer import Synthesizer
 from mmid.system.console import warn

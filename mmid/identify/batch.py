@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from mmid.errors import MmidError, label
 from mmid.identify.answer import Identification
-from mmid.music.library import BadFile
+from mmid.music.folders import BadFile
 from mmid.system.processes import stops_put_off
 
 if TYPE_CHECKING:  # answers of a server are handed out without PyTorch

@@ -27,7 +27,7 @@ from mmid.identify.identifier import Identifier
 from mmid.identify.note_stream import QueryInput, Tape, length_of, transcribe_stretches
 from mmid.identify.score_following import PieceTrack, part, track_piece
 from mmid.model.embedding import Transcribed
-from mmid.music.library import BadFile
+from mmid.music.folders import BadFile
 from mmid.system.console import ProgressCallback, quiet
 
 WINDOW_SECONDS = 30.0

@@ -27,9 +27,9 @@ from mmid.index.protocol import Library, Place, Store
 from mmid.index.store import store_at
 from mmid.index.update_plan import COUNTED, USUAL, Plan, Update, UpdateOptions
 from mmid.model.checkpoint import Checkpoint
-from mmid.music.folders import item_name
+from mmid.music.folders import BadFile, item_name
 from mmid.music.formats import unread_here
-from mmid.music.library import BadFile, Piece, Recording
+from mmid.music.library import Piece, Recording
 from mmid.options import Kind, LibraryKind
 from mmid.system.console import ProgressCallback, quiet, stage
 from mmid.system.processes import Engine, parallel

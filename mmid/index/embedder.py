@@ -22,7 +22,8 @@ from mmid.index.quantization import pack
 from mmid.model.checkpoint import Checkpoint
 from mmid.model.embedding import Query, as_query
 from mmid.model.encoders import embed_frames, snippet_count
-from mmid.music.library import BadFile, Piece, Recording, read_item
+from mmid.music.folders import BadFile
+from mmid.music.library import Piece, Recording, read_item
 from mmid.music.notes import NOTE_DTYPE
 from mmid.music.scores.tune_books import file_of
 from mmid.options import Kind

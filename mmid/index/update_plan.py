@@ -17,9 +17,8 @@ from mmid.index.library_folders import Followed
 from mmid.index.pending import Embedded, Pending
 from mmid.index.protocol import Library
 from mmid.model.checkpoint import Checkpoint
-from mmid.music.folders import item_name
+from mmid.music.folders import BadFile, item_name
 from mmid.music.formats import unread_here
-from mmid.music.library import BadFile
 from mmid.music.scores.tune_books import file_of, piece_digest
 from mmid.system.console import ProgressCallback
 from mmid.system.processes import Engine

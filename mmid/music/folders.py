@@ -47,6 +47,29 @@ class Found:
     skipped: dict[str, int]
 
 
+@dataclass(frozen=True)
+class BadFile:
+    """A file that could not be read, and why.
+
+    Parameters
+    ----------
+    path : Path
+    reason : str
+        A line that names it.
+    """
+
+    path: Path
+    reason: str
+
+    @property
+    def why(self) -> str:
+        """The reason alone."""
+        for name in (label(self.path), label(self.path.name)):
+            if self.reason.startswith(f"{name}: "):
+                return self.reason.removeprefix(f"{name}: ")
+        return self.reason
+
+
 def find_midi(folder: Path) -> list[Path]:
     """List the MIDI files below a folder, but no scores, sorted; a file is its own list.
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from mmid.errors import MidiError, MmidError, label
 from mmid.music.folders import (
+    BadFile,
     each_once,
     find_all,
     find_midi,
@@ -75,29 +76,6 @@ class Recording:
     path: Path
     digest: str
     spectrogram: np.ndarray
-
-
-@dataclass(frozen=True)
-class BadFile:
-    """A file that could not be read, and why.
-
-    Parameters
-    ----------
-    path : Path
-    reason : str
-        A line that names it.
-    """
-
-    path: Path
-    reason: str
-
-    @property
-    def why(self) -> str:
-        """The reason alone."""
-        for name in (label(self.path), label(self.path.name)):
-            if self.reason.startswith(f"{name}: "):
-                return self.reason.removeprefix(f"{name}: ")
-        return self.reason
 
 
 def read_piece(path: Path, folder: Path) -> Piece | BadFile:

@@ -20,6 +20,7 @@ from mmid.model.embedding import Score
 from mmid.music.grid import FeatureParams
 from mmid.music.midi import write_midi
 from mmid.music.notes import retimed, shifted
+from mmid.output.evidence import traced
 from mmid.system.outputs import target_paths, written_target
 
 SUFFIXES = (".mid", ".midi")
@@ -127,12 +128,10 @@ def aligned_notes(identifier: Identifier, answered: Answered) -> np.ndarray:
     MmidError
         If the vote gave no position in the piece.
     """
-    answer, result = answered.answer, answered.result
-    assert result is not None
-    found = identifier.trace(result, answer.matches[0])
+    found = traced(identifier, answered)
     path = _path(found, answered, identifier.params)
     if path is None:
-        raise MmidError(f"{label(answer.query)}: this vote gives no position to align")
+        raise MmidError(f"{label(answered.answer.query)}: this vote gives no position to align")
     score = Score(found.notes, found.seconds, identifier.params)
     return warp_notes(score.transposed(found.candidate.transpose).notes, path)
 

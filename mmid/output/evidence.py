@@ -148,8 +148,24 @@ def picture_paths(plot: Path, queries: Sequence[Path]) -> list[Path]:
     return target_paths(plot, queries, SUFFIXES, SUFFIXES[0])
 
 
+_traced: WeakKeyDictionary[Answered, Trace] = WeakKeyDictionary()
 _gathered: WeakKeyDictionary[Answered, Picture | None] = WeakKeyDictionary()
 """What was collected for answers that are not let go yet."""
+
+
+def traced(identifier: Identifier, answered: Answered) -> Trace:
+    """Say how the first match of an answer was found, once: it takes as long as a comparison."""
+    if answered not in _traced:
+        assert answered.result is not None
+        _traced[answered] = identifier.trace(answered.result, answered.answer.matches[0])
+    return _traced[answered]
+
+
+def find_passage(identifier: Identifier, answered: Answered) -> Passage | None:
+    """Return the passage of an answer's first match; None where there is none, or no position."""
+    if answered.result is None or not answered.answer.matches:
+        return None
+    return _passage(traced(identifier, answered), answered.answer.seconds, identifier.params)
 
 
 def gather_evidence(identifier: Identifier, answered: Answered) -> Picture | None:
@@ -166,10 +182,10 @@ def _gather(identifier: Identifier, answered: Answered) -> Picture | None:
     params, none = identifier.params, Points(np.zeros(0), np.zeros(0))
     if not answer.matches:
         return Picture(answer, query, params, 0.0, 1.0, 0, none, none, None)
-    found = identifier.trace(result, answer.matches[0])
+    found = traced(identifier, answered)
     chosen = _nearest_hypothesis(result, found.candidate)
     agreeing, others = _matching(result, found.candidate.piece, chosen, params.frame_rate)
-    passage = _passage(found, answer.seconds, params)
+    passage = find_passage(identifier, answered)
     return Picture(answer, query, params, found.seconds, *chosen, agreeing, others, passage)
 
 

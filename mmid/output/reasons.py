@@ -36,8 +36,13 @@ def reasons(answer: Identification) -> str:
     "the melody agrees for 21 of 30 s; but other notes don't, and few snippets vote for it"
     """
     best = answer.matches[0]
-    said = (" and ".join(_for(best, answer.seconds)), ", and ".join(_against(answer)))
+    said = (_listed(_for(best, answer.seconds)), ", and ".join(_against(answer)))
     return "; but ".join(filter(None, said))
+
+
+def _listed(clauses: list[str]) -> str:
+    """Join clauses as a sentence does: with commas, and the last with an "and"."""
+    return " and ".join(filter(None, (", ".join(clauses[:-1]), *clauses[-1:])))
 
 
 def _for(match: Match, seconds: float) -> list[str]:

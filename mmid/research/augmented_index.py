@@ -25,8 +25,9 @@ from mmid.model.checkpoint import Checkpoint
 from mmid.model.embedding import Sound, as_query
 from mmid.model.encoders import pick_device
 from mmid.model.loading import load_model
+from mmid.music.folders import BadFile
 from mmid.music.grid import FeatureParams
-from mmid.music.library import BadFile, Piece, Recording, scan_library
+from mmid.music.library import Piece, Recording, scan_library
 from mmid.music.performance import Recipe, performed
 from mmid.music.spectrogram import spectrogram
 from mmid.music.synthesizer import Synthesizer, pick_soundfonts

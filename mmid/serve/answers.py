@@ -22,7 +22,7 @@ from mmid.identify.timeline import Timeline
 from mmid.music.midi import write_midi
 from mmid.output.aligned_midi import aligned_notes
 from mmid.output.answers import ANSWER_COLUMNS, TIMELINE_COLUMNS, flat_answer, flat_timeline
-from mmid.output.evidence import gather_evidence
+from mmid.output.evidence import find_passage
 from mmid.output.page.page import page_templates
 from mmid.output.page.piano_roll_svg import Roll, draw_roll
 from mmid.output.sinks import csv_row
@@ -92,10 +92,8 @@ def _templates() -> Environment:
 
 
 def _roll(identifier: Identifier, answered: Answered) -> Roll | None:
-    evidence = gather_evidence(identifier, answered)
-    if evidence is None or evidence.passage is None:
-        return None
-    return draw_roll(evidence.passage, answered.answer.seconds)
+    passage = find_passage(identifier, answered)
+    return draw_roll(passage, answered.answer.seconds) if passage else None
 
 
 def _played(notes: np.ndarray) -> list[list[float]]:

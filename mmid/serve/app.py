@@ -102,6 +102,7 @@ class Service:
             "waiting": self._desk.waiting,
             "work": asdict(work) if work else None,
             "last": self._library.last,
+            "largest": self._limits.bytes,
         }
 
     async def identify(self, request: Request) -> Response:

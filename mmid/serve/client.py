@@ -19,7 +19,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 from mmid.errors import MmidError, label
 from mmid.identify.answer import Identification, Match
 from mmid.identify.batch import Answered
-from mmid.music.library import BadFile
+from mmid.music.folders import BadFile
 from mmid.options import Kind
 from mmid.system.files import open_regular, parse_json
 

@@ -22,9 +22,10 @@ from torch import Tensor
 
 from mmid.errors import AudioError, MmidError, label
 from mmid.music.duplicates import drop_duplicates, split_library
+from mmid.music.folders import BadFile
 from mmid.music.formats import AUDIO_SUFFIXES
 from mmid.music.grid import FeatureParams
-from mmid.music.library import BadFile, Piece, read_library
+from mmid.music.library import Piece, read_library
 from mmid.music.mixing.mixture import (
     MixtureRecipe,
     complete_ones,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mmid.cli.inputs import find_inputs
-from mmid.music.library import BadFile
+from mmid.music.folders import BadFile
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from mmid.identify.batch import AHEAD, Answered, Sink, answer_files, hand_out
 from mmid.identify.identifier import Identifier
 from mmid.index.build import build_index
 from mmid.index.folder import LibraryIndex
-from mmid.music.library import BadFile
+from mmid.music.folders import BadFile
 
 
 class Stub:

@@ -16,8 +16,9 @@ from mmid.index.embedder import embed_whole
 from mmid.index.folder import LibraryIndex
 from mmid.index.quantization import unpack
 from mmid.model.embedding import Sound, as_query
+from mmid.music.folders import BadFile
 from mmid.music.grid import DEFAULT
-from mmid.music.library import BadFile, Recording, read_recording
+from mmid.music.library import Recording, read_recording
 from mmid.music.piano_roll import piano_roll
 from mmid.music.spectrogram import frame_count, spectrogram
 

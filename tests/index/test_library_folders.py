@@ -19,7 +19,8 @@ from mmid.index.folder import LibraryIndex
 from mmid.index.maintenance import describe, left_out, merge_indexes, remove_pieces
 from mmid.index.update_plan import UpdateOptions
 from mmid.model.checkpoint import Checkpoint
-from mmid.music.library import BadFile, read_library, read_piece
+from mmid.music.folders import BadFile
+from mmid.music.library import read_library, read_piece
 from mmid.music.midi import write_midi
 
 DRUMS = bytes.fromhex(

@@ -14,8 +14,8 @@ from mmid.index.embedder import embed_item, embed_whole
 from mmid.index.folder import LibraryIndex
 from mmid.index.quantization import pack, unpack
 from mmid.model.embedding import as_query
+from mmid.music.folders import BadFile
 from mmid.music.grid import DEFAULT
-from mmid.music.library import BadFile
 from mmid.research import augmented_index as module
 from mmid.research.augmented_index import (
     CopiedPiece,

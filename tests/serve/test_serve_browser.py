@@ -19,8 +19,10 @@ from mmid.index.build import update_index
 from mmid.index.store import store_at
 from mmid.model.loading import load_model
 from mmid.music.audio import read_audio
+from mmid.serve.answers import identified
 from mmid.serve.app import make_app
 from mmid.serve.library import ServedLibrary
+from mmid.serve.uploads import Limits
 
 HOSTILE = "<img src=x onerror=alert(1)>.wav"
 COUNT_TONES = """
@@ -186,6 +188,16 @@ def test_what_is_no_recording_is_said_so_and_its_name_is_text(tab, address, fold
     assert page.locator(".card").count() == 1
 
 
+def test_what_is_too_large_is_said_so_and_not_sent(tab, library, folder):
+    with running(make_app(library, limits=Limits(bytes=1_000))) as address:
+        page = tab(address)
+        until(page, "document.getElementById('status').className === ''")
+        page.wait_for_timeout(300)
+        drop(page, folder / "recording.ogg")
+        page.wait_for_selector(".card.failed")
+        assert "It is larger than" in page.inner_text(".card .said")
+
+
 def test_a_query_is_cancelled_and_those_behind_it_go_on(tab, library, folder, monkeypatch):
     go = threading.Event()
 
@@ -296,12 +308,22 @@ def test_a_folder_that_is_not_there_is_said_so(tab, address):
 # ---- the server
 
 
-def test_the_page_notices_that_the_server_is_gone_and_back(tab, library, folder):
+def test_the_page_notices_that_the_server_goes_during_a_query_and_is_back(
+    tab, library, folder, monkeypatch
+):
+    gone = threading.Event()
+
+    def slow(*given, **more):
+        gone.wait(20)
+        return identified(*given, **more)
+
+    monkeypatch.setattr("mmid.serve.app.identified", slow)
     with running(make_app(library)) as address:
         page = tab(address)
-        until(page, "document.getElementById('status').className === ''")
+        drop(page, folder / "recording.ogg")
+        until(page, "document.getElementById('status').textContent === '1 being identified'")
     page.wait_for_selector("#status.lost")
-    drop(page, folder / "recording.ogg")
+    gone.set()
     page.wait_for_selector(".card.failed")
     assert "does not answer" in page.inner_text(".card .said")
     with running(make_app(library), int(address.rsplit(":", 1)[1])):

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -68,12 +69,13 @@ def test_the_server_may_be_named_once_and_for_all(served, recording):
     assert result.exit_code == 0 and json.loads(result.stdout)["query"] == str(recording)
 
 
-def test_pytorch_is_not_loaded(served, recording):
+def test_nothing_heavy_is_loaded(served, recording):
+    heavy = ("torch", "torchaudio", "numpy", "av", "pretty_midi", "hnswlib", "starlette")
     code = (
         "import sys, mmid.cli.app\n"
         f"sys.argv = ['mmid', 'query', {str(recording)!r}, '--server', {served!r}, '--json']\n"
         "try:\n    mmid.cli.app.main()\nexcept SystemExit as end:\n    assert not end.code\n"
-        "print([m for m in ('torch', 'av', 'starlette') if m in sys.modules], file=sys.stderr)"
+        f"print([m for m in {heavy} if m in sys.modules], file=sys.stderr)"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(run.stdout)["query"] and run.stderr.strip() == "[]"
@@ -104,6 +106,24 @@ def test_a_server_that_is_not_there_is_one_line(recording):
         address = f"http://127.0.0.1:{taken.getsockname()[1]}"
     result = query(recording, "--server", address)
     assert result.exit_code == 1 and "is mmid serve running?" in str(result.exception)
+
+
+def test_a_server_that_goes_during_a_query_is_one_line(library, recording, monkeypatch):
+    begun, gone = threading.Event(), threading.Event()
+
+    def slow(*given, **more):
+        begun.set()
+        gone.wait(20)
+
+    monkeypatch.setattr("mmid.serve.app.identified", slow)
+    with ThreadPoolExecutor(1) as pool:
+        with running(make_app(library)) as address:
+            answer = pool.submit(query, recording, "--server", address)
+            assert begun.wait(20)
+        result = answer.result(20)
+        gone.set()
+    assert result.exit_code == 1 and result.stdout == "" and result.stderr.count("\n") == 1
+    assert "is mmid serve running?" in result.stderr
 
 
 @pytest.mark.parametrize(

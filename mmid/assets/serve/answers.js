@@ -1,5 +1,5 @@
 // The recordings, a card each: sent, waited for, answered, played.
-import { address, upload } from "./server.js";
+import { address, limits, upload } from "./server.js";
 import { Player } from "./player.js";
 import { showTimeline, timelineSentence } from "./timeline.js";
 
@@ -7,13 +7,6 @@ const AT_ONCE = 2; // recordings sent at a time
 const LONG = 240; // seconds from which a recording may hold several pieces
 
 const VERDICTS = { found: "found", perhaps: "perhaps", absent: "not in your library" };
-
-/** What an answer comes to; a server that does not say so itself says at least whether it matched. */
-function verdictOf(answer) {
-  if (answer.verdict in VERDICTS) return answer.verdict;
-  if (answer.matched) return "found";
-  return answer.reason === "not_confident" ? "perhaps" : "absent";
-}
 
 const cards = document.getElementById("cards");
 let queue = [];
@@ -70,9 +63,8 @@ export class Card {
 
   /** Show an answer; with what speaks for it, if it was asked for. */
   answer(answer, file) {
-    const kind = verdictOf(answer);
     this.settle(answer.sentence);
-    this.mark(kind, VERDICTS[kind]);
+    this.mark(answer.verdict, VERDICTS[answer.verdict]);
     if (answer.shown) this.show(answer, file);
   }
 
@@ -80,7 +72,7 @@ export class Card {
     const { html, notes, midi, csv, ...rest } = { ...answer.shown };
     const parts = document.createElement("template");
     parts.innerHTML = html; // escaped by the server; this page runs no script but its own
-    this.player = /\.(midi?|kar|rmi)$/i.test(file.name ?? "") ? null : this.play(file, notes);
+    this.player = /\.(midi?|kar|rmi)$/i.test(file.name ?? "") ? null : this.play(file, notes, answer.verdict === "absent" ? 0 : 0.5);
     this.part(".rest").replaceChildren(...(this.player ? [this.player.root] : []), parts.content);
     this.player?.attach(this.part(".roll"));
     const plain = { ...answer, ...rest };
@@ -88,10 +80,10 @@ export class Card {
     this.part(".rest").append(this.downloads(plain, csv, midi));
   }
 
-  play(file, notes) {
+  play(file, notes, share) {
     const sound = () =>
       upload(address("/sound", { name: this.name }), file, { type: "blob", signal: this.stopping.signal });
-    return new Player(file, notes, sound);
+    return new Player(file, notes, sound, share);
   }
 
   timeline(timeline, file) {
@@ -130,7 +122,7 @@ function lengthOf(file) {
     const audio = new Audio();
     const done = () => {
       URL.revokeObjectURL(audio.src);
-      resolve(audio.duration || 0);
+      resolve(Number.isFinite(audio.duration) ? audio.duration : 0);
     };
     audio.preload = "metadata";
     audio.addEventListener("loadedmetadata", done);
@@ -166,6 +158,10 @@ function sendNext() {
 }
 
 async function identify(card, file, chosen) {
+  if (file.size > limits.bytes) {
+    card.fail(`It is larger than ${Math.round(limits.bytes / 1e6)} MB; send a part of it.`);
+    return;
+  }
   const several =
     chosen.holds === "several" || (chosen.holds === "auto" && (await lengthOf(file)) > LONG);
   const signal = card.stopping.signal;

@@ -91,8 +91,9 @@ export async function list() {
   if (number !== shown) return;
   const what = library.kind === "recordings" ? "recording" : "piece";
   at("holdings").textContent = library.items
-    ? `${plural(library.items, what)}, ${library.hours.toFixed(1)} hours of music.`
+    ? `${plural(library.items, what)}, ${library.hours.toFixed(1)} hours of music. Recordings may be dropped anywhere on this page.`
     : "Nothing is indexed yet: add a folder of MIDI files below.";
+  at("holding").hidden = !library.items;
   at("pieces").tBodies[0].replaceChildren(...library.pieces.map(pieceRow));
   at("count").textContent = at("search").value ? `${plural(library.found, what)} found` : "";
   at("pages").hidden = library.found <= PAGE;

@@ -5,7 +5,7 @@ const AHEAD = 0.3; // seconds of notes that are given to the synthesiser in adva
 const EVERY = 100; // milliseconds between two looks at what sounds next
 const LOUDEST = 0.16; // of a single note
 const PEAKS = 500; // of a waveform, each side
-const MOST_DECODED = 120e6; // bytes of a recording whose waveform is drawn
+const MOST_DRAWN = 900; // seconds of a recording whose waveform is drawn: decoded, a second takes 350 kB
 
 let context = null; // one for all players, begun when something is first played
 
@@ -72,8 +72,11 @@ const playing = new Set();
 
 /** A recording with its waveform, and the score in step. */
 export class Player {
-  /** `notes` are of the recording's time; `playable()` makes a sound that any browser plays. */
-  constructor(file, notes, playable) {
+  /**
+   * `notes` are of the recording's time; `playable()` makes a sound that any browser plays; `share` of the
+   * score is heard until the slider is moved.
+   */
+  constructor(file, notes, playable, share = 0.5) {
     this.root = document.getElementById("player").content.cloneNode(true).firstElementChild;
     this.audio = this.root.querySelector("audio");
     this.wave = this.root.querySelector(".wave");
@@ -82,10 +85,10 @@ export class Player {
     this.playable = playable;
     this.audio.src = URL.createObjectURL(file);
     this.audio.addEventListener("error", () => this.useOther(), { once: true });
+    this.audio.addEventListener("loadedmetadata", () => this.draw());
     this.synthesiser = notes.length ? new Synthesiser(notes) : null;
-    this.mix(this.root.querySelector(".mix"));
+    this.mix(this.root.querySelector(".mix"), share);
     this.follow();
-    this.draw();
   }
 
   /** Have a roll's playhead follow, if there is one. */
@@ -98,15 +101,15 @@ export class Player {
       const sound = await this.playable();
       this.file = sound;
       this.audio.src = URL.createObjectURL(sound);
-      this.draw();
     } catch (error) {
       this.now.textContent = `This browser cannot play it. ${error.message}`;
     }
   }
 
-  mix(label) {
+  mix(label, share) {
     label.hidden = !this.synthesiser;
     const slider = label.querySelector("input");
+    slider.value = share;
     const set = () => {
       const share = Number(slider.value);
       this.audio.volume = Math.min(1, 2 * (1 - share));
@@ -149,9 +152,9 @@ export class Player {
     });
   }
 
-  /** Draw the waveform, if the browser can decode the recording. */
+  /** Draw the waveform, if the browser can decode the recording, and in little memory. */
   async draw() {
-    if (this.file.size > MOST_DECODED) return;
+    if (this.audio.duration > MOST_DRAWN) return;
     try {
       const decoder = new OfflineAudioContext(1, 1, 8000);
       const sound = await decoder.decodeAudioData(await this.file.arrayBuffer());

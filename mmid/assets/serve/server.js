@@ -16,6 +16,9 @@ const token = takeToken();
 const headers = token ? { Authorization: `Bearer ${token}` } : {};
 const GONE = "mmid does not answer; is mmid serve still running?";
 
+/** What the server takes, as it says itself; refused here, as what is not sent is not refused midway. */
+export const limits = { bytes: Infinity };
+
 /** Send a request; return the answer, or throw an error whose message is a line for people. */
 export async function ask(path, { method = "GET", json } = {}) {
   const sent = json === undefined ? {} : { body: JSON.stringify(json) };
@@ -104,7 +107,10 @@ export async function watch(changed) {
         if (done) break;
         text += value;
         const end = text.lastIndexOf("\n\n") + 2;
-        for (const [, state] of parseEvents(text.slice(0, end))) changed(state);
+        for (const [, state] of parseEvents(text.slice(0, end))) {
+          limits.bytes = state.largest;
+          changed(state);
+        }
         text = text.slice(end);
       }
       changed(null);

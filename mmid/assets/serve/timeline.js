@@ -23,7 +23,10 @@ function strip(timeline, audio) {
   made.setAttribute("aria-label", "Timeline");
   for (const { start, end, match } of timeline.played) {
     const span = `${clock(start)} to ${clock(end)}`;
-    const one = button(nameOf(match), `${nameOf(match)}, ${span}`, () => jump(audio, start));
+    const one = button("", `${nameOf(match)}, ${span}`, () => jump(audio, start));
+    const name = document.createElement("span");
+    name.textContent = nameOf(match);
+    one.append(name);
     one.title = `${nameOf(match)}, ${span}`;
     one.style.left = `${(100 * start) / timeline.seconds}%`;
     one.style.width = `${(100 * (end - start)) / timeline.seconds}%`;

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mmid.errors import MmidError, label
-from mmid.music.library import BadFile, read_piece
+from mmid.music.folders import BadFile
+from mmid.music.library import read_piece
 from mmid.music.melody import names_melody, skyline
 from mmid.music.notes import NOTE_DTYPE, clipped, last_offset, shifted, sped_up, transposed
 

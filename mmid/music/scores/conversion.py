@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmid.errors import MidiError, label
-from mmid.music.folders import each_once, find, pieces_of
-from mmid.music.library import BadFile
+from mmid.music.folders import BadFile, each_once, find, pieces_of
 from mmid.music.midi import write_midi
 from mmid.music.scores.reading import read_music
 from mmid.music.scores.tune_books import plain_name
