@@ -63,7 +63,7 @@ def _most_within(times: np.ndarray, values: np.ndarray, reach: float) -> np.ndar
     end = np.searchsorted(times, times + reach, side="right")
     bounds = np.stack([first, end], 1).ravel()
     padded = np.append(values, -np.inf)
-    return np.maximum.reduceat(padded, bounds)[::2] if len(values) else values
+    return np.asarray(np.maximum.reduceat(padded, bounds)[::2]) if len(values) else values
 
 
 def find_tunes(
