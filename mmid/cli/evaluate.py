@@ -29,6 +29,7 @@ from mmid.cli.options import (
 from mmid.errors import MmidError, label
 from mmid.options import BaselineName, Degradation, Direction, Kind
 from mmid.system.console import note, progress, remark, stdout
+from mmid.system.threads import MOST_JOBS, queries_at_once
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -39,6 +40,16 @@ if TYPE_CHECKING:
     from mmid.identify.identifier import Identifier
 
 evaluation = App(help="Measure how good the answers are.")
+
+AtOnce = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Recordings to query at once, and processes that read MIDI files.",
+        show_default=f"as many as there are cores, {MOST_JOBS} at most",
+        rich_help_panel="Machine",
+    ),
+]
 
 
 @evaluation.command(
@@ -151,7 +162,7 @@ def eval_pieces(
     baseline: BaselineOption = None,
     report: ReportGroup,
     model: ModelGroup,
-    jobs: Jobs = None,
+    jobs: AtOnce = None,
 ) -> None:
     """Identify clips of recordings, rendered MIDI files or scores whose match is known.
 
@@ -187,7 +198,9 @@ def eval_pieces(
         leave_out=leave_out,
     )
     digests = [entry.digest for entry in opened.entries]
-    results = _identify_clips(found, identifier, digests, lengths, clips, baselines, report.out)
+    results = _identify_clips(
+        found, identifier, digests, lengths, clips, baselines, queries_at_once(jobs), report.out
+    )
     _report(results, results[: len(lengths)], report, by_recording=sources.soundfont is None)
     if lost:
         note(f"{len(lost)} rows of {label(source)} could not be used")
@@ -212,6 +225,7 @@ def _identify_clips(
     lengths: Sequence[float | None],
     chosen: ClipGroup,
     baselines: Sequence[Baseline],
+    jobs: int,
     out: Path | None,
 ) -> list[ClipScores]:
     """Identify clips and show progress; what is done stays in a file if it breaks off."""
@@ -239,6 +253,7 @@ def _identify_clips(
             absent=chosen.absent,
             baselines=baselines,
             seed=chosen.seed,
+            jobs=jobs,
             progress=progressed,
             keep=keep,
         )
