@@ -61,8 +61,7 @@ def evaluate_pieces(
     clips : int
         Clips of each length from a source, at random places.
     absent : bool
-        Query each clip once more with all that is right taken out of the library (benchmark
-        B5).
+        Query each clip again with all that is right taken out of the library (benchmark B5).
     baselines : sequence of Baseline
         Queried with the same clips.
     seed : int
@@ -76,8 +75,7 @@ def evaluate_pieces(
     Returns
     -------
     list of ClipScores
-        One a length; then as many of each baseline. Where sources are of a kind, each has the
-        scores of every kind.
+        One a length; then as many of each baseline; each with those of every kind of source.
 
     Raises
     ------

@@ -106,9 +106,9 @@ def write_delta(
 
 def _as_they_lie(kept: Sequence[tuple[Entry, Entry]]) -> Iterable[Entry]:
     for before, after in kept:
-        lies_there = (after.first, after.first_note) == (before.first, before.first_note)
-        places = {"first": before.first, "first_note": before.first_note}
-        yield after if lies_there else replace(after, **places)
+        first, first_note = before.first, before.first_note
+        lies_there = (after.first, after.first_note) == (first, first_note)
+        yield after if lies_there else replace(after, first=first, first_note=first_note)
 
 
 def _behind(old: LibraryIndex, fresh: Sequence[Entry]) -> Iterable[Entry]:
