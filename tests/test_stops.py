@@ -150,7 +150,7 @@ def test_an_evaluation_stops_and_keeps_what_is_done(
     rows = [f"{i},{recording},{tmp_path}/library/piece 2.mid" for i in range(300)]
     (tmp_path / "pairs.csv").write_text("\n".join(["id,audio,midi", *rows]))
     said, out = tmp_path / "said", tmp_path / "o.json"
-    asked_for = ["--clips", "1", "--per-recording", 3, "--out", out]
+    asked_for = ["--clips", "1", "--per-recording", 3, "--out", out, "--jobs", 1]
     child = start(command("eval", "pieces", tmp_path, *options, *asked_for), said)
     wait_for(lambda: len(begun.read_text()) == 8)
     assert stop(child, number) == status

@@ -29,6 +29,7 @@ from mmid.cli.options import (
 from mmid.errors import MmidError, label
 from mmid.options import BaselineName, Degradation, Direction, Kind
 from mmid.system.console import note, progress, remark, stdout
+from mmid.system.threads import MOST_JOBS, queries_at_once
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -39,6 +40,16 @@ if TYPE_CHECKING:
     from mmid.identify.identifier import Identifier
 
 evaluation = App(help="Measure how good the answers are.")
+
+AtOnce = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Recordings to query at once, and processes that read MIDI files.",
+        show_default=f"as many as there are cores, {MOST_JOBS} at most",
+        rich_help_panel="Machine",
+    ),
+]
 
 
 @evaluation.command(
@@ -162,7 +173,7 @@ def eval_pieces(
     baseline: BaselineOption = None,
     report: ReportGroup,
     model: ModelGroup,
-    jobs: Jobs = None,
+    jobs: AtOnce = None,
 ) -> None:
     """Measure how many clips of recordings, whose piece is known, are named right.
 
@@ -197,7 +208,9 @@ def eval_pieces(
         leave_out=leave_out,
     )
     digests = [entry.digest for entry in opened.entries]
-    results = _identify_clips(found, identifier, digests, lengths, clips, baselines, report.out)
+    results = _identify_clips(
+        found, identifier, digests, lengths, clips, baselines, queries_at_once(jobs), report.out
+    )
     _report(results, results[: len(lengths)], report, by_recording=sources.soundfont is None)
     if lost:
         note(f"{len(lost)} rows of {label(source)} could not be used")
@@ -222,6 +235,7 @@ def _identify_clips(
     lengths: Sequence[float | None],
     chosen: ClipGroup,
     baselines: Sequence[Baseline],
+    jobs: int,
     out: Path | None,
 ) -> list[ClipScores]:
     """Identify clips and show progress; what is done stays in a file if it breaks off."""
@@ -249,6 +263,7 @@ def _identify_clips(
             absent=chosen.absent,
             baselines=baselines,
             seed=chosen.seed,
+            jobs=jobs,
             progress=progressed,
             keep=keep,
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from contextlib import closing
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from mmid.cli.options import (
 from mmid.cli.shell import LeftAtWork, status_of
 from mmid.identify.search_options import SearchOptions
 from mmid.system.console import aside, note, progress, stdout, waiting
+from mmid.system.threads import MOST_JOBS, queries_at_once
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from mmid.output.timelines import TimelineSink
 
 INPUT, OUTPUT, SEARCH, MACHINE = "Input", "Output", "Search", "Machine"
-MOST_JOBS = 4
-"""Files queried at once, unless the user wants more: each takes some 100 MB."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,7 +218,7 @@ def query(
 
 def _at_once(jobs: int | None, files: Sequence[Path | BadFile]) -> int:
     """Return how many files to query at once."""
-    return min(jobs or min(os.cpu_count() or 1, MOST_JOBS), max(1, len(files)))
+    return min(queries_at_once(jobs), max(1, len(files)))
 
 
 def _ask(

@@ -137,7 +137,7 @@ def eval_search(
         check_target(out)
     folder = folder_at(index, "the server holds the vectors; give the folder of an index")
     opened = LibraryIndex(folder, load_model(model))
-    vectors = opened.vectors
+    vectors = opened.vectors[opened.held_rows]
     options: dict[str, Any] = {"queries": queries, "neighbours": neighbours, "jitter": jitter}
     with progress() as advance:
         report = compare_search(vectors, wanted, seed=seed, progress=advance, **options)

@@ -27,6 +27,7 @@ from mmid.music.grid import DEFAULT
 from mmid.music.notes import last_offset
 from mmid.music.piano_roll import piano_roll
 from mmid.music.spectrogram import frame_count
+from mmid.system.threads import in_threads
 
 NO_MATCH = Match("", 0.0, 0.0, None, 0.0, 0.0, None, None, 1.0, 0)
 """Stands for the first match of an answer without any, as for silence."""
@@ -42,6 +43,7 @@ def evaluate_pieces(
     absent: bool = False,
     baselines: Sequence[Baseline] = (),
     seed: int = 0,
+    jobs: int = 1,
     progress: Callable[[str], None] = lambda name: None,
     keep: Callable[[list[ClipScores]], None] = lambda scores: None,
 ) -> list[ClipScores]:
@@ -59,21 +61,21 @@ def evaluate_pieces(
     clips : int
         Clips of each length from a source, at random places.
     absent : bool
-        Query each clip once more with all that is right taken out of the library (benchmark
-        B5).
+        Query each clip again with all that is right taken out of the library (benchmark B5).
     baselines : sequence of Baseline
         Queried with the same clips.
     seed : int
+    jobs : int
+        Sources queried at once, in threads, which share the model and the index.
     progress : callable
-        Called with each source's name once it is done.
+        Called with each source's name once it is done, in their order.
     keep : callable
         Called with the scores so far if it is stopped, by Ctrl-C for instance.
 
     Returns
     -------
     list of ClipScores
-        One a length; then as many of each baseline. Where sources are of a kind, each has the
-        scores of every kind.
+        One a length; then as many of each baseline; each with those of every kind of source.
 
     Raises
     ------
@@ -83,9 +85,9 @@ def evaluate_pieces(
     trial = _Trial(identifier, digests, lengths, clips, absent, baselines, seed)
     done: list[_Answers] = []
     try:
-        for source in sources:
-            done.append(trial.query(source))
-            progress(source.name)
+        for name, answers in in_threads(trial.query_named, sources, jobs):
+            done.append(answers)
+            progress(name)
     except KeyboardInterrupt:
         if done:
             keep(trial.sum_up(done))
@@ -108,6 +110,10 @@ class _Trial:
     absent: bool
     baselines: Sequence[Baseline]
     seed: int
+
+    def query_named(self, source: Source) -> tuple[str, _Answers]:
+        """Query clips of a source, and return its name with the answers."""
+        return source.name, self.query(source)
 
     def query(self, source: Source) -> _Answers:
         """Query clips of a source."""

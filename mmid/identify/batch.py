@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,14 +19,12 @@ from mmid.errors import MmidError, label
 from mmid.identify.answer import Identification
 from mmid.music.folders import BadFile
 from mmid.system.processes import stops_put_off
+from mmid.system.threads import in_threads
 
 if TYPE_CHECKING:  # answers of a server are handed out without PyTorch
     from mmid.identify.identifier import Identifier
     from mmid.identify.search import SearchResult
     from mmid.model.embedding import Query
-
-AHEAD = 2
-"""Files that are begun or answered before their turn, at most, for each job."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,15 +87,7 @@ def answer_files(
     Answered
         In the order of the files.
     """
-    answer = partial(_answer, identifier, start, duration)
-    with _cores_shared(jobs), _threads(jobs) as pool:
-        begun: deque[Future[Answered]] = deque()
-        for file in files:
-            if len(begun) == AHEAD * jobs:
-                yield begun.popleft().result()
-            begun.append(pool.submit(answer, file))
-        while begun:
-            yield begun.popleft().result()
+    yield from in_threads(partial(_answer, identifier, start, duration), files, jobs)
 
 
 def _answer(
@@ -119,29 +107,6 @@ def _answer(
         except (MemoryError, torch.OutOfMemoryError):
             error = f"{label(path)}: takes more memory than there is; query a span of it"
     return Answered(Identification(os.fspath(path), 0.0, False, (), error=error))
-
-
-@contextmanager
-def _threads(jobs: int) -> Iterator[ThreadPoolExecutor]:
-    """Give a pool that begins nothing more, and is not waited for, once its user stops."""
-    pool = ThreadPoolExecutor(jobs, "mmid")
-    try:
-        yield pool
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-
-
-@contextmanager
-def _cores_shared(jobs: int) -> Iterator[None]:
-    """Leave each of several jobs its share of the cores."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(max(1, before // jobs))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def hand_out(

@@ -22,7 +22,7 @@ from mmid.index.fingerprints import (
     kept_half,
     look_up,
 )
-from mmid.index.sorted_file import SortedFile
+from mmid.index.sorted_file import SortedNumbers
 from mmid.music.notes import PITCHES
 
 TEMPO_BIN, MOST_TEMPI = 0.15, 32
@@ -74,7 +74,7 @@ class Agreement:
 
 
 def search_triples(
-    postings: SortedFile,
+    postings: SortedNumbers,
     library: np.ndarray,
     firsts: np.ndarray,
     notes: np.ndarray,
@@ -92,7 +92,7 @@ def search_triples(
 
     Parameters
     ----------
-    postings : SortedFile
+    postings : SortedNumbers
         From `mmid.index.fingerprint_table.library_postings`.
     library : np.ndarray of mmid.music.notes.NOTE_DTYPE
         What they are of.
@@ -182,7 +182,7 @@ def _middle_of(notes: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
 
 
 def _look_up_rarest(
-    postings: SortedFile, triples: NoteTriples, keys: Sequence[int], times: float
+    postings: SortedNumbers, triples: NoteTriples, keys: Sequence[int], times: float
 ) -> tuple[NoteTriples, np.ndarray, NoteTriples]:
     """Look up the rarest of a query's triples; return these, and what `look_up` does of them."""
     ranges = Ranges.of(triples, min(keys), max(keys))

@@ -78,16 +78,59 @@ def library_postings(
     LibraryIndexError
         If there are more notes than a posting can number.
     """
-    if len(notes) > 2**NOTE_BITS:
-        raise LibraryIndexError(
-            f"{len(notes):,} notes are too many for one index; make several of parts of the library"
-        )
+    _refuse_too_many(notes)
     if known is not None:
         extended = _extended(known, _list_postings(notes, firsts, start, melody))
         if extended is not None:
             return extended
     postings = _thinned(_list_postings(notes, firsts, 0, melody))
     return Postings(len(postings), [postings])
+
+
+def delta_postings(
+    base: np.ndarray,
+    known: np.ndarray,
+    notes: np.ndarray,
+    firsts: Sequence[int],
+    start: int,
+    *,
+    melody: bool = False,
+) -> Postings:
+    """Return the postings that go beside those of a library, which stay as they are.
+
+    What is on the library's stop list is left out. A fingerprint is common by its number here, so
+    that there may be twice as many as in `library_postings` of all in one.
+
+    Parameters
+    ----------
+    base : np.ndarray [n] uint64
+        The library's postings.
+    known : np.ndarray [m] uint64
+        Those beside them until now.
+    notes, firsts, start, melody
+        As of `library_postings`: the library's notes and the others behind them, of which those
+        from ``start`` on are new.
+
+    Raises
+    ------
+    LibraryIndexError
+        If there are more notes than a posting can number.
+    """
+    _refuse_too_many(notes)
+    more = _list_postings(notes, firsts, start, melody)
+    more = more[~_is_stopped(base, more)]
+    return _with_more(known, _stop_list(known), more, most_common(len(base)))
+
+
+def _is_stopped(base: np.ndarray, postings: np.ndarray) -> np.ndarray:
+    """Return which of sorted postings have a fingerprint on a stop list."""
+    fingerprint, counts = np.unique(postings >> FINGERPRINT, return_counts=True)
+    first = np.searchsorted(base, fingerprint << FINGERPRINT)
+    there = first < len(base)
+    found = base[first[there]]
+    stopped = np.zeros(len(fingerprint), bool)
+    stopped[there] = (found >> FINGERPRINT == fingerprint[there]) & (spans_of(found) == STOP)
+    return np.repeat(stopped, counts)
 
 
 def _list_postings(
@@ -142,13 +185,29 @@ def _thinned(postings: np.ndarray) -> np.ndarray:
     return postings[kept]
 
 
+def _refuse_too_many(notes: np.ndarray) -> None:
+    if len(notes) > 2**NOTE_BITS:
+        raise LibraryIndexError(
+            f"{len(notes):,} notes are too many for one index; make several of parts of the library"
+        )
+
+
 def _extended(known: np.ndarray, more: np.ndarray) -> Postings | None:
     """Add postings to thinned ones; None if some were left out there that no longer are to be."""
-    stops = np.concatenate([_stop_entries_in(known, i) for i in range(0, len(known) + 1, BLOCK)])
+    stops = _stop_list(known)
     before = len(known) + int((notes_of(known[stops]) - 1).sum())
     most = most_common(before + len(more))
-    if most != most_common(before):
-        return None
+    return _with_more(known, stops, more, most) if most == most_common(before) else None
+
+
+def _stop_list(postings: np.ndarray) -> np.ndarray:
+    """Return where stop-list entries are in postings."""
+    firsts = range(0, len(postings) + 1, BLOCK)
+    return np.concatenate([_stop_entries_in(postings, first) for first in firsts])
+
+
+def _with_more(known: np.ndarray, stops: np.ndarray, more: np.ndarray, most: int) -> Postings:
+    """Add sorted postings to thinned ones, whose stop list is given, and thin them as well."""
     fingerprint, added = np.unique(more >> FINGERPRINT, return_counts=True)
     first = np.searchsorted(known, fingerprint << FINGERPRINT)
     end = np.searchsorted(known, (fingerprint + np.uint64(1)) << FINGERPRINT)

@@ -2,15 +2,17 @@
 
 Conventions: an index is a folder. ``manifest.json`` names a data folder beside it and the SHA-256
 of every file there; it is replaced in one step, so a reader sees the old index or the new one,
-whole. An item is a MIDI file or a recording, and one index holds only one kind. Vectors are packed
-(`mmid.index.quantization`), int8 ``[rows, embedding]``, grouped by item; a snippet's position is
-the frame of the item it begins at. The notes of MIDI files are kept as well, to align a query with.
-`mmid.index.build` writes.
+whole. Maybe a second data folder, the delta, goes on where the first one's arrays end; rows and
+notes that no item has are those of removed ones (`mmid.index.delta`). An item is a MIDI file or a
+recording, and one index holds only one kind. Vectors are packed (`mmid.index.quantization`), int8
+``[rows, embedding]``, grouped by item; a snippet's position is the frame of the item it begins at.
+The notes of MIDI files are kept as well, to align a query with. `mmid.index.build` writes.
 """
 
 from __future__ import annotations
 
 import os
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ import numpy as np
 import torch
 
 from mmid.errors import LibraryIndexError
+from mmid.index.fingerprints import notes_of
 from mmid.index.hnsw import load_graph
 from mmid.index.inverted_lists import InvertedLists
 from mmid.index.items import Entry, read_pieces
@@ -32,17 +35,19 @@ from mmid.index.manifest import (
     POSITIONS,
     SORTED_FILES,
     VECTORS,
+    data_parts,
     read_manifest,
 )
 from mmid.index.notes import Noted
 from mmid.index.pending import Embedded
 from mmid.index.quantization import unpack
-from mmid.index.sorted_file import SortedFile
+from mmid.index.sorted_file import SortedFile, SortedFiles, SortedNumbers
+from mmid.index.spans import rows_within
 from mmid.index.validation import Checks, check_table
 from mmid.model.checkpoint import Checkpoint
 from mmid.music.notes import NOTE_DTYPE
 from mmid.options import Kind, Search
-from mmid.system.arrays import map_array
+from mmid.system.arrays import joined, map_array
 from mmid.system.console import LOG, stage
 
 EXACT_BELOW = 20_000
@@ -76,7 +81,7 @@ class LibraryIndex(Noted):
                 self._open()
                 return
             except LibraryIndexError:
-                if read_manifest(folder)["data"] == self.manifest["data"]:
+                if data_parts(read_manifest(folder)) == data_parts(self.manifest):
                     raise
         raise LibraryIndexError(f"{folder}: is replaced again and again; try later")
 
@@ -93,18 +98,17 @@ class LibraryIndex(Noted):
     def _open(self) -> None:
         manifest = self.manifest
         self._lists: InvertedLists | None = None
-        self._opened_postings: dict[str, SortedFile] = {}
+        self._opened_postings: dict[str, SortedNumbers] = {}
         self._exact: Any = None
         self.kind: Kind = manifest["kind"]
-        data = self.folder / manifest["data"]
-        self.checks = Checks(self.folder, data, manifest["files"], manifest["rows"])
-        check = self.checks.check
-        self.entries: list[Entry] = read_pieces(check(PIECES))
+        self.checks = Checks(self.folder, manifest)
+        self.entries: list[Entry] = read_pieces(self.checks.check(PIECES))
         try:
-            self.vectors = np.asarray(map_array(check(VECTORS), np.int8, 2))
-            self.positions = map_array(check(POSITIONS), np.uint32)
-            self.all_notes = map_array(check(NOTES), NOTE_DTYPE)
+            self.vectors, self.base_rows = self._map(VECTORS, np.int8, 2)
+            self.positions, _ = self._map(POSITIONS, np.uint32)
+            self.all_notes, self.base_notes = self._map(NOTES, NOTE_DTYPE)
             check_table(self.entries, manifest["rows"], len(self.all_notes))
+            self._snippets = sum(entry.count for entry in self.entries)
             if not len(self.vectors) == len(self.positions) == manifest["rows"]:
                 raise ValueError("counts do not agree")
         except (ValueError, OSError) as error:
@@ -119,6 +123,13 @@ class LibraryIndex(Noted):
             if self.snippets > EXACT_BELOW:
                 self.inverted_lists()
 
+    def _map(self, name: str, dtype: Any, dimensions: int = 1) -> tuple[np.ndarray, int]:
+        """Return an array of the index, mapped, and how many rows lie in the first data folder."""
+        parts = [
+            np.asarray(map_array(path, dtype, dimensions)) for path in self.checks.check_parts(name)
+        ]
+        return joined(parts), len(parts[0])
+
     def __len__(self) -> int:
         return len(self.entries)
 
@@ -130,13 +141,26 @@ class LibraryIndex(Noted):
     @property
     def bytes(self) -> int:
         """Size on disk."""
-        data = self.folder / self.manifest["data"]
-        return sum((data / name).stat().st_size for name in self.manifest["files"])
+        parts = data_parts(self.manifest)
+        paths = (self.folder / data / name for data, files in parts for name in files)
+        return sum(path.stat().st_size for path in paths)
 
     @property
     def snippets(self) -> int:
         """How many snippets can be found."""
-        return len(self.vectors)
+        return self._snippets
+
+    @cached_property
+    def held_rows(self) -> np.ndarray:
+        """The rows of vectors that items have, ``[snippets]`` int64."""
+        spans = ((entry.first, entry.count) for entry in self.entries)
+        return np.flatnonzero(rows_within(spans, len(self.vectors)))
+
+    @cached_property
+    def _held_notes(self) -> np.ndarray:
+        """Which of the notes items have, bool."""
+        spans = ((entry.first_note, entry.notes) for entry in self.entries)
+        return rows_within(spans, len(self.all_notes))
 
     def search(
         self, queries: np.ndarray, k: int, how: Search = "auto"
@@ -168,13 +192,13 @@ class LibraryIndex(Noted):
 
     def _search_exact(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         if self._exact is None:
-            self._exact = torch.from_numpy(unpack(self.vectors)).T.contiguous()
+            self._exact = torch.from_numpy(unpack(self.vectors[self.held_rows])).T.contiguous()
         found = [
             (torch.from_numpy(part) @ self._exact).topk(k)
             for part in np.array_split(queries, len(queries) // 64 + 1)
         ]
         return (
-            np.concatenate([f.indices.numpy() for f in found]),
+            self.held_rows[np.concatenate([f.indices.numpy() for f in found])],
             np.concatenate([f.values.numpy() for f in found]),
         )
 
@@ -199,7 +223,7 @@ class LibraryIndex(Noted):
                 map_array(check(BOUNDS), np.int64),
             )
             graph = load_graph(check(GRAPH), self.vectors.shape[1])
-            shapes = len(self.vectors), len(centroids) + 1, self.vectors.shape[1]
+            shapes = self.snippets, len(centroids) + 1, self.vectors.shape[1]
             if (len(rows), len(bounds), centroids.shape[1]) != shapes:
                 raise ValueError("counts of inverted lists do not agree")
             if graph.element_count != len(centroids):
@@ -208,24 +232,34 @@ class LibraryIndex(Noted):
             raise LibraryIndexError(f"{self.folder}: {error}; run mmid index rebuild") from error
         return InvertedLists(self.vectors, centroids, np.asarray(rows), np.array(bounds), graph)
 
-    def _postings(self, *, melody: bool = False) -> SortedFile:
+    def _postings(self, *, melody: bool = False) -> SortedNumbers:
         name, page_index = SORTED_FILES[melody]
         if name not in self._opened_postings:
             self._opened_postings[name] = self._load_sorted(name, page_index)
         return self._opened_postings[name]
 
-    def _load_sorted(self, name: str, page_index: str) -> SortedFile:
+    def _load_sorted(self, name: str, page_index: str) -> SortedNumbers:
+        check = self.checks.check_parts
         try:
-            return SortedFile(self.checks.check(name), self.checks.check(page_index))
+            files = [*map(SortedFile, check(name), check(page_index))]
         except (ValueError, OSError) as error:
             raise LibraryIndexError(f"{self.folder}: {error}; run mmid index rebuild") from error
+        some_removed = sum(entry.notes for entry in self.entries) < len(self.all_notes)
+        if some_removed:
+            return SortedFiles(files, self._of_held_notes)
+        return SortedFiles(files) if len(files) > 1 else files[0]
+
+    def _of_held_notes(self, postings: np.ndarray) -> np.ndarray:
+        """Return which postings are of items' notes; what stop-list entries say does not matter."""
+        last = len(self._held_notes) - 1
+        return np.asarray(self._held_notes[np.minimum(notes_of(postings), last)])
 
     def faults(self) -> list[str]:
         """Hash every file again and return what is damaged."""
         found = []
         for name in (PIECES, VECTORS, POSITIONS, NOTES, *CACHES):
             try:
-                self.checks.check(name, again=True)
+                self.checks.check_parts(name, again=True)
             except LibraryIndexError as error:
                 found.append(str(error))
         return found
@@ -241,4 +275,4 @@ class LibraryIndex(Noted):
     def locate(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the item and the first frame of snippets, both shaped like their rows."""
         pieces = np.searchsorted(self._firsts, rows, side="right") - 1
-        return pieces, np.asarray(self.positions)[rows].astype(np.int64)
+        return pieces, np.asarray(self.positions[rows]).astype(np.int64)

@@ -1,7 +1,8 @@
 """Indexes written: one writer at a time, and the old index or the new one at any moment.
 
 Conventions: the new data folder is complete and on disk before the manifest is put in place of the
-old one; only then are older data folders deleted.
+old one; only then are older data folders deleted. It holds the whole index, or, of a small change,
+a delta (`mmid.index.delta`) beside the first folder.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from mmid.errors import LibraryIndexError
+from mmid.index.delta import is_small, write_delta
 from mmid.index.fingerprint_table import Postings, library_postings
 from mmid.index.folder import LibraryIndex
 from mmid.index.hnsw import build_graph, check_graph
@@ -35,6 +37,7 @@ from mmid.index.lock import data_folders, manifest_bytes
 from mmid.index.manifest import (
     BOUNDS,
     CENTROIDS,
+    DELTA_FORMAT,
     GRAPH,
     LIST_ROWS,
     MANIFEST,
@@ -45,9 +48,11 @@ from mmid.index.manifest import (
     SORTED_FILES,
     VECTORS,
     IndexOrigin,
+    Manifest,
 )
 from mmid.index.pending import Embedded
 from mmid.index.sorted_file import page_index_of
+from mmid.index.spans import join_spans
 from mmid.music.notes import NOTE_DTYPE
 from mmid.system.arrays import map_array, store_array
 from mmid.system.console import ProgressCallback, quiet
@@ -88,14 +93,12 @@ def write_index(
     anew : bool
         Make inverted lists and note triples anew even where the old ones could be extended.
     """
-    entries = _laid_out([after for _, after in kept], fresh)
-    sources = _Sources(old, [before for before, _ in kept], len(fresh), load)
+    change = _Change(origin, kept, fresh, load, progress)
     data = folder / f"data-{uuid.uuid4().hex[:12]}"
     data.mkdir()
     try:
-        rows = _write_data(data, entries, sources, None if anew else old, progress)
-        files = _digests(sorted(data.iterdir()))
-        manifest = origin.manifest(rows, data.name, files)
+        with unfinished(data):
+            manifest = change.written(data, old, anew)
         with written_whole(folder / MANIFEST, durably=True) as part:
             part.write_text(json.dumps(manifest, indent=1))
     except BaseException:
@@ -105,36 +108,62 @@ def write_index(
     for stale in folder.glob(UNFINISHED):
         stale.unlink(missing_ok=True)
     for other in data_folders(folder):
-        if other != data:
+        if other not in (data, folder / manifest["data"]):
             shutil.rmtree(other, ignore_errors=True)
 
 
-def _write_data(
-    data: Path,
-    entries: Sequence[Entry],
-    sources: _Sources,
-    extended: LibraryIndex | None,
-    progress: ProgressCallback,
-) -> int:
-    """Write all files of a data folder to the disk; return the rows of vectors."""
-    rows, count = sum(entry.count for entry in entries), sum(entry.notes for entry in entries)
-    with unfinished(data):
+@dataclass(frozen=True, eq=False)
+class _Change:
+    """What `write_index` is given."""
+
+    origin: IndexOrigin
+    kept: Sequence[tuple[Entry, Entry]]
+    fresh: Sequence[Entry]
+    load: Callable[[int], Embedded]
+    progress: ProgressCallback
+
+    def written(self, data: Path, old: LibraryIndex | None, anew: bool) -> Manifest:
+        """Write a data folder to the disk, and return the manifest that names it."""
+        if old and not anew and is_small(old, self.kept, self.fresh):
+            with suppress(LibraryIndexError):  # damage that writing all anew mends
+                return self._written_beside(data, old)
+        for half_written in data.iterdir():
+            half_written.unlink()
+        rows = self._write_whole(data, old, anew)
+        return self.origin.manifest(rows, data.name, _on_disk(data))
+
+    def _written_beside(self, data: Path, old: LibraryIndex) -> Manifest:
+        entries = write_delta(data, old, self.kept, self.fresh, self.load, self.progress)
+        rows = len(old.vectors) + sum(entry.count for entry in self.fresh)
+        manifest = self.origin.manifest(rows, old.manifest["data"], old.manifest["files"])
+        manifest["format"] = DELTA_FORMAT
+        snippets = sum(entry.count for entry in entries)
+        manifest["delta"] = {"data": data.name, "files": _on_disk(data), "snippets": snippets}
+        return manifest
+
+    def _write_whole(self, data: Path, old: LibraryIndex | None, anew: bool) -> int:
+        """Write all files of an index; return the rows of vectors."""
+        kept, extended = [before for before, _ in self.kept], None if anew else old
+        entries = _laid_out([after for _, after in self.kept], self.fresh)
+        sources = _Sources(old, kept, len(self.fresh), self.load)
+        rows, count = sum(entry.count for entry in entries), sum(entry.notes for entry in entries)
         vectors = store_array(data / VECTORS, rows, sources.arrays("vectors"))
         store_array(data / POSITIONS, rows, sources.arrays("positions"))
         notes = store_array(data / NOTES, count, sources.notes(), NOTE_DTYPE)
         for name, page_index in SORTED_FILES:
-            postings = _postings(extended, len(sources.kept), notes, entries, name)
+            postings = _postings(extended, kept, notes, entries, name)
             stored = store_array(data / name, postings.count, postings.parts, np.dtype(np.uint64))
             np.save(data / page_index, page_index_of(stored))
         write_pieces(data / PIECES, entries)
-        _save_lists(_lists(extended, sources.kept, vectors, progress), data)
-        for path in [*data.iterdir(), data]:
-            flush(path)
-    return rows
+        _save_lists(_lists(extended, kept, vectors, self.progress), data)
+        return rows
 
 
-def _digests(files: Sequence[Path]) -> dict[str, str]:
-    """Hash files, several at once."""
+def _on_disk(data: Path) -> dict[str, str]:
+    """Have a data folder on disk, and return the hash of each file, several hashed at once."""
+    files = sorted(data.iterdir())
+    for path in [*files, data]:
+        flush(path)
     with ThreadPoolExecutor() as pool:
         hashes = pool.map(file_digest, files)
         return {path.name: digest for path, digest in zip(files, hashes, strict=True)}
@@ -174,37 +203,29 @@ class _Sources:
     def arrays(self, name: str) -> Iterator[np.ndarray]:
         if self.old:
             stored = getattr(self.old, name)
-            yield from (stored[run] for run in _runs((e.first, e.count) for e in self.kept))
+            yield from (stored[run] for run in join_spans((e.first, e.count) for e in self.kept))
         yield from (getattr(self.load(i), name) for i in range(self.fresh))
 
     def notes(self) -> Iterator[np.ndarray]:
         if self.old:
-            stored = self.old.all_notes
-            yield from (stored[run] for run in _runs((e.first_note, e.notes) for e in self.kept))
+            stored, spans = self.old.all_notes, ((e.first_note, e.notes) for e in self.kept)
+            yield from (stored[run] for run in join_spans(spans))
         yield from (self.load(i).notes for i in range(self.fresh))
 
 
-def _runs(spans: Iterable[tuple[int, int]]) -> Iterator[slice]:
-    """Join spans, each a first row and a count, that follow one another."""
-    first = end = 0
-    for start, count in spans:
-        if start != end:
-            yield slice(first, end)
-            first = start
-        end = start + count
-    yield slice(first, end)
-
-
 def _postings(
-    old: LibraryIndex | None, kept: int, notes: np.ndarray, entries: Sequence[Entry], name: str
+    old: LibraryIndex | None,
+    kept: Sequence[Entry],
+    notes: np.ndarray,
+    entries: Sequence[Entry],
+    name: str,
 ) -> Postings:
-    """Add the triples of new notes to the old index's, if it is kept as it is; else list all."""
+    """Add triples to those of the first data folder, if its notes all stay; else list all."""
     firsts, melody = [entry.first_note for entry in entries], name == MELODY_POSTINGS
-    if old and kept == len(old):
-        start = sum(entry.notes for entry in entries[:kept])
+    if old and sum(e.notes for e in kept if e.first < old.base_rows) == old.base_notes:
         try:
             before = map_array(old.checks.check(name), np.uint64)
-            return library_postings(notes, firsts, before, start, melody=melody)
+            return library_postings(notes, firsts, before, old.base_notes, melody=melody)
         except (LibraryIndexError, ValueError):
             pass
     return library_postings(notes, firsts, melody=melody)

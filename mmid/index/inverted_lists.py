@@ -187,17 +187,23 @@ class InvertedLists:
 
     @classmethod
     def of(
-        cls, vectors: np.ndarray, centroids: np.ndarray, number: np.ndarray, graph: Any
+        cls,
+        vectors: np.ndarray,
+        centroids: np.ndarray,
+        number: np.ndarray,
+        graph: Any,
+        rows: np.ndarray | None = None,
     ) -> InvertedLists:
-        """Gather vectors by the lists that `nearest_centroids` gave."""
-        rows = np.argsort(number, kind="stable").astype(np.uint32)
+        """Gather vectors, or some rows of them, by the lists that `nearest_centroids` gave."""
+        order = np.argsort(number, kind="stable")
+        rows = (order if rows is None else rows[order]).astype(np.uint32)
         counts = np.bincount(number, minlength=len(centroids))
         bounds = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         return cls(vectors, centroids, rows, bounds, graph)
 
     def list_of_rows(self) -> np.ndarray:
-        """Return the number of the list that each row lies in, int32."""
-        number = np.zeros(len(self.rows), np.int32)
+        """Return the number of the list that each row lies in, int32; 0 of one in none."""
+        number = np.zeros(len(self.vectors), np.int32)
         number[self.rows] = np.repeat(np.arange(len(self.centroids)), np.diff(self.bounds))
         return number
 

@@ -136,7 +136,7 @@ def verify_index(place: Place, seed: int = 0) -> Verification:
 def search_recall(index: LibraryIndex, seed: int = 0) -> float:
     """Return the share of shaken snippets' true neighbours that the inverted lists hold."""
     rng = np.random.default_rng(seed)
-    some = np.sort(rng.choice(index.snippets, min(SAMPLE, index.snippets), replace=False))
+    some = np.sort(rng.choice(index.held_rows, min(SAMPLE, index.snippets), replace=False))
     vectors = unpack(index.vectors[some])
     vectors += rng.normal(0, JITTER / np.sqrt(vectors.shape[1]), vectors.shape).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)

@@ -1,4 +1,8 @@
-"""The manifest of an index: its files by name, what it holds, and how it was made."""
+"""The manifest of an index: its files by name, what it holds, and how it was made.
+
+Conventions: an index has a data folder, and maybe a second one, its delta, with what was added
+since and the table of what is left (`mmid.index.delta`). Only the latter kind has `DELTA_FORMAT`.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,7 @@ from mmid.options import Kind
 from mmid.system.files import read_json
 from mmid.version import __version__
 
-FORMAT = "mmid-index-8"
+FORMAT, DELTA_FORMAT = "mmid-index-8", "mmid-index-9"
 
 DATA_NAME = re.compile(r"data-[0-9a-f]{12}")
 MANIFEST, CHECKED = "manifest.json", "checked.json"
@@ -32,6 +36,9 @@ SORTED_FILES = ((POSTINGS, PAGE_INDEX), (MELODY_POSTINGS, MELODY_PAGE_INDEX))
 CACHES = (LIST_ROWS, BOUNDS, CENTROIDS, GRAPH, *chain(*SORTED_FILES))
 """Made of the other files, and so made again where they are damaged."""
 
+REPLACED = (PIECES, LIST_ROWS, BOUNDS)
+"""Files of a delta that replace those of the same name; its others go on where those end."""
+
 SHAPES: dict[type, tuple[str, ...]] = {
     str: ("mmid", "made", "model", "root", "data"),
     dict: ("features", "recipe", "files"),
@@ -41,14 +48,15 @@ SHAPES: dict[type, tuple[str, ...]] = {
 """What kinds of values a manifest holds."""
 
 
-class Manifest(TypedDict):
-    """What ``manifest.json`` holds.
+class Delta(TypedDict):
+    """A second data folder, the SHA-256 of its files, and how many vectors can be found in all."""
 
-    ``rows`` counts vectors; ``recipe`` says how items are embedded; ``folders`` are the library's,
-    and ``root`` is where the names begin; ``left_out`` has the name and the reason of each file
-    that could not be indexed, and is missing from older manifests.
-    """
+    data: str
+    files: dict[str, str]
+    snippets: int
 
+
+class _WholeManifest(TypedDict):
     format: str
     mmid: str
     made: str
@@ -64,6 +72,25 @@ class Manifest(TypedDict):
     files: dict[str, str]
 
 
+class Manifest(_WholeManifest, total=False):
+    """What ``manifest.json`` holds.
+
+    ``rows`` counts vectors; ``recipe`` says how items are embedded; ``folders`` are the library's,
+    and ``root`` is where the names begin; ``left_out`` has the name and the reason of each file
+    that could not be indexed, and is missing from older manifests; ``delta`` is there in those of
+    `DELTA_FORMAT`.
+    """
+
+    delta: Delta
+
+
+def data_parts(manifest: Manifest) -> list[tuple[str, dict[str, str]]]:
+    """Return the data folders of an index and the hashes of their files, the delta's last."""
+    whole = [(manifest["data"], manifest["files"])]
+    delta = manifest.get("delta")
+    return [*whole, (delta["data"], delta["files"])] if delta else whole
+
+
 def read_manifest(folder: Path) -> Manifest:
     """Read and check the manifest of an index.
 
@@ -77,13 +104,16 @@ def read_manifest(folder: Path) -> Manifest:
         raise LibraryIndexError(f"{folder}: no index there; make one with mmid build-index FOLDER")
     try:
         manifest = read_json(path)
-        if manifest["format"] != FORMAT:
+        if manifest["format"] not in (FORMAT, DELTA_FORMAT):
             raise LibraryIndexError(
-                f"{folder}: index format {manifest['format']!r}, this mmid reads {FORMAT}; run"
-                " mmid build-index again"
+                f"{folder}: index format {manifest['format']!r}, this mmid reads {FORMAT} and"
+                f" {DELTA_FORMAT}; run mmid build-index again"
             )
         manifest.setdefault("left_out", [])
-        shapes = Manifest.__annotations__
+        held = list(_WholeManifest.__annotations__)
+        if manifest["format"] == DELTA_FORMAT:
+            held.append("delta")
+            _check_delta(manifest["delta"])
         for kind, names in SHAPES.items():
             if not all(isinstance(manifest[name], kind) for name in names):
                 raise ValueError
@@ -94,9 +124,18 @@ def read_manifest(folder: Path) -> Manifest:
             raise ValueError
         if not DATA_NAME.fullmatch(manifest["data"]) or manifest["kind"] not in get_args(Kind):
             raise ValueError
-        return Manifest(**{name: manifest[name] for name in shapes})  # type: ignore[typeddict-item,no-any-return]
+        return Manifest(**{name: manifest[name] for name in held})  # type: ignore[typeddict-item,no-any-return]
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise LibraryIndexError(f"{path}: damaged; run mmid build-index again") from error
+
+
+def _check_delta(delta: Delta) -> None:
+    """Raise `ValueError` or `TypeError` where it is none."""
+    texts = chain.from_iterable(delta["files"].items())
+    if not (DATA_NAME.fullmatch(delta["data"]) and all(isinstance(text, str) for text in texts)):
+        raise ValueError
+    if not isinstance(delta["snippets"], int) or not set(REPLACED) <= delta["files"].keys():
+        raise ValueError
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import numpy as np
 
 from mmid.index.fingerprint_search import Agreement, search_triples
 from mmid.index.items import Entry
-from mmid.index.sorted_file import SortedFile
+from mmid.index.sorted_file import SortedNumbers
 
 MELODY_BIT = 0x80
 
@@ -42,7 +42,7 @@ class Noted:
     entries: list[Entry]
     all_notes: np.ndarray
 
-    def _postings(self, *, melody: bool = False) -> SortedFile:
+    def _postings(self, *, melody: bool = False) -> SortedNumbers:
         """Return the postings of all notes' triples, or of melodies'.
 
         Every kind of index has them elsewhere.

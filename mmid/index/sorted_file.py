@@ -1,12 +1,14 @@
 """Sorted numbers on disk, of which only the pages needed are read.
 
-Conventions: an ``.npy`` file of uint64, sorted; its page index are the first numbers of its pages.
+Conventions: ``.npy`` files of uint64, sorted; the page index of one are its pages' first numbers.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from threading import Lock
+from typing import Protocol
 
 import numpy as np
 
@@ -19,6 +21,16 @@ PAGE = 512
 def page_index_of(numbers: np.ndarray) -> np.ndarray:
     """Return the first number of every page."""
     return np.ascontiguousarray(numbers[::PAGE])
+
+
+class SortedNumbers(Protocol):
+    """What sorted numbers are looked up in: a `SortedFile`, or several."""
+
+    def pages_within(self, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+        """Return how many pages numbers from some to others lie on, ``[n]`` int64."""
+
+    def near(self, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+        """Return the pages that numbers of some ranges lie on, sorted."""
 
 
 class SortedFile:
@@ -90,3 +102,32 @@ class SortedFile:
         with self._reading:
             self._file.seek(self._begin + size * PAGE * int(first))
             return np.frombuffer(self._file.read(size * PAGE * int(last - first)), np.uint64)
+
+
+class SortedFiles:
+    """Sorted numbers of several files, read as those of one; some may be passed over.
+
+    Parameters
+    ----------
+    files : sequence of SortedFile
+    is_kept : callable, optional
+        Says which of some numbers are read, ``[n]`` bool; by default all.
+    """
+
+    def __init__(
+        self,
+        files: Sequence[SortedFile],
+        is_kept: Callable[[np.ndarray], np.ndarray] | None = None,
+    ) -> None:
+        self._files, self._is_kept = files, is_kept
+
+    def pages_within(self, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+        """Return how many pages numbers from some to others lie on, as `SortedFile` does."""
+        return np.asarray(sum(file.pages_within(low, high) for file in self._files))
+
+    def near(self, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+        """Return what is kept of the pages that numbers lie on, as `SortedFile.near` does."""
+        numbers = np.concatenate([file.near(low, high) for file in self._files])
+        if len(self._files) > 1:
+            numbers.sort(kind="stable")  # merges what is sorted already
+        return numbers if self._is_kept is None else numbers[self._is_kept(numbers)]

@@ -95,6 +95,12 @@ class Plan:
         )
 
 
+def _saying(entry: Entry, **facts: str | int) -> Entry:
+    """Return a row that says something; itself where it does so already, as most rows do."""
+    says = all(getattr(entry, name) == value for name, value in facts.items())
+    return entry if says else replace(entry, **facts)  # type: ignore[arg-type]
+
+
 class Update:
     """What is known of a library's files, and what has to be embedded.
 
@@ -121,9 +127,10 @@ class Update:
         self._files = followed.files
         root = held.manifest["root"] if held else ""
         self._held = [
-            replace(entry, name=followed.renamed(entry.name, root))
+            _saying(entry, name=followed.renamed(entry.name, root))
             for entry in (held.entries if held else [])
         ]
+        self._stats: dict[str, tuple[int, int]] = {}
         self._held_names = {entry.name for entry in self._held}
         known = self._held if reused is not None else []
         self._by_name = {entry.name: i for i, entry in enumerate(known)}
@@ -187,7 +194,7 @@ class Update:
         """Return the digest of a file that was embedded before."""
         if name in self._by_name:
             entry = self._held[self._by_name[name]]
-            if (entry.size, entry.changed) == file_stat(path) != (0, 0):
+            if (entry.size, entry.changed) == self._stat(name) != (0, 0):
                 return entry.digest
         if not (self._by_digest or self._embedded):
             return None
@@ -197,20 +204,26 @@ class Update:
             return None
         return digest if digest in self._by_digest or digest in self._embedded else None
 
+    def _stat(self, name: str) -> tuple[int, int]:
+        """Return size and time of change of a file, as they were when it was first looked at."""
+        if name not in self._stats:
+            self._stats[name] = file_stat(self._files[name])
+        return self._stats[name]
+
     def plan(self, keep_missing: bool) -> Plan:
         """Sort files into rows that stay, new ones, and those that go."""
         kept: dict[int, Entry] = {}
         plan = Plan([], [], {folder: Counter() for folder in self._followed.folders})
         for name, digest in self._digests.items():
             position = self._position_of(name, digest)
-            size, changed = file_stat(self._files[name])
+            size, changed = self._stat(name)
             if position is None or position in kept:
                 entry = self._entry(digest)
                 plan.fresh.append(replace(entry, name=name, size=size, changed=changed))
                 self._count(plan, name, "changed" if name in self._by_name else "added")
             else:
                 before = self._held[position]
-                kept[position] = replace(before, name=name, size=size, changed=changed)
+                kept[position] = _saying(before, name=name, size=size, changed=changed)
                 self._count(plan, name, "unchanged" if before.name == name else "moved")
         for item in self.bad:
             self._count(plan, item_name(item.path, self._followed.root), LEFT_OUT)

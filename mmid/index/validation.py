@@ -30,8 +30,11 @@ from mmid.index.manifest import (
     LIST_ROWS,
     NOTES,
     POSITIONS,
+    REPLACED,
     SORTED_FILES,
     VECTORS,
+    Manifest,
+    data_parts,
 )
 from mmid.index.quantization import unpack
 from mmid.music.notes import NOTE_DTYPE
@@ -70,10 +73,10 @@ def check_rows(path: Path, rows: int) -> None:
             raise ValueError("lists what is not there")
 
 
-def check_bounds(path: Path, rows: int) -> None:
-    """Make sure that inverted lists follow one another from the first vector to the last."""
+def check_bounds(path: Path, snippets: int) -> None:
+    """Make sure that inverted lists follow one another and hold so many vectors in all."""
     bounds = map_array(path, np.int64)
-    if not len(bounds) or bounds[0] != 0 or bounds[-1] != rows or (np.diff(bounds) < 0).any():
+    if not len(bounds) or bounds[0] != 0 or bounds[-1] != snippets or (np.diff(bounds) < 0).any():
         raise ValueError("counts do not agree")
 
 
@@ -104,6 +107,8 @@ def check_sorted(path: Path) -> None:
 def check_table(entries: Sequence[Entry], rows: int, notes: int) -> None:
     """Make sure that items follow one another and point at vectors and notes that there are.
 
+    Between them may lie those of items that were removed.
+
     Parameters
     ----------
     entries : sequence of Entry
@@ -117,9 +122,9 @@ def check_table(entries: Sequence[Entry], rows: int, notes: int) -> None:
     """
     row = note = 0
     for entry in entries:
-        if entry.first < row or entry.count < 0 or entry.notes < 0 or entry.first_note != note:
+        if entry.first < row or entry.count < 0 or entry.notes < 0 or entry.first_note < note:
             raise ValueError("counts do not agree")
-        row, note = entry.first + entry.count, note + entry.notes
+        row, note = entry.first + entry.count, entry.first_note + entry.notes
     if row > rows or note > notes:
         raise ValueError("counts do not agree")
 
@@ -147,61 +152,79 @@ class Checks:
     ----------
     folder : Path
         The index. What was checked is kept there if it can be written, else checked every time.
-    data : Path
-        Its data folder.
-    hashes : dict of str to str
-        What the files' SHA-256 must be.
-    rows : int
-        How many vectors there must be.
+    manifest : Manifest
+        Says what the files' SHA-256 must be.
     """
 
-    def __init__(self, folder: Path, data: Path, hashes: dict[str, str], rows: int) -> None:
-        self._path, self._data, self._hashes = folder / CHECKED, data, hashes
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        self._path = folder / CHECKED
+        self._parts = [(folder / data, hashes) for data, hashes in data_parts(manifest)]
+        rows, delta = manifest["rows"], manifest.get("delta")
         self._looks: dict[str, Callable[[Path], None]] = {
             VECTORS: check_vectors,
             POSITIONS: check_positions,
             NOTES: check_notes,
             **dict.fromkeys(chain(*SORTED_FILES), check_sorted),
             LIST_ROWS: partial(check_rows, rows=rows),
-            BOUNDS: partial(check_bounds, rows=rows),
+            BOUNDS: partial(check_bounds, snippets=delta["snippets"] if delta else rows),
             CENTROIDS: check_centroids,
             GRAPH: partial(check_graph, rows=rows),
         }
+        self._known = {data.name: self._read_known(data.name) for data, _ in self._parts}
+
+    def _read_known(self, data: str) -> dict[str, Signature]:
         try:
-            known = read_json(self._path)[data.name]
-            self._known = {name: Signature(*known[name]) for name in known}
+            known = read_json(self._path)[data]
+            return {name: Signature(*known[name]) for name in known}
         except (OSError, ValueError, KeyError, TypeError):
-            self._known = {}
+            return {}
 
     def check(self, name: str, *, again: bool = False) -> Path:
         """Return the path of a file whose hash is right, and what it holds sound.
+
+        Where the delta replaces it, that is the delta's.
 
         Raises
         ------
         LibraryIndexError
             If it is missing or damaged.
         """
-        path = self._data / name
+        replaced = name in REPLACED and len(self._parts) > 1
+        return self._check(*self._parts[-1 if replaced else 0], name, again)
+
+    def check_parts(self, name: str, *, again: bool = False) -> list[Path]:
+        """Return the paths of all files of a name that count, the delta's last, as `check` does."""
+        paths = [self.check(name, again=again)]
+        if name not in REPLACED:
+            more = [part for part in self._parts[1:] if name in part[1]]
+            paths += [self._check(*part, name, again) for part in more]
+        return paths
+
+    def _check(self, data: Path, hashes: dict[str, str], name: str, again: bool) -> Path:
+        path = data / name
         cache = name in CACHES
         mend = "run mmid index rebuild" if cache else "run mmid build-index again"
         try:
             signature = Signature.of(path)
-            if again or self._known.get(name) != signature:
-                if file_digest(path) != self._hashes.get(name):
+            if again or self._known[data.name].get(name) != signature:
+                if file_digest(path) != hashes.get(name):
                     raise LibraryIndexError(f"{path}: damaged; {mend}")
                 if name in self._looks:
                     self._looks[name](path)
-                self._remember(name, signature)
+                self._remember(data.name, name, signature)
         except OSError as error:
             raise LibraryIndexError(f"{path}: {error.strerror}; {mend}") from error
         except ValueError as error:
             raise LibraryIndexError(f"{path}: {error}; {mend}") from error
         return path
 
-    def _remember(self, name: str, signature: Signature) -> None:
+    def _remember(self, data: str, name: str, signature: Signature) -> None:
         if time.time_ns() - max(signature.changed, signature.created) < SETTLED_NS:
             return
-        self._known[name] = signature
-        values = {name: list(vars(known).values()) for name, known in self._known.items()}
+        self._known[data][name] = signature
+        values = {
+            data: {name: list(vars(known).values()) for name, known in of_data.items()}
+            for data, of_data in self._known.items()
+        }
         with suppress(OSError), written_whole(self._path) as part:
-            part.write_text(json.dumps({self._data.name: values}))
+            part.write_text(json.dumps(values))

@@ -113,16 +113,18 @@ def _survey(folder: Path, read: tuple[str, ...]) -> Found | None:
         return None
     if folder.is_file():
         return Found(tuple(pieces_of(folder)), {})
-    files: list[Path] = []
+    files: list[str] = []
+    closed: list[Path] = []
     names: Counter[str] = Counter()
-    for place, name in _names_below(folder, files):
+    for place, name in _names_below(folder, closed):
         suffix = suffix_of(name)
         if suffix == XML and not holds_score(Path(place, name)):
             continue
         names[suffix] += 1
         if suffix in read:
-            files.append(Path(place, name))
-    pieces = (piece for file in sorted(files) for piece in pieces_of(file))
+            files.append(os.path.join(place, name))
+    found = sorted([*files, *map(os.fspath, closed)], key=lambda text: text.split(os.sep))
+    pieces = (piece for text in found for piece in pieces_of(Path(text)))
     return Found(tuple(pieces), count_skipped(names, read))
 
 
@@ -182,14 +184,19 @@ def each_once(paths: Iterable[Path]) -> list[Path]:
     resolved = cache(os.path.realpath)
     found: dict[str, Path] = {}
     for path in paths:
-        linked = path.is_symlink()
-        place = os.path.realpath(path) if linked else os.path.join(resolved(path.parent), path.name)
+        text = os.fspath(path)
+        folder, name = os.path.split(text)
+        linked = os.path.islink(text)
+        place = os.path.realpath(text) if linked else os.path.join(resolved(folder), name)
         found.setdefault(place, path)
     return list(found.values())
 
 
 def item_name(path: Path, folder: Path) -> str:
     """Return the name of a file below a library's folder."""
+    text, beginning = os.fspath(path), os.path.join(folder, "")
+    if text.startswith(beginning) and os.pardir not in text:  # most are, and this is soon seen
+        return text[len(beginning) :].replace(os.sep, "/")
     return Path(os.path.relpath(path, folder)).as_posix()
 
 

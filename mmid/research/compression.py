@@ -183,7 +183,7 @@ def measure(index: LibraryIndex, clips: Sequence[Clip], way: Way) -> Traded:
 def draw_sample(index: LibraryIndex, seed: int = 0) -> Tensor:
     """Draw vectors of an index."""
     count = min(SAMPLE, index.snippets)
-    rows = np.random.default_rng(seed).choice(index.snippets, count, replace=False)
+    rows = np.random.default_rng(seed).choice(index.held_rows, count, replace=False)
     return torch.from_numpy(unpack(index.vectors[np.sort(rows)]))
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.lib.format import dtype_to_descr, write_array_header_1_0
@@ -68,6 +68,52 @@ def map_array(path: Path, dtype: np.dtype | type, dimensions: int = 1) -> np.nda
     if not math.prod(shape):  # nothing can be mapped
         return np.zeros(shape, dtype)
     return np.memmap(path, dtype, "r", first, shape)
+
+
+class JoinedArray:
+    """Arrays of one type, one behind the other, read as one; what is read is copied, not the rest.
+
+    Parameters
+    ----------
+    parts : sequence of np.ndarray
+    """
+
+    def __init__(self, parts: Sequence[np.ndarray]) -> None:
+        self._parts = parts
+        self._firsts = np.cumsum([0, *map(len, parts)])
+        self.dtype, self.shape = parts[0].dtype, (len(self), *parts[0].shape[1:])
+
+    def __len__(self) -> int:
+        return int(self._firsts[-1])
+
+    def __getitem__(self, chosen: Any) -> Any:
+        """Return some rows, by a slice or their numbers, or a field of all."""
+        if isinstance(chosen, str):
+            return JoinedArray([part[chosen] for part in self._parts])
+        if not isinstance(chosen, slice):
+            return self.take(chosen)
+        start, stop, step = chosen.indices(len(self))
+        spans = zip(self._parts, self._firsts[:-1].tolist(), strict=True)
+        pieces = [part[max(0, start - first) : max(0, stop - first)] for part, first in spans]
+        return np.concatenate(pieces)[::step]
+
+    def take(self, rows: np.ndarray, axis: int = 0) -> np.ndarray:
+        """Return rows by their numbers."""
+        assert axis == 0
+        rows = np.asarray(rows)
+        found = np.empty((*rows.shape, *self.shape[1:]), self.dtype)
+        for part, first in zip(self._parts, self._firsts[:-1], strict=True):
+            inside = (rows >= first) & (rows < first + len(part))
+            found[inside] = part[rows[inside] - first]
+        return found
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(self[:], dtype)
+
+
+def joined(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """Return arrays one behind the other, as one to read rows of; of several, a `JoinedArray`."""
+    return parts[0] if len(parts) == 1 else cast(np.ndarray, JoinedArray(parts))
 
 
 def read_blocks(path: Path, dtype: np.dtype | type, dimensions: int = 1) -> Iterator[np.ndarray]:

@@ -195,6 +195,21 @@ def test_each_kind_is_scored_by_its_own_clips(tmp_path, pieces, tiny_model):
     assert reels.verdicts.found_right + reels.verdicts.perhaps_right <= 0.5
 
 
+def test_several_at_once_are_scored_as_one_after_the_other(tmp_path, pieces, tiny_model):
+    build_index(tmp_path / "index", pieces, tiny_model)
+    index = LibraryIndex(tmp_path / "index", tiny_model)
+    digests = [entry.digest for entry in index.entries]
+    sources = [ScoreSource(p.name, frozenset({p.digest}), p.midi) for p in pieces]
+    identifier = Identifier(tiny_model, index, SearchOptions(keys=(0,)))
+    names: list[str] = []
+    asked = {"lengths": [3.0, 8.0], "clips": 2, "absent": True, "progress": names.append}
+    one, three = (
+        evaluate_pieces(iter(sources), identifier, digests, jobs=jobs, **asked) for jobs in (1, 3)
+    )
+    assert [row.to_dict() for row in one] == [row.to_dict() for row in three]
+    assert names == [source.name for source in sources] * 2
+
+
 def test_sources_without_a_kind_are_not_told_apart(tmp_path, pieces, tiny_model):
     build_index(tmp_path / "index", pieces, tiny_model)
     index = LibraryIndex(tmp_path / "index", tiny_model)

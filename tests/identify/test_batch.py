@@ -13,11 +13,12 @@ import torch
 
 from mmid.errors import MmidError
 from mmid.identify.answer import Identification
-from mmid.identify.batch import AHEAD, Answered, Sink, answer_files, hand_out
+from mmid.identify.batch import Answered, Sink, answer_files, hand_out
 from mmid.identify.identifier import Identifier
 from mmid.index.build import build_index
 from mmid.index.folder import LibraryIndex
 from mmid.music.folders import BadFile
+from mmid.system.threads import AHEAD
 
 
 class Stub:

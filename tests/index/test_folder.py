@@ -65,10 +65,10 @@ def test_another_model_is_refused(built, make_model):
 
 def test_another_format_is_refused(built, tiny_model):
     manifest = json.loads((built / "manifest.json").read_text())
-    (built / "manifest.json").write_text(json.dumps(manifest | {"format": "mmid-index-9"}))
+    (built / "manifest.json").write_text(json.dumps(manifest | {"format": "mmid-index-10"}))
     with pytest.raises(
         LibraryIndexError,
-        match="'mmid-index-9', this mmid reads mmid-index-8; run mmid build-index",
+        match="'mmid-index-10', this mmid reads mmid-index-8 and mmid-index-9; run mmid build",
     ):
         LibraryIndex(built, tiny_model)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from threading import local
 from typing import Protocol
 
 import numpy as np
@@ -88,18 +89,18 @@ class _Listener(ABC):
     """Scores every piece by itself, so that leaving some out takes no second search."""
 
     def __init__(self) -> None:
-        self._heard: np.ndarray | None = None
-        self._scores = np.zeros(0)
+        self._last = local()
 
     @abstractmethod
     def score(self, samples: np.ndarray) -> np.ndarray:
         """Return a score for each piece, 0 to 1."""
 
     def rank(self, samples: np.ndarray, without: frozenset[int] = frozenset()) -> Ranking:
-        """Rank the pieces by their scores; the last clip's are kept."""
-        if self._heard is None or not np.array_equal(samples, self._heard):
-            self._heard, self._scores = samples.copy(), self.score(samples)
-        return _ranking(self._scores, without)
+        """Rank the pieces by their scores; the last clip's are kept, of each thread."""
+        heard: np.ndarray | None = getattr(self._last, "heard", None)
+        if heard is None or not np.array_equal(samples, heard):
+            self._last.heard, self._last.scores = samples.copy(), self.score(samples)
+        return _ranking(self._last.scores, without)
 
 
 class Chroma(_Listener):
