@@ -116,22 +116,28 @@ M:3/4
 L:1/4
 Q:1/4=60
 K:C
-{intro}|: G | CDE | "F|" F2 z :| |: A | GGG |1 F2 :|2 F3 |]
+|: G | CDE | "F|" F2 z :| |: A | GGG |1 F2 :|2 F3 |]
 """
 
 
 @needs_abc2midi
 def test_bars_of_a_tune_are_those_of_its_text(tmp_path):
-    bars = bars_of(tmp_path, TUNE.replace("{intro}", ""), "a.abc")
+    bars = bars_of(tmp_path, TUNE, "a.abc")
     places = named(bars, 0, 1, 4, 7, 8, 11, 14, 15, 18, 20, 21, 24)
     first = [(0, 3), (1, 1), (2, 1), (2, 3), (1, 1), (2, 1), (2, 3)]
     assert places == [*first, (3, 1), (4, 1), (4, 3), (3, 1), (5, 1)]
 
 
 @needs_abc2midi
+def test_an_ending_on_a_line_of_its_own_is_no_upbeat(tmp_path):
+    text = TUNE.replace("|1 F2 :|2 F3 |]", "| [1 F2 :|\n [2 F2 |]")
+    assert named(bars_of(tmp_path, text, "a.abc"), 21, 24) == [(3, 1), (5, 1)]
+
+
+@needs_abc2midi
 def test_only_the_first_voice_counts(tmp_path):
     voices = "V:1\\nCDE|FGA|\\nV:2\\nC,|C,|C,|C,|C,|C,|\\n[V:1] GGG|\\n".replace("\\n", "\n")
-    text = TUNE.partition("{")[0] + voices
+    text = TUNE.partition("|: ")[0] + voices
     assert bars_of(tmp_path, text, "a.abc") == "0 1 1 3 3"
     assert marked(text.encode()).count(b"control 103") == 4
 

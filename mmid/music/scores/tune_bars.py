@@ -20,11 +20,15 @@ _HIGH, _LOW = 102, 103  # controllers without a meaning
 _MOST = 1 << 14
 _CONTROLLER = 0xB0
 _FIELD, _KEY, _VOICE = re.compile(rb"[A-Za-z+]:|%"), b"K:", re.compile(rb"\[?V:[ \t]*([^\]\s]+)")
-_TOKEN = re.compile(  # what may hold bar lines that are none, or a bar line with its ending
+_TOKEN = re.compile(  # what may hold bar lines that are none, or a bar line, or an ending
     rb'"[^"]{0,200}"|![^!]{0,40}!|%.*|\[[A-Za-z]:[^\]]{0,200}\]'
     rb"|(?P<line>[|:\[\]]{0,4}\|[|:\]]{0,4}|::)(?P<ending>\s*\[?\d[\d,.-]*)?"
+    rb"|(?P<alone>\[\d[\d,.-]*)"
 )
 _PLAIN = b"|"
+_BAR, _SECTION, _ENDING = range(3)
+"""What begins at a mark; where several are at one place, the last one counts if it is an ending."""
+
 _NEARLY, _LEAST = 0.99, 8  # of a bar that is whole; of a quarter, the shortest bar
 
 
@@ -33,8 +37,8 @@ def marked(text: bytes) -> bytes:
     return b"\n".join(line for line, _ in _marked_lines(text))
 
 
-def _marked_lines(text: bytes) -> Iterator[tuple[bytes, list[bool]]]:
-    """Yield lines with their marks, and of each mark whether a section begins there."""
+def _marked_lines(text: bytes) -> Iterator[tuple[bytes, list[int]]]:
+    """Yield lines with their marks, and what begins at each."""
     count, in_music, first, voice = 0, False, None, None
     for line in text.split(b"\n"):
         if found := _VOICE.match(line):
@@ -49,20 +53,22 @@ def _marked_lines(text: bytes) -> Iterator[tuple[bytes, list[bool]]]:
         yield line, begins
 
 
-def _marked_line(line: bytes, count: int) -> tuple[bytes, list[bool]]:
-    begins: list[bool] = []
+def _marked_line(line: bytes, count: int) -> tuple[bytes, list[int]]:
+    begins: list[int] = []
 
-    def mark(section: bool) -> bytes:
-        begins.append(section)
+    def mark(what: int) -> bytes:
+        begins.append(what)
         high, low = divmod(count + len(begins) - 1, 128)
         return b"[I:MIDI control %d %d][I:MIDI control %d %d]" % (_HIGH, high, _LOW, low)
 
     def with_mark(found: re.Match[bytes]) -> bytes:
-        if found["line"] is None:
+        line = found["line"]
+        if line is None and found["alone"] is None:
             return found[0]
-        return found[0] + mark(found["line"] != _PLAIN and not found["ending"])
+        ending = line is None or found["ending"]
+        return found[0] + mark(_ENDING if ending else _BAR if line == _PLAIN else _SECTION)
 
-    start = mark(True) if count == 0 and line.strip() else b""
+    start = mark(_SECTION) if count == 0 and line.strip() else b""
     return start + _TOKEN.sub(with_mark, line), begins
 
 
@@ -84,8 +90,8 @@ def tune_bars(text: bytes, midi: bytes, song: Song, notes: np.ndarray) -> str:
     heard = [(tick, place) for tick, place in _heard(midi) if tick < end]
     if not heard:
         return NO_BARS
-    sections = [begins for _, line in _marked_lines(text) for begins in line]
-    numbers = _numbers(heard, sections, song)
+    begins = [what for _, line in _marked_lines(text) for what in line]
+    numbers = _numbers(heard, begins, song)
     return bars_of(song, [Mark(tick, numbers[place]) for tick, place in heard if place in numbers])
 
 
@@ -100,9 +106,7 @@ def _heard(midi: bytes) -> Iterator[tuple[int, int]]:
                 yield tick, high << 7 | midi[position + 1]
 
 
-def _numbers(
-    heard: list[tuple[int, int]], sections: list[bool], song: Song
-) -> dict[int, int | None]:
+def _numbers(heard: list[tuple[int, int]], begins: list[int], song: Song) -> dict[int, int | None]:
     """Return the number of each bar, counted in the text by how long it lasts where first heard."""
     ends = [tick for tick, _ in heard[1:]]
     lasting: dict[int, tuple[int, int]] = {}
@@ -110,13 +114,13 @@ def _numbers(
         if end > tick:
             lasting.setdefault(place, (tick, end - tick))
     numbers: dict[int, int | None] = {}
-    number, begins = 0, False
-    for place in range(len(sections)):
-        begins = begins or sections[place]
+    number, section = 0, False
+    for place, what in enumerate(begins):
+        section = what == _SECTION or (section and what == _BAR)
         if place in lasting:
             tick, ticks = lasting[place]
-            short = ticks < _NEARLY * full_bar(song, tick)
-            number += not (begins and short)
-            numbers[place] = None if begins and short else number
-            begins = False
+            upbeat = section and ticks < _NEARLY * full_bar(song, tick)
+            number += not upbeat
+            numbers[place] = None if upbeat else number
+            section = False
     return numbers
