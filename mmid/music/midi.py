@@ -144,9 +144,8 @@ def midi_of(
         damage = f"; {song.damage}" if song.damage else ""
         raise MidiError(f"lasts {song.seconds:.0f} s, more than {limits.seconds:.0f} s{damage}")
     notes, melody = _note_array(song)
-    damage = str(song.damage) or None
-    where = bars(song, notes)
-    return Midi(notes, last_offset(notes), title or song.title, melody, damage, where)
+    named, where = title or song.title, bars(song, notes)
+    return Midi(notes, last_offset(notes), named, melody, str(song.damage) or None, where)
 
 
 def _error(path: str | os.PathLike[str], reason: str) -> MidiError:
