@@ -139,6 +139,14 @@ def test_kern_is_read(tmp_path):
 
 
 @needs_abc2midi
+@pytest.mark.parametrize("order", ["P:ABA", "Y:ABA", "Y: ABA "])
+def test_parts_are_played_in_the_order_given(tmp_path, order):
+    tune = f"X:1\nT:T\nM:4/4\nL:1\n{order}\nK:C\nP:A\nC:|\nP:B\nD|\n"
+    played = [pitch for _, pitch in read(tmp_path, tune, "a.abc")]
+    assert played == [60, 60, 62, 60, 60]
+
+
+@needs_abc2midi
 def test_every_tune_of_a_book_is_a_piece(tmp_path):
     book = tmp_path / "book.abc"
     book.write_text(BOOK)

@@ -50,6 +50,7 @@ _ZIP, _CONTAINER, _XML = b"PK", "META-INF/container.xml", (".xml", ".musicxml")
 _BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, RuntimeError)
 _MEI, _DECLARATION = re.compile(r"<(?:\w+:)?mei\b"), re.compile(r"\A\s*<\?xml[^>]*\?>")
 _UNSOUNDED = re.compile(rb"(?im)^(?:R:|%%\s*abc-include|I:\s*abc-include|%%MIDI\s+drum).*\n?")
+_PARTS, _OLD_ORDER = re.compile(rb"(?m)^P:"), re.compile(rb"(?m)^Y:(?=[ \t]*[A-Z]+[ \t]*$)")
 _ROOTFILE = re.compile(r"<rootfile\b[^>]*\bfull-path=[\"']([^\"']+)[\"']")
 _MADE_BY = re.compile(r"<museScore version=\"([\d.]+)\"")
 
@@ -147,6 +148,8 @@ def _with_abc2midi(path: Path) -> Converted:
     """Make MIDI of a tune; a swing that its rhythm would be given is left out."""
     text, program = tune_text(path), find_abc2midi()
     sounding = _UNSOUNDED.sub(b"", text)
+    if _PARTS.search(sounding):  # in old ABC, their order is a field of its own
+        sounding = _OLD_ORDER.sub(b"P:", sounding)
     assert program
     with _workplace() as folder:
         source, target = folder / "tune.abc", folder / "tune.mid"
