@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mmid.music.midi_parser import Song
+from mmid.music.midi_parser import DEFAULT_TEMPO, Song
 
 NO_BARS = ""
 """What is kept of a piece whose bars are not known."""
@@ -30,6 +30,10 @@ MOST_CHARS = 40_000
 
 LEAST_ON_GRID = 0.25
 """How well onsets must keep to halves, thirds or quarters of beats: 0 is by chance, 1 exactly."""
+
+_WITHOUT_BARS = (220, 500)
+"""Ticks a beat of files made of seconds, by pretty_midi and `mmid.music.midi.write_midi`: they say
+4/4 at 120, whatever the music is."""
 
 _SAME = 0.002  # seconds; such differences come from rounding ticks
 _FEW_BEATS = 1e-3
@@ -127,16 +131,23 @@ def counted_bars(song: Song, notes: np.ndarray) -> str:
     """Count the bars of a MIDI file by its time signatures, from 1 on.
 
     Not of a file without signatures, nor of one whose notes keep to no beat of it, as those of a
-    recorded performance.
+    recorded performance, nor of one that was made of seconds.
 
     Parameters
     ----------
     song : Song
     notes : np.ndarray [n] of mmid.music.notes.NOTE_DTYPE
     """
-    if not song.signatures or not song.on_beats or _on_grid(song, notes) < LEAST_ON_GRID:
+    seconds = not song.on_beats or (song.division in _WITHOUT_BARS and _says_nothing(song))
+    if not song.signatures or seconds or _on_grid(song, notes) < LEAST_ON_GRID:
         return NO_BARS
     return bars_of(song, list(_count(song)))
+
+
+def _says_nothing(song: Song) -> bool:
+    """Return whether time goes as in a file that says nothing of it."""
+    as_usual = {tempo for _, tempo in song.tempos} <= {DEFAULT_TEMPO}
+    return as_usual and song.signatures == [(0, 4, 4)]
 
 
 def _count(song: Song) -> Iterator[Mark]:

@@ -60,8 +60,9 @@ def test_a_beat_is_what_the_signature_names():
         smf(TWO_METRES, played([401 + 97 * (n * n % 17) for n in range(60)])),
         smf(track(signature(1, 6)), played([DIVISION * (MOST_BARS // 16 + 1)])),
         smf(TWO_METRES, played(QUARTERS), division=0xE728),
+        smf(track(tempo(0, 500_000), signature(4)), played([220] * 24), division=220),
     ],
-    ids=["no signature", "no such signature", "off the beat", "too many bars", "seconds"],
+    ids=["no signature", "no such one", "off the beat", "too many", "SMPTE", "made of seconds"],
 )
 def test_bars_that_a_midi_file_does_not_give_are_not_known(data):
     assert midi_of(data).bars == NO_BARS
