@@ -12,6 +12,7 @@ from typing import Any
 
 from mmid.errors import label
 from mmid.model.evidence import NO_FIGURES, Figures
+from mmid.music.bars import Moment
 from mmid.options import Reason, Verdict
 
 LONG_QUERY_SECONDS = 60.0
@@ -44,6 +45,8 @@ class Match:
         Other files of the library that hold the same music.
     title : str or None
         Of a MIDI file that has one.
+    start_bar, start_beat, end_bar, end_beat : int or None
+        The same positions in bars, each the nearest beat; None where they are not known.
     figures : Figures
         All that its support is made of.
     """
@@ -60,12 +63,23 @@ class Match:
     transpose: int
     also: tuple[str, ...] = ()
     title: str | None = None
+    start_bar: int | None = None
+    start_beat: int | None = None
+    end_bar: int | None = None
+    end_beat: int | None = None
     figures: Figures = NO_FIGURES
 
     @property
     def passage(self) -> float | None:
         """Seconds of it that the query covers; None where the vote does not say."""
         return None if self.start is None or self.end is None else self.end - self.start
+
+    @property
+    def first_beat(self) -> Moment | None:
+        """Where in its bars the query begins; None where that is not known."""
+        if self.start_bar is None or self.start_beat is None:
+            return None
+        return Moment(self.start_bar, self.start_beat)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the match as JSON-ready names and values."""

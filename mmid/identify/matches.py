@@ -16,6 +16,7 @@ from mmid.index.protocol import Library
 from mmid.model.checkpoint import Checkpoint
 from mmid.model.confidence import LEAST_NOTES, UNPROVEN, confidence, is_proven
 from mmid.model.evidence import UNCOMPARED, Evidence, weights_of
+from mmid.music.bars import moment
 from mmid.options import Reason
 
 SAME_AMONG = 10
@@ -71,6 +72,8 @@ class MatchBuilder:
             seconds=query.seconds,
             snippets=self._index.snippets,
         )
+        start, end = (_within(time, entry.seconds) for time in (start, end))
+        first, last = (moment(entry.bars, time) for time in (start, end))
         return Match(
             piece=entry.name,
             confidence=self._confidence(evidence),
@@ -78,12 +81,16 @@ class MatchBuilder:
             explained=best.explained,
             lead=lead,
             above=above,
-            start=None if start is None else min(max(0.0, start), entry.seconds),
-            end=None if end is None else min(max(0.0, end), entry.seconds),
+            start=start,
+            end=end,
             tempo_ratio=1 / tempo_ratio if score_among_recordings else tempo_ratio,
             transpose=candidate.transpose,
             also=tuple(entries[other.candidate.piece].name for other in group[1:]),
             title=entry.title,
+            start_bar=first and first.bar,
+            start_beat=first and first.beat,
+            end_bar=last and last.bar,
+            end_beat=last and last.beat,
             figures=best.figures,
         )
 
@@ -125,6 +132,11 @@ class MatchBuilder:
             return "no_notes" if sounding < HARDLY * seconds else "too_short"
         probable = first is not None and first.confidence >= PROBABLE
         return "not_confident" if probable else "nothing_fits"
+
+
+def _within(time: float | None, seconds: float) -> float | None:
+    """Clip a time to a piece."""
+    return None if time is None else min(max(0.0, time), seconds)
 
 
 def _is_proven(match: Match, sounding: float) -> bool:

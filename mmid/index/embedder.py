@@ -22,6 +22,7 @@ from mmid.index.quantization import pack
 from mmid.model.checkpoint import Checkpoint
 from mmid.model.embedding import Query, as_query
 from mmid.model.encoders import embed_frames, snippet_count
+from mmid.music.bars import NO_BARS
 from mmid.music.folders import BadFile
 from mmid.music.library import Piece, Recording, read_item
 from mmid.music.notes import NOTE_DTYPE
@@ -92,13 +93,13 @@ def embedded(item: Piece | Recording, model: Checkpoint, embed: Embed) -> Embedd
     """Embed an item in some way, and make its row of the table."""
     query = as_query(item, model.encoders.config.features)
     vectors, positions = embed(item, model)
-    title, damage, notes = None, None, np.zeros(0, NOTE_DTYPE)
+    title, damage, bars, notes = None, None, NO_BARS, np.zeros(0, NOTE_DTYPE)
     if isinstance(item, Piece):
-        title, damage = item.midi.title, item.midi.damage
+        title, damage, bars = item.midi.title, item.midi.damage, item.midi.bars
         notes = mark_melody(item.midi.notes, item.midi.melody)
     size, changed = file_stat(item.path)
     counts = (0, len(positions), 0, len(notes))
-    entry = Entry(item.name, title, query.seconds, item.digest, *counts, size, changed)
+    entry = Entry(item.name, title, query.seconds, item.digest, *counts, size, changed, bars)
     return Embedded(entry, query.kind, vectors, positions, notes, damage)
 
 

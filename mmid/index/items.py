@@ -12,6 +12,7 @@ import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, fields
+from itertools import islice
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,8 @@ class Entry:
         Its notes; none of a recording.
     size, changed : int
         Bytes of the file, and nanoseconds since 1970 when it was last changed; 0 if not known.
+    bars : str
+        Which bar each moment is in (`mmid.music.bars`); empty if not known, as of a recording.
     """
 
     name: str
@@ -50,6 +53,7 @@ class Entry:
     notes: int
     size: int = 0
     changed: int = 0
+    bars: str = ""
 
 
 @dataclass(frozen=True)
@@ -79,9 +83,20 @@ COLUMNS = {
     "notes": "INTEGER",
     "size": "INTEGER",
     "changed": "INTEGER",
+    "bars": "TEXT",
 }
 VALUES = attrgetter(*COLUMNS)
-TABLE = "CREATE TABLE pieces (" + ", ".join(f"{c} {t}" for c, t in COLUMNS.items()) + ")"
+OLDER = 10
+"""Columns of tables written before mmid kept bars."""
+
+
+def _table(columns: int) -> str:
+    named = (f"{name} {kind}" for name, kind in islice(COLUMNS.items(), columns))
+    return f"CREATE TABLE pieces ({', '.join(named)})"
+
+
+TABLES = {_table(columns): columns for columns in (OLDER, len(COLUMNS))}
+"""The tables that are read, and how many columns each has."""
 
 assert list(COLUMNS) == [field.name for field in fields(Entry)]
 
@@ -97,7 +112,7 @@ def write_pieces(path: Path, entries: Sequence[Entry]) -> None:
     rows = [(_storable(entry.name), *VALUES(entry)[1:]) for entry in entries]
     try:
         with closing(sqlite3.connect(path)) as table, table:
-            table.execute(TABLE)
+            table.execute(_table(len(COLUMNS)))
             table.executemany(f"INSERT INTO pieces VALUES ({', '.join('?' * len(COLUMNS))})", rows)
     except sqlite3.OperationalError as error:
         raise OSError(errno.EIO, str(error), os.fspath(path)) from None
@@ -114,18 +129,18 @@ def read_pieces(path: Path) -> list[Entry]:
     try:
         uri = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
         with closing(sqlite3.connect(uri, uri=True)) as table:
-            if table.execute("SELECT sql FROM sqlite_master").fetchall() != [(TABLE,)]:
-                raise ValueError("not this table alone")  # a view may never end
-            rows = table.execute(f"SELECT {', '.join(COLUMNS)} FROM pieces ORDER BY rowid")
+            [(made,)] = table.execute("SELECT sql FROM sqlite_master").fetchall()
+            names = ", ".join(islice(COLUMNS, TABLES[made]))  # a view may never end
+            rows = table.execute(f"SELECT {names} FROM pieces ORDER BY rowid")
             return [_entry(row) for row in rows]
-    except (sqlite3.Error, TypeError, ValueError, OverflowError) as error:
+    except (sqlite3.Error, KeyError, TypeError, ValueError, OverflowError) as error:
         raise LibraryIndexError(f"{path}: damaged; run mmid build-index again") from error
 
 
 def _entry(row: Sequence[Any]) -> Entry:
     """Take a row whose values are of the kinds they are written as."""
     entry = Entry(_stored(row[0]), *row[1:])
-    kinds = [str, str | None, float, str, *[int] * (len(COLUMNS) - 4)]
+    kinds = [str, str | None, float, str, *[int] * (OLDER - 4), str]
     if not all(map(isinstance, VALUES(entry), kinds)) or not 0 <= entry.seconds < math.inf:
         raise ValueError("a row of another kind")
     return entry

@@ -22,12 +22,14 @@ from __future__ import annotations
 
 import os
 from array import array
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from mmid.errors import MidiError, label
+from mmid.music.bars import NO_BARS, counted_bars
 from mmid.music.melody import find_melody
 from mmid.music.midi_parser import (
     DEFAULT_TEMPO,
@@ -62,6 +64,8 @@ class Midi:
     damage : str or None
         What was broken, such as ``damaged: 2 messages mended, 12 bytes skipped``; None of a sound
         file.
+    bars : str
+        Which bar each moment is in, as `mmid.music.bars` keeps it.
     """
 
     notes: np.ndarray
@@ -69,6 +73,7 @@ class Midi:
     title: str | None
     melody: np.ndarray
     damage: str | None = None
+    bars: str = NO_BARS
 
 
 @dataclass(slots=True)
@@ -112,7 +117,12 @@ def read_midi(path: str | os.PathLike[str], limits: MidiLimits = MidiLimits()) -
         raise _error(path, str(error)) from None
 
 
-def midi_of(data: bytes, limits: MidiLimits = MidiLimits(), title: str | None = None) -> Midi:
+def midi_of(
+    data: bytes,
+    limits: MidiLimits = MidiLimits(),
+    title: str | None = None,
+    bars: Callable[[Song, np.ndarray], str] = counted_bars,
+) -> Midi:
     """Read the notes of a MIDI file's bytes, as `read_midi` does.
 
     Parameters
@@ -121,6 +131,8 @@ def midi_of(data: bytes, limits: MidiLimits = MidiLimits(), title: str | None = 
     limits : MidiLimits
     title : str, optional
         By default that of the file.
+    bars : callable
+        Gives what is kept of the bars, as `mmid.music.bars.counted_bars` does.
 
     Raises
     ------
@@ -132,7 +144,8 @@ def midi_of(data: bytes, limits: MidiLimits = MidiLimits(), title: str | None = 
         damage = f"; {song.damage}" if song.damage else ""
         raise MidiError(f"lasts {song.seconds:.0f} s, more than {limits.seconds:.0f} s{damage}")
     notes, melody = _note_array(song)
-    return Midi(notes, last_offset(notes), title or song.title, melody, str(song.damage) or None)
+    named, where = title or song.title, bars(song, notes)
+    return Midi(notes, last_offset(notes), named, melody, str(song.damage) or None, where)
 
 
 def _error(path: str | os.PathLike[str], reason: str) -> MidiError:

@@ -21,12 +21,13 @@ OPEN_BEATS = 4
 TITLE_CHARS = 200
 DEFAULT_TEMPO = 500_000  # microseconds a beat: 120 bpm
 
+_SHORTEST_BEAT = 6  # a 64th, as a power of two
 _MIN_TEMPO = 100  # anything faster is a broken message
 _DRUMS = 9
 _LINE_END, _LINES = re.compile(rb"\r\n"), 8  # fewer may be there by chance
 _DIVISION = 480  # where a file says none
 _SECOND, _DROP_SECOND, _DROP_FRAMES = 1_000_000, 1_001_000, 29  # SMPTE's 29 are 30 in 1.001 s
-_TRACK_NAME, _SET_TEMPO = 0xFF03, 0xFF51
+_TRACK_NAME, _SET_TEMPO, _SIGNATURE = 0xFF03, 0xFF51, 0xFF58
 _NOT_A_TITLE = re.compile(
     r"((midi|new|tempo|control|conductor|meta|master) ?)?track|untitled|unnamed|no ?name|conductor"
     r"|tempo|staff|((grand|acoustic|electric) )*piano|((right|left) )?hand|[rl]\.?h\.?|up(per)?"
@@ -50,7 +51,7 @@ class MidiLimits:
     notes : int
         Note-ons, drums included.
     tracks, tempos : int
-        Tracks and tempo changes.
+        Tracks and tempo changes; of time signatures, later ones than so many do not count.
     """
 
     bytes: int = 16 * 2**20
@@ -71,6 +72,7 @@ class Song:
     on_beats: bool = True  # else SMPTE time, which has no tempo
     tracks: list[tuple[array[int], int]] = field(default_factory=list)  # packed messages, end
     tempos: list[tuple[int, int]] = field(default_factory=list)  # tick, microseconds a beat
+    signatures: list[tuple[int, int, int]] = field(default_factory=list)  # tick, beats, their unit
     names: list[str] = field(default_factory=list)  # of the tracks
     notes: int = 0
     drums: int = 0
@@ -159,6 +161,7 @@ def _walk(data: bytes, limits: MidiLimits, damage: Damage) -> Song:
         reason = "no notes but drums" if song.drums else "no notes"
         raise MidiError(f"{reason}; {damage}" if damage else reason)
     song.tempos.sort(key=lambda change: change[0])
+    song.signatures = sorted({signature[0]: signature for signature in song.signatures}.values())
     return song
 
 
@@ -192,6 +195,8 @@ def _walk_track(song: Song, data: bytes, track: Track, start: int, limits: MidiL
                 kept.append(tick << 24 | status << 16 | number << 8 | value)
         elif status == _SET_TEMPO and length == 3:
             _add_tempo(song, tick, int.from_bytes(data[pos : pos + 3], "big"), limits)
+        elif status == _SIGNATURE and length >= 2:
+            _add_signature(song, tick, data[pos], data[pos + 1], limits)
         elif status == _TRACK_NAME:
             if not (song.tracks or song.title):
                 song.title = _title(data[pos : pos + length])
@@ -218,6 +223,12 @@ def _add_tempo(song: Song, tick: int, tempo: int, limits: MidiLimits) -> None:
         song.tempos.append((tick, tempo))
         if len(song.tempos) > limits.tempos:
             raise MidiError(f"more than {limits.tempos} tempo changes")
+
+
+def _add_signature(song: Song, tick: int, beats: int, power: int, limits: MidiLimits) -> None:
+    """Take a time signature, if there may be such a one."""
+    if beats and power <= _SHORTEST_BEAT and len(song.signatures) < limits.tempos:
+        song.signatures.append((tick, beats, 1 << power))
 
 
 def _title(data: bytes) -> str | None:

@@ -56,6 +56,7 @@ def _keys(matches: Sequence[Match]) -> tuple[str, ...]:
 
 def _cells(match: Match) -> tuple[str, ...]:
     place = f"{clock(match.start)}-{clock(match.end)}" if match.start is not None else "?"
+    place = "\n".join([place, *[str(match.first_beat)] * bool(match.first_beat)])
     title = own_title(match)
     names = (match.piece, *[f'"{title}"'] * bool(title), *(f"= {n}" for n in match.also))
     return (
@@ -125,14 +126,17 @@ def answer_line(answer: Identification) -> Table:
         return _grid("yellow", (name, "absent"))
     first = answer.matches[0]
     confidence, position, tempo = (_cells(first)[column] for column in (1, 4, 5))
+    position = position.partition("\n")[0]
     doubt, style = LINES[answer.verdict]
     return _grid(style, (name, doubt + escape(label(first.piece)), confidence, position, tempo))
 
 
+BAR_COLUMNS = ("start_bar", "start_beat", "end_bar", "end_beat")
 ANSWER_COLUMNS = (
     *("query", "seconds", "matched", "piece", "confidence", "votes", "explained", "lead", "above"),
     *("start", "end", "tempo_ratio", "transpose", "also", "tuning", "error", "title", "reason"),
     "verdict",
+    *BAR_COLUMNS,
 )
 """Names of what an answer with its first match holds, as of `mmid.identify.answer`."""
 
@@ -166,6 +170,7 @@ def flat_answer(answer: Identification) -> dict[str, Any]:
 TIMELINE_COLUMNS = (
     *("query", "seconds", "from", "to", "piece", "confidence", "votes", "explained"),
     *("start", "end", "tempo_ratio", "transpose", "also", "title", "error"),
+    *BAR_COLUMNS,
 )
 """Names of what a piece of a timeline holds: from and to in the recording, start and end in it."""
 

@@ -52,8 +52,7 @@ def sentence(answer: Identification) -> str:
     if answer.verdict == "absent":
         return f"Not found. {advice(answer)}".rstrip()
     best = answer.matches[0]
-    start = None if best.start is None else f"from {clock(best.start)}"
-    facts = (_named(best), start, _tempo(answer.query, best), _key(best.transpose))
+    facts = (_named(best), _start(best), _tempo(answer.query, best), _key(best.transpose))
     said = f"{', '.join(filter(None, facts))} - {100 * best.confidence:.0f} % confident"
     if answer.matched:
         return f"Found: {said}"
@@ -64,6 +63,13 @@ def sentence(answer: Identification) -> str:
 def _named(match: Match) -> str:
     title, name = own_title(match), label(match.piece)
     return f"{title} ({name})" if title else name
+
+
+def _start(match: Match) -> str | None:
+    if match.start is None:
+        return None
+    bars = f" ({match.first_beat})" if match.first_beat else ""
+    return f"from {clock(match.start)}{bars}"
 
 
 def _tempo(query: str, match: Match) -> str:

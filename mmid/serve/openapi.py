@@ -10,6 +10,7 @@ Schema = dict[str, Any]
 
 TEXT, NUMBER, WHOLE, YES_NO = ({"type": t} for t in ("string", "number", "integer", "boolean"))
 MAYBE_NUMBER: Schema = {"type": ["number", "null"]}
+MAYBE_WHOLE: Schema = {"type": ["integer", "null"]}
 MAYBE_TEXT: Schema = {"type": ["string", "null"]}
 
 
@@ -84,6 +85,10 @@ MATCH = _object(
     transpose=WHOLE,
     also=_list(TEXT),
     title=MAYBE_TEXT,
+    start_bar=MAYBE_WHOLE,
+    start_beat=MAYBE_WHOLE,
+    end_bar=MAYBE_WHOLE,
+    end_beat=MAYBE_WHOLE,
     figures={"type": "object", "additionalProperties": MAYBE_NUMBER},
 )
 ANSWER = _object(

@@ -65,7 +65,8 @@ def test_one_json_object_a_line_and_nothing_else(takes, options):
         names += ["verdict", "path"]
         assert list(answer) == names
         names = ["piece", "confidence", "votes", "explained", "lead", "above"]
-        names += ["start", "end", "tempo_ratio", "transpose", "also", "title", "figures"]
+        names += ["start", "end", "tempo_ratio", "transpose", "also", "title"]
+        names += ["start_bar", "start_beat", "end_bar", "end_beat", "figures"]
         assert all(list(match) == names for match in answer["matches"])
         assert all(match["lead"] <= 0 for match in answer["matches"][1:])
 

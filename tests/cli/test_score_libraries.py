@@ -12,8 +12,9 @@ from typer.testing import CliRunner
 
 from mmid.cli.app import app
 from mmid.model.checkpoint import save_checkpoint
-from mmid.music.midi import write_midi
-from mmid.music.notes import NOTE_DTYPE
+from mmid.music.bars import moment
+from mmid.music.midi import read_midi, write_midi
+from mmid.music.notes import NOTE_DTYPE, shifted
 from mmid.music.scores import converters
 
 runner = CliRunner()
@@ -66,6 +67,21 @@ def test_a_book_is_followed_tune_by_tune(mmid, book):
     assert names(mmid) == ["book.abc#X:1 Tune 1", "book.abc#X:3 Tune 3"]
     mmid("index", "remove", "book.abc#X:3*")
     assert names(mmid) == ["book.abc#X:1 Tune 1"]
+
+
+@needs_abc2midi
+def test_an_answer_names_the_bar(mmid, book):
+    mmid("build-index", book.parent)
+    mmid("convert", book, "--out", book.parent.parent)
+    query = book.with_name("late.mid")
+    notes = read_midi(book.parent.parent / "book-1 Tune 1.mid").notes
+    write_midi(shifted(notes[notes["onset"] >= 4], -4), query)
+    answer = json.loads(mmid("query", query, "--json").stdout)
+    [match] = [m for m in answer["matches"] if m["piece"].endswith("X:1 Tune 1")]
+    found = moment("0 1 1 4 2;8 1 1 4 2", match["start"])
+    assert match["start"] is not None and found is not None
+    assert (match["start_bar"], match["start_beat"]) == found
+    assert f"({found})" in mmid("query", query).stdout or not answer["matched"]
 
 
 @needs_abc2midi

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
+from contextlib import closing
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -33,10 +36,22 @@ def test_a_table_comes_back_as_it_was(tmp_path):
     odd = "ol\udce9.mid"  # a name that is no Unicode
     entries = [
         Entry("a.mid", None, 1.5, "0" * 64, 0, 3, 0, 7, 100, 2**62),
-        Entry(odd, "Título", 0.1, "f" * 64, 3, 1, 7, 0),
+        Entry(odd, "Título", 0.1, "f" * 64, 3, 1, 7, 0, bars="0 1 1 4 2"),
     ]
     write_pieces(tmp_path / "p.sqlite", entries)
     assert read_pieces(tmp_path / "p.sqlite") == entries
+
+
+def test_a_table_written_before_bars_were_kept_is_read(tmp_path):
+    path, entry = tmp_path / "p.sqlite", Entry("a.mid", None, 1.5, "0" * 64, 0, 3, 0, 7, 100, 5)
+    write_pieces(path, [replace(entry, bars="0 1 1 4 2")])
+    with closing(sqlite3.connect(path)) as table, table:
+        table.execute("ALTER TABLE pieces DROP COLUMN bars")
+    assert read_pieces(path) == [entry]
+    with closing(sqlite3.connect(path)) as table, table:
+        table.execute("ALTER TABLE pieces DROP COLUMN changed")
+    with pytest.raises(LibraryIndexError, match="damaged"):
+        read_pieces(path)
 
 
 # ---- looking after it

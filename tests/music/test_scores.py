@@ -139,6 +139,14 @@ def test_kern_is_read(tmp_path):
 
 
 @needs_abc2midi
+@pytest.mark.parametrize("order", ["P:ABA", "Y:ABA", "Y: ABA "])
+def test_parts_are_played_in_the_order_given(tmp_path, order):
+    tune = f"X:1\nT:T\nM:4/4\nL:1\n{order}\nK:C\nP:A\nC:|\nP:B\nD|\n"
+    played = [pitch for _, pitch in read(tmp_path, tune, "a.abc")]
+    assert played == [60, 60, 62, 60, 60]
+
+
+@needs_abc2midi
 def test_every_tune_of_a_book_is_a_piece(tmp_path):
     book = tmp_path / "book.abc"
     book.write_text(BOOK)
@@ -241,7 +249,13 @@ class toolkit:
         if text == "much": bytearray(1 << 40)
         return text != "nothing"
     def renderToMIDI(self): return "TVRoZA=="
+    def renderToTimemap(self, options):
+        return [{"qstamp": 4, "measureOn": "a-rend2"}, {"qstamp": 5}]
+    def getElementAttr(self, name):
+        if self.form == "mei": os.abort()
+        return {"n": "1"} if name == "a" else {}
 """
+LISTED = b"MThd", b'[[4, "1"]]'
 
 
 @pytest.fixture
@@ -256,10 +270,15 @@ def worker(tmp_path):
 
 @pytest.mark.parametrize("fault", ["crash", "much", "nothing"])
 def test_a_reader_that_fails_takes_its_file_only(worker, fault):
-    assert worker.convert("xml", "music") == b"MThd"
+    assert worker.convert("xml", "music") == LISTED
     with pytest.raises(MidiError, match=r"^(verovio fails|not a score)[^\n]*$"):
         worker.convert("xml", fault)
-    assert worker.convert("xml", "music") == b"MThd"
+    assert worker.convert("xml", "music") == LISTED
+
+
+def test_a_reader_that_fails_at_the_bars_has_read_the_notes(worker):
+    assert worker.convert("mei", "music") == (b"MThd", b"")
+    assert worker.convert("xml", "music") == LISTED
 
 
 def test_a_reader_that_hangs_is_ended(worker):
@@ -267,7 +286,7 @@ def test_a_reader_that_hangs_is_ended(worker):
     with pytest.raises(MidiError, match=r"takes more than 1 s$"):
         worker.convert("xml", "hang")
     worker._seconds = 60.0
-    assert worker.convert("xml", "music") == b"MThd"
+    assert worker.convert("xml", "music") == LISTED
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="processor time is bounded on Linux")

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from mmid.identify.answer import Identification, Match
 from mmid.model.evidence import Figures
+from mmid.output.answers import flat_answer
 from mmid.output.reasons import reasons
 from mmid.output.verdict import VERDICTS, answer_view, sentence, verdict
 
@@ -50,6 +51,7 @@ def test_what_is_found_is_said_in_a_sentence():
         ({"transpose": 12}, "an octave above the file's key"),
         ({"start": None, "end": None}, "Found: tunes/swallowtail.mid, a little"),
         ({"title": "SWALLOWTAIL"}, "Found: tunes/swallowtail.mid, from"),
+        ({"start_bar": 17, "start_beat": 3}, "from 0:10.6 (bar 17, beat 3), a little"),
     ],
 )
 def test_how_it_is_played_is_said_in_words(changes, said):
@@ -112,6 +114,12 @@ def test_matches_of_nought_are_left_out_unless_asked_for():
     answer = replace(FOUND, matches=(BEST, nought))
     assert "other.mid" not in shown(answer) and "other.mid" in shown(answer, all_rows=True)
     assert shown(replace(LOST, matches=(nought,))).count("\n") == 2
+
+
+def test_bars_are_shown_below_the_position():
+    in_bars = of(start_bar=17, start_beat=3)
+    assert shown(in_bars).count("bar 17, beat 3") == 2, "in the sentence, and in the table"
+    assert flat_answer(in_bars)["start_bar"] == 17 and flat_answer(FOUND)["start_bar"] is None
 
 
 def test_titles_are_shown_and_steer_nothing():

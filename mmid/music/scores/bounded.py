@@ -41,8 +41,10 @@ class ScoreWorker:
         self._lock = Lock()
         atexit.register(self.close)
 
-    def convert(self, form: str, text: str) -> bytes:
-        """Make MIDI of a score.
+    def convert(self, form: str, text: str) -> tuple[bytes, bytes]:
+        """Make MIDI of a score, and list its bars as `mmid.music.scores.verovio_worker` does.
+
+        Where listing them fails, there are none.
 
         Parameters
         ----------
@@ -56,12 +58,12 @@ class ScoreWorker:
             The reason, without the file's name.
         """
         with self._lock:
-            midi = self._ask(form.encode(), text.encode("utf-8", "replace"))
+            midi, bars = self._ask(form.encode(), text.encode("utf-8", "replace"))
         if not midi:
             raise MidiError("not a score that verovio can read")
-        return midi
+        return midi, bars
 
-    def _ask(self, *request: bytes) -> bytes:
+    def _ask(self, *request: bytes) -> tuple[bytes, bytes]:
         process = self._running()
         assert process.stdin and process.stdout
         late = Event()
@@ -74,23 +76,24 @@ class ScoreWorker:
         timer = Timer(seconds, end)
         timer.daemon = True
         timer.start()
-        answer = None
+        midi = bars = None
         try:
             with suppress(OSError):
                 verovio_worker.send(process.stdin, *request)
-                answer = verovio_worker.receive(process.stdout)
+                midi = verovio_worker.receive(process.stdout)
+                bars = verovio_worker.receive(process.stdout)
         finally:
             timer.cancel()
-            if answer is None:
+            if bars is None:
                 self.close()
-        if answer is None:
+        if midi is None:
             raise MidiError(
                 f"reading it takes more than {seconds:.0f} s"
                 if late.is_set()
                 else "verovio fails on it, or needs too much memory"
             )
         self._answered += 1
-        return answer
+        return midi, bars or b""
 
     def _running(self) -> subprocess.Popen[bytes]:
         if self._process is None or self._process.poll() is not None or self._answered >= _LASTS:

@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,6 +23,7 @@ from mmid.errors import MidiError, label
 from mmid.music.formats import suffix_of
 from mmid.music.midi import Midi, midi_of, read_midi
 from mmid.music.midi_parser import MidiLimits, read_bytes
+from mmid.music.scores.bars import Bars, printed_bars, unknown_bars
 from mmid.music.scores.bounded import ScoreWorker, run_bounded
 from mmid.music.scores.converters import (
     ABC2MIDI,
@@ -34,6 +35,7 @@ from mmid.music.scores.converters import (
     find_verovio,
 )
 from mmid.music.scores.titles import abc_credit, kern_title, text_of, xml_title
+from mmid.music.scores.tune_bars import marked, tune_bars
 from mmid.music.scores.tune_books import tune_text
 
 SCORE_BYTES = 64 * 2**20
@@ -48,16 +50,18 @@ _ZIP, _CONTAINER, _XML = b"PK", "META-INF/container.xml", (".xml", ".musicxml")
 _BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, RuntimeError)
 _MEI, _DECLARATION = re.compile(r"<(?:\w+:)?mei\b"), re.compile(r"\A\s*<\?xml[^>]*\?>")
 _UNSOUNDED = re.compile(rb"(?im)^(?:R:|%%\s*abc-include|I:\s*abc-include|%%MIDI\s+drum).*\n?")
+_PARTS, _OLD_ORDER = re.compile(rb"(?m)^P:"), re.compile(rb"(?m)^Y:(?=[ \t]*[A-Z]+[ \t]*$)")
 _ROOTFILE = re.compile(r"<rootfile\b[^>]*\bfull-path=[\"']([^\"']+)[\"']")
 _MADE_BY = re.compile(r"<museScore version=\"([\d.]+)\"")
 
 
 @dataclass(frozen=True)
 class Converted:
-    """What a program made of a score: MIDI, and what the file says of itself."""
+    """What a program made of a score: MIDI, what the file says of itself, and where bars are."""
 
     midi: bytes
     title: str | None
+    bars: Bars
     remark: str | None = None
 
 
@@ -91,7 +95,7 @@ def read_music(path: str | os.PathLike[str], limits: MidiLimits = MidiLimits()) 
         if not converter.find():
             raise MidiError(f"needs {converter.name}: {converter.way_out}")
         made = _READERS[converter.name](path)
-        midi = midi_of(made.midi, limits, made.title)
+        midi = midi_of(made.midi, limits, made.title, made.bars)
         return replace(midi, damage=made.remark) if made.remark else midi
     except MidiError as error:
         raise MidiError(f"{label(path.name)}: {error}") from None
@@ -101,10 +105,11 @@ def _with_verovio(path: Path) -> Converted:
     suffix, data = suffix_of(path.name), read_bytes(path, SCORE_BYTES)
     text = text_of(_unpacked(data, _root_file) if data[:2] == _ZIP else data)
     if suffix == ".krn":
-        return Converted(_worker().convert("humdrum", text), kern_title(text))
+        midi, bars = _worker().convert("humdrum", text)
+        return Converted(midi, kern_title(text), partial(printed_bars, bars))
     form = "mei" if _MEI.search(text[:_HEAD]) else "xml"
-    midi = _worker().convert(form, _DECLARATION.sub("", text))
-    return Converted(midi, xml_title(text))
+    midi, bars = _worker().convert(form, _DECLARATION.sub("", text))
+    return Converted(midi, xml_title(text), partial(printed_bars, bars))
 
 
 @cache
@@ -142,13 +147,17 @@ def _musescore_file(archive: zipfile.ZipFile) -> str:
 def _with_abc2midi(path: Path) -> Converted:
     """Make MIDI of a tune; a swing that its rhythm would be given is left out."""
     text, program = tune_text(path), find_abc2midi()
+    sounding = _UNSOUNDED.sub(b"", text)
+    if _PARTS.search(sounding):  # in old ABC, their order is a field of its own
+        sounding = _OLD_ORDER.sub(b"P:", sounding)
     assert program
     with _workplace() as folder:
         source, target = folder / "tune.abc", folder / "tune.mid"
-        source.write_bytes(_UNSOUNDED.sub(b"", text))
+        source.write_bytes(marked(sounding))
         command = (program, source.name, "-o", target.name, "-silent", "-NGUI")
         run_bounded(command, "abc2midi", TUNE_SECONDS, TUNE_MEGABYTES, folder=folder)
-        return Converted(_made(target, "abc2midi"), abc_credit(text))
+        midi = _made(target, "abc2midi")
+        return Converted(midi, abc_credit(text), partial(tune_bars, sounding, midi))
 
 
 def _with_musescore(path: Path) -> Converted:
@@ -165,7 +174,7 @@ def _with_musescore(path: Path) -> Converted:
         remark = f"saved by MuseScore {made_by[1]}, read by an older one: maybe not all of it"
     if len(midi) < _EMPTY:
         raise MidiError("MuseScore reads no notes in it")
-    return Converted(midi, title, remark)
+    return Converted(midi, title, unknown_bars, remark)
 
 
 def _run_musescore(program: str, suffix: str, data: bytes) -> bytes:

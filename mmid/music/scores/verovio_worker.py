@@ -1,17 +1,20 @@
 """A process of its own that has verovio make MIDI of scores: run as a program, with bounds.
 
 It imports nothing of mmid, so that it starts at once. A request is a name of a format and the
-file's text, an answer is MIDI, or nothing where verovio read no music; each part is sent with its
-length before it. It ends when the pipe it reads from is closed.
+file's text, an answer is MIDI, or nothing where verovio read no music, and the bars as JSON: of
+each that sounds, its onset in quarters and its number as printed. Each part is sent with its length
+before it. It ends when the pipe it reads from is closed.
 """
 
 from __future__ import annotations
 
 import base64
+import json
 import os
 import signal
 import struct
 import sys
+from collections.abc import Iterator
 from typing import IO, Any
 
 MEGABYTES = 2_048
@@ -19,6 +22,9 @@ MEGABYTES = 2_048
 
 SECONDS, SECONDS_A_MEGABYTE = 30.0, 30.0
 """A score takes no longer than this; twenty times what sound ones take."""
+
+REPEATED = "-rend"
+"""In verovio's names of what sounds again, before how often."""
 
 LENGTH = struct.Struct("<Q")
 OPTIONS = {"breaks": "none", "header": "none", "footer": "none", "mdivAll": True}
@@ -79,14 +85,25 @@ def main(folder: str) -> None:
     bound_memory(MEGABYTES)
     while (form := receive(requests)) is not None and (text := receive(requests)) is not None:
         bound_time(SECONDS + SECONDS_A_MEGABYTE * len(text) / 1e6)
-        send(answers, convert(verovio, form.decode(), text.decode("utf-8", "replace")))
+        for answer in convert(verovio, form.decode(), text.decode("utf-8", "replace")):
+            send(answers, answer)
 
 
-def convert(verovio: Any, form: str, text: str) -> bytes:
-    """Make MIDI of a score, or nothing."""
+def convert(verovio: Any, form: str, text: str) -> Iterator[bytes]:
+    """Make MIDI of a score, or nothing, and list its bars."""
     toolkit = verovio.toolkit()
     toolkit.setOptions({**OPTIONS, "inputFrom": form})
-    return base64.b64decode(toolkit.renderToMIDI()) if toolkit.loadData(text) else b""
+    sound = toolkit.loadData(text)
+    yield base64.b64decode(toolkit.renderToMIDI()) if sound else b""
+    yield json.dumps(list(bars_of(toolkit)) if sound else []).encode()
+
+
+def bars_of(toolkit: Any) -> Iterator[tuple[float, str | None]]:
+    """List bars in the order in which they sound; a bar that is repeated goes by its first name."""
+    for event in toolkit.renderToTimemap({"includeMeasures": True}):
+        if bar := event.get("measureOn"):
+            name = bar.partition(REPEATED)[0]
+            yield event["qstamp"], toolkit.getElementAttr(name).get("n")
 
 
 if __name__ == "__main__":
