@@ -54,7 +54,7 @@ def melody_notes(log_odds: Tensor, melody: Tensor, frame_rate: float) -> np.ndar
     frame = np.minimum((notes["onset"] * frame_rate).astype(np.int64), likely.shape[1] - 1)
     chance = likely[notes["pitch"] - LOWEST, frame]
     leader = _most_within(notes["onset"], chance, BESIDE)
-    return notes[(chance >= LEADING * leader) & (chance >= LEAST_LIKELY)]
+    return np.asarray(notes[(chance >= LEADING * leader) & (chance >= LEAST_LIKELY)])
 
 
 def _most_within(times: np.ndarray, values: np.ndarray, reach: float) -> np.ndarray:
