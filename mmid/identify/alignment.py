@@ -37,6 +37,9 @@ EXCERPT_FRAMES = COMPARED_FRAMES // 2 + 1
 EXCERPTS = (0.25, 0.5, 0.75)
 """Where in a longer query the excerpts lie."""
 
+LEAST_SHARE = -1.0
+"""No share explained is less: of next to no evidence, whatever a score holds is many times that."""
+
 HOLD = 0.3
 """Cost of a query frame for which the score rests or hurries, as a share of a mean frame's gain."""
 
@@ -127,7 +130,8 @@ def explained(
     Returns
     -------
     np.ndarray [candidates] float64
-        At most 1; below 0 where most of what the score holds is not in the query.
+        At most 1; below 0 where most of what the score holds is not in the query, `LEAST_SHARE` at
+        least.
     """
     shares = []
     for first in range(0, len(candidates), TOGETHER):
@@ -202,7 +206,7 @@ def climb(evidence: Gains, gains: Tensor) -> np.ndarray:
         torch.maximum(reached[:, 1:], best[:, :-1], out=reached[:, 1:])
         torch.maximum(reached[:, 2:], best[:, :-2] - hold, out=reached[:, 2:])
         best = reached + gains[:, frame]
-    return np.asarray((best.amax(1) / evidence.total).double())
+    return np.asarray((best.amax(1) / evidence.total).clamp_min(LEAST_SHARE).double())
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmid.identify.alignment import HOLD, RARITY, TOGETHER, Gains, draw_around, explained
+from mmid.identify.alignment import (
+    HOLD,
+    LEAST_SHARE,
+    RARITY,
+    TOGETHER,
+    Gains,
+    draw_around,
+    explained,
+)
 from mmid.identify.melody import notes_read
 from mmid.identify.voting import Candidate
 from mmid.index.protocol import Library
@@ -42,7 +50,7 @@ class Comparison:
         Share of what the score, or its melody, holds there that was transcribed, 0 to 1.
     melody : np.ndarray [candidates] float64
         Share of the evidence for the query's melody that the score's melody explains; at most 1,
-        below 0 where most of what it holds is not in the query's.
+        below 0 where most of what it holds is not in the query's, `LEAST_SHARE` at least.
     harmony : np.ndarray [candidates] float64
         Cosine of their harmonies, octaves folded together, 0 to 1.
     """
@@ -130,7 +138,7 @@ def _compared(
     return torch.stack(
         [
             _claimed(whole, transcribed),
-            (tune * melody.values).sum((1, 2)) / melody.total,
+            ((tune * melody.values).sum((1, 2)) / melody.total).clamp_min(LEAST_SHARE),
             _claimed(tune, transcribed),
             torch.cosine_similarity(_harmony(certain[None]), _harmony(whole), 1),
         ]
