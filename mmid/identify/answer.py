@@ -12,7 +12,7 @@ from typing import Any
 
 from mmid.errors import label
 from mmid.model.evidence import NO_FIGURES, Figures
-from mmid.music.bars import Moment
+from mmid.music.moment import Moment
 from mmid.options import Reason, Verdict
 
 LONG_QUERY_SECONDS = 60.0

@@ -20,6 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mmid.music.midi_parser import DEFAULT_TEMPO, Song
+from mmid.music.moment import Moment
 
 NO_BARS = ""
 """What is kept of a piece whose bars are not known."""
@@ -54,16 +55,6 @@ class Mark(NamedTuple):
 
     tick: int
     number: int | None
-
-
-class Moment(NamedTuple):
-    """A moment of a piece, as musicians name it."""
-
-    bar: int
-    beat: int
-
-    def __str__(self) -> str:
-        return f"bar {self.bar}, beat {self.beat}"
 
 
 @dataclass(frozen=True)

@@ -150,7 +150,7 @@ def test_help_has_groups_and_tells_the_exit_statuses():
     text = query("--help").stdout
     for group in ("Input", "Output", "Search", "Machine"):
         assert f" {group} " in text
-    for status in ("0 all", "1 any failed", "2 wrong usage", "130 stopped"):
+    for status in ("0 all", "1 a file failed", "2 wrong usage", "130 stopped"):
         assert status in " ".join(text.split())
 
 
