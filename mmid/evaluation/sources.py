@@ -324,19 +324,19 @@ def performed_sources(
         If one cannot be read, and there is no `leave_out`.
     """
     rng = np.random.default_rng(seed)
-    with Synthesizer(soundfont, params.sample_rate) as synthesizer:
-        for pair, right in zip(pairs, _right_scores(pairs), strict=True):
-            ratio = float(np.exp(rng.uniform(*np.log(tempo))))
-            try:
-                notes = read_midi(pair.audio).notes
-            except MidiError as error:
-                lose_row(pair.name, error, leave_out)
-                continue
-            notes = transposed_within(sped_up(notes, ratio), semitones)
-            written = pair.score.midi.notes
-            reference = partial(Reference, notes, written, params, semitones)
-            made = notes, synthesizer, reference
-            yield PerformedSource(pair.name, right, *made, kind=pair.kind)
+    synthesizer = Synthesizer(soundfont, params.sample_rate)  # sources outlive this generator
+    for pair, right in zip(pairs, _right_scores(pairs), strict=True):
+        ratio = float(np.exp(rng.uniform(*np.log(tempo))))
+        try:
+            notes = read_midi(pair.audio).notes
+        except MidiError as error:
+            lose_row(pair.name, error, leave_out)
+            continue
+        notes = transposed_within(sped_up(notes, ratio), semitones)
+        written = pair.score.midi.notes
+        reference = partial(Reference, notes, written, params, semitones)
+        made = notes, synthesizer, reference
+        yield PerformedSource(pair.name, right, *made, kind=pair.kind)
 
 
 def score_sources(pairs: Sequence[Pair], leave_out: LeaveOut = None) -> list[ScoreSource]:

@@ -11,6 +11,7 @@ import os
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
+from threading import Lock
 from types import TracebackType
 from typing import Any
 
@@ -86,7 +87,7 @@ def _load_fluidsynth() -> Any:
 
 
 class Synthesizer:
-    """A soundfont loaded once, to render many note arrays.
+    """A soundfont loaded once, to render many note arrays, one after the other in any thread.
 
     Parameters
     ----------
@@ -109,6 +110,7 @@ class Synthesizer:
             "synth.midi-channels": 64,
         }
         self.sample_rate = sample_rate
+        self._playing = Lock()
         self._synth = fluidsynth.Synth(gain=0.3, samplerate=float(sample_rate), **settings)
         self.close = weakref.finalize(self, self._synth.delete)
         self._font = self._synth.sfload(str(soundfont))
@@ -156,6 +158,10 @@ class Synthesizer:
         np.ndarray [samples] or [samples, 2] float32
             From second 0 to `RELEASE_SECONDS` after the last note.
         """
+        with self._playing:
+            return self._rendered(notes, reverb, stereo, drums)
+
+    def _rendered(self, notes: np.ndarray, reverb: bool, stereo: bool, drums: bool) -> np.ndarray:
         self._synth.setting("synth.reverb.active", int(reverb))
         channels = self._assign_drums(notes) if drums else self._assign_channels(notes)
         end = last_offset(notes) + RELEASE_SECONDS

@@ -92,6 +92,14 @@ def test_the_packaged_model_finds_the_recordings_of_scores(tmp_path, demo_tunes,
     assert scores.auroc > 0.95 and scores.median_position_error is None
 
 
+@needs_fluidsynth
+def test_performances_can_be_rendered_when_all_have_been_read(midi_folder):
+    (midi_folder / "pairs.csv").write_text("id,audio,midi\n0,piece 0.mid,piece 1.mid\n")
+    _, sources = open_sources(midi_folder, SOUNDFONT, DEFAULT, (1, 1), "all", 0)
+    (source,) = list(sources)
+    assert np.abs(source.sound(0, DEFAULT.sample_rate * 5)).max() > 0.01
+
+
 def test_a_pool_larger_than_the_pieces_is_refused(demo_tunes):
     with pytest.raises(MmidError, match=r"1 pieces hold \d+ snippets, fewer than --pool 100000"):
         evaluate_snippets(demo_tunes[:1], rendered, load_model(), pool=100_000)

@@ -1,5 +1,7 @@
 """Rendering with fluidsynth, where it is installed."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from synth import SOUNDFONT, needs_fluidsynth
@@ -32,6 +34,17 @@ def test_rendering_again_leaves_nothing_of_the_first():
         first, second = synthesizer.render(phrase), synthesizer.render(phrase)
     loudness = [np.abs(np.fft.rfft(audio.reshape(-1, 1050))) for audio in (first, second)]
     assert np.corrcoef(loudness[0].ravel(), loudness[1].ravel())[0, 1] > 0.95
+
+
+@needs_fluidsynth
+def test_threads_take_turns():
+    phrases = [notes((0.0, 0.5, pitch), (0.5, 1.0, pitch + 4)) for pitch in range(48, 72, 3)]
+    with Synthesizer(SOUNDFONT, 22_050) as synthesizer, ThreadPoolExecutor(4) as threads:
+        alone = [synthesizer.render(phrase) for phrase in phrases]
+        together = list(threads.map(synthesizer.render, phrases))
+    for one, other in zip(alone, together, strict=True):
+        both = [np.abs(np.fft.rfft(audio[: 22_050 // 2])) for audio in (one, other)]
+        assert np.corrcoef(*both)[0, 1] > 0.9
 
 
 @needs_fluidsynth
