@@ -97,9 +97,9 @@ class _Listener(ABC):
 
     def rank(self, samples: np.ndarray, without: frozenset[int] = frozenset()) -> Ranking:
         """Rank the pieces by their scores; the last clip's are kept, of each thread."""
-        heard: np.ndarray | None = getattr(self._last, "heard", None)
-        if heard is None or not np.array_equal(samples, heard):
-            self._last.heard, self._last.scores = samples.copy(), self.score(samples)
+        samples_before: np.ndarray | None = getattr(self._last, "samples", None)
+        if samples_before is None or not np.array_equal(samples, samples_before):
+            self._last.samples, self._last.scores = samples.copy(), self.score(samples)
         return _ranking(self._last.scores, without)
 
 

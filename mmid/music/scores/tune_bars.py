@@ -87,15 +87,17 @@ def tune_bars(text: bytes, midi: bytes, song: Song, notes: np.ndarray) -> str:
         Not looked at.
     """
     end = song.end - song.division // _LEAST  # behind which nothing sounds any more
-    heard = [(tick, place) for tick, place in _heard(midi) if tick < end]
-    if not heard:
+    sounded = [(tick, place) for tick, place in _sounded(midi) if tick < end]
+    if not sounded:
         return NO_BARS
     begins = [what for _, line in _marked_lines(text) for what in line]
-    numbers = _numbers(heard, begins, song)
-    return bars_of(song, [Mark(tick, numbers[place]) for tick, place in heard if place in numbers])
+    numbers = _numbers(sounded, begins, song)
+    return bars_of(
+        song, [Mark(tick, numbers[place]) for tick, place in sounded if place in numbers]
+    )
 
 
-def _heard(midi: bytes) -> Iterator[tuple[int, int]]:
+def _sounded(midi: bytes) -> Iterator[tuple[int, int]]:
     """Yield the ticks of marks, and which bar begins there."""
     damage, high = Damage(), 0
     for track in read_tracks(midi, read_header(midi, damage), damage):
@@ -106,11 +108,13 @@ def _heard(midi: bytes) -> Iterator[tuple[int, int]]:
                 yield tick, high << 7 | midi[position + 1]
 
 
-def _numbers(heard: list[tuple[int, int]], begins: list[int], song: Song) -> dict[int, int | None]:
-    """Return the number of each bar, counted in the text by how long it lasts where first heard."""
-    ends = [tick for tick, _ in heard[1:]]
+def _numbers(
+    sounded: list[tuple[int, int]], begins: list[int], song: Song
+) -> dict[int, int | None]:
+    """Return the number of each bar, counted in the text by how long it first lasts."""
+    ends = [tick for tick, _ in sounded[1:]]
     lasting: dict[int, tuple[int, int]] = {}
-    for (tick, place), end in zip(heard, [*ends, song.end - 1], strict=True):
+    for (tick, place), end in zip(sounded, [*ends, song.end - 1], strict=True):
         if end > tick:
             lasting.setdefault(place, (tick, end - tick))
     numbers: dict[int, int | None] = {}
