@@ -20,17 +20,14 @@ from mmid.identify.voting import SAME_TEMPO, Candidate, Hits, Position, elect, j
 from mmid.index.fingerprint_search import Agreement
 from mmid.index.protocol import Library
 from mmid.model.checkpoint import Checkpoint
+from mmid.model.drawing import EXCERPT_SECONDS, MANY_KEYS, ONE_KEY, PHASES, Effort
 from mmid.model.embedding import (
-    EXCERPT_SECONDS,
-    MANY_KEYS,
-    ONE_KEY,
-    PHASES,
     TUNINGS,
-    Effort,
     Query,
     Sound,
     Transcribed,
-    embed_query,
+    draw_query,
+    embed_drawn,
 )
 from mmid.model.transcriber import transcribed_notes
 from mmid.system.console import stage
@@ -78,7 +75,7 @@ class Embeddings:
     tempo_ratios : sequence of float
     keys : sequence of int
     snippets : tuple of (np.ndarray, np.ndarray)
-        Vectors and frames at each tempo, as of `mmid.model.embedding.embed_query`; of many some.
+        Vectors and frames at each tempo, as of `mmid.model.embedding.embed_drawn`; of many some.
     """
 
     query: Query
@@ -176,13 +173,13 @@ class Lookup:
         ratios, keys = tried.tempo_ratios, tried.keys
         many = len(keys) > FEW_KEYS
         effort, limit = (MANY_KEYS, IN_EACH_KEY) if many else (ONE_KEY, LOOKED_UP)
-        each = [embed_query(transcribed, self._encoders, ratio, effort, keys) for ratio in ratios]
+        each = [draw_query(transcribed, self._encoders, ratio, effort) for ratio in ratios]
         part, whole = (
             self._amount(transcribed, effort, some) for some in (ratios, every.tempo_ratios)
         )
-        count = sum(len(frames) for _, frames in each)
-        share = min(1.0, limit * part / whole / max(1, count))
-        snippets = tuple(_thinned(*made, share) for made in each)
+        share = min(1.0, limit * part / whole / max(1, sum(map(len, each))))
+        some = (drawn.thinned(share, self._params.snippet) for drawn in each)
+        snippets = tuple(embed_drawn(transcribed, one, self._encoders, keys) for one in some)
         return Embeddings(transcribed, ratios, keys, snippets)
 
     def _amount(self, query: Query, effort: Effort, tempo_ratios: Iterable[float]) -> float:
@@ -387,14 +384,6 @@ class Lookup:
     def _length(self, piece: int) -> float:
         """Return the length of an item of the index, frames."""
         return self._index.entries[piece].seconds * self._params.frame_rate
-
-
-def _thinned(
-    vectors: np.ndarray, frames: np.ndarray, share: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Keep a share of snippets, spread evenly."""
-    chosen = np.linspace(0, len(frames) - 1, math.ceil(share * len(frames))).astype(np.int64)
-    return vectors[:, chosen], frames[chosen]
 
 
 def _drawn_amount(seconds: float, effort: Effort, snippet_seconds: float) -> float:

@@ -18,7 +18,15 @@ from torch import Tensor, nn
 
 from mmid.errors import MidiError, MmidError, label
 from mmid.model.batching import in_parts
-from mmid.model.drawing import Drawing, moved_by_semitones
+from mmid.model.drawing import (
+    ONE_KEY,
+    PHASES,
+    Drawing,
+    Drawn,
+    Effort,
+    excerpts_of,
+    moved_by_semitones,
+)
 from mmid.model.encoders import Encoders
 from mmid.model.harmonic import melody_on_roll_grid, on_roll_grid
 from mmid.model.pathways import PathwayConfig
@@ -41,12 +49,6 @@ from mmid.music.spectrogram import (
 from mmid.options import Kind
 from mmid.system.console import stage, warn
 
-EXCERPT_SECONDS = 5.0
-"""Of music too long to be embedded whole, excerpts of this length are."""
-
-PHASES = 2
-"""Query snippets for each stride of a pathway, where a query is embedded densely; else one."""
-
 TUNINGS = (0, -20, 20, -40, 40)
 """Tunings tried, cents above concert pitch; the transcriber bears 15 more either way."""
 
@@ -58,26 +60,6 @@ TUNED_SECONDS = 10.0
 
 CERTAIN = 6.0
 """Log-odds of what is written."""
-
-
-@dataclass(frozen=True)
-class Effort:
-    """How much of a query is embedded at each tempo and in each key.
-
-    Parameters
-    ----------
-    seconds : float
-        As drawn; of longer music, excerpts spread evenly over it.
-    dense_seconds : float
-        Music drawn no longer than this is embedded more densely than the index, so that a snippet
-        falls near each of those.
-    """
-
-    seconds: float
-    dense_seconds: float
-
-
-ONE_KEY, MANY_KEYS = Effort(30.0, 15.0), Effort(10.0, 10.0)
 
 
 class Query(Protocol):
@@ -368,15 +350,10 @@ def open_query(
     return Score(midi.notes, midi.seconds, params).span(start, length)
 
 
-@torch.inference_mode()
-def embed_query(
-    query: Query,
-    encoders: Encoders,
-    tempo_ratio: float = 1.0,
-    effort: Effort = ONE_KEY,
-    keys: Sequence[int] = (0,),
-) -> tuple[np.ndarray, np.ndarray]:
-    """Embed music as if it were played at the library's speed, and in its key.
+def draw_query(
+    query: Query, encoders: Encoders, tempo_ratio: float = 1.0, effort: Effort = ONE_KEY
+) -> Drawn:
+    """Draw music as if it were played at the library's speed.
 
     Parameters
     ----------
@@ -385,15 +362,43 @@ def embed_query(
     tempo_ratio : float
         The query's assumed speed against the library.
     effort : Effort
+
+    Returns
+    -------
+    Drawn
+        With the snippets that have something to recognise in them.
+    """
+    snippet = encoders.config.features.snippet
+    drawing, stride = query.at(tempo_ratio, encoders.device), query.pathway(encoders)[1].stride
+    firsts, length = excerpts_of(drawing.frames, drawing.rate, effort.seconds)
+    dense = drawing.frames <= effort.dense_seconds * drawing.rate
+    phases = np.arange(0, stride, max(1, stride // (PHASES if dense else 1)))
+    begins = np.add.outer(phases, np.arange(0, length, stride))
+    positions = np.sort(np.add.outer(firsts, begins[begins <= length - snippet]).ravel())
+    kept = positions[drawing.has_content(positions, snippet)]
+    return Drawn(drawing, tempo_ratio, firsts, length, phases, kept)
+
+
+@torch.inference_mode()
+def embed_drawn(
+    query: Query, drawn: Drawn, encoders: Encoders, keys: Sequence[int] = (0,)
+) -> tuple[np.ndarray, np.ndarray]:
+    """Embed what is kept of music drawn at a tempo, as if it were played in the library's key.
+
+    Parameters
+    ----------
+    query : Query
+    drawn : Drawn
+        As `draw_query` drew it.
+    encoders : Encoders
     keys : sequence of int
         The query's assumed transpositions against the library, semitones.
 
     Returns
     -------
     vectors : np.ndarray [keys, n, embedding] float32
-        Those of snippets with something to recognise in them.
     frames : np.ndarray [n] float64
-        Where each begins, in frames of the grid and at the query's own speed.
+        Where each snippet begins, in frames of the grid and at the query's own speed.
 
     Raises
     ------
@@ -402,33 +407,32 @@ def embed_query(
     """
     if any(keys) and isinstance(query, Sound):
         raise MmidError("this model does not transcribe notes, and cannot look for other keys")
-    params, device = encoders.config.features, encoders.device
-    drawing = query.at(tempo_ratio, device)
     pathway, shape = query.pathway(encoders)
-    firsts, length = _excerpts(drawing.frames, drawing.rate, effort.seconds)
-    dense = drawing.frames <= effort.dense_seconds * drawing.rate
-    phases = np.arange(0, shape.stride, max(1, shape.stride // (PHASES if dense else 1)))
-    drawn = torch.stack([drawing.draw(first, length) for first in firsts])
-    padded = nn.functional.pad(drawn, (0, int(phases[-1])))
+    drawing, length, phases = drawn.drawing, drawn.length, drawn.phases
+    scale = encoders.config.features.frame_rate / drawing.rate / drawn.tempo_ratio
+    if not len(drawn):
+        return np.zeros((len(keys), 0, shape.embedding), np.float32), drawn.positions * scale
+    excerpts = torch.stack([drawing.draw(first, length) for first in drawn.firsts])
+    padded = nn.functional.pad(excerpts, (0, int(phases[-1])))
     phased = torch.stack([padded[..., phase : phase + length] for phase in phases])
     keyed = torch.stack([moved_by_semitones(phased, -key) for key in keys])
     rows = keyed.flatten(0, 2)
     with encoders.autocast():
         parts = in_parts(lambda first, count: pathway(rows[first : first + count]).cpu(), len(rows))
     flat = torch.cat(parts).numpy()
-    embedded = flat.reshape(*keyed.shape[:3], *flat.shape[1:])
-    begins = phases[:, None] + np.arange(embedded.shape[3]) * shape.stride
-    within = np.broadcast_to((begins <= length - params.snippet)[:, None], embedded.shape[1:4])
-    positions = (firsts[:, None] + begins[:, None])[within]
-    order = np.argsort(positions, kind="stable")
-    kept = order[drawing.has_content(positions[order], params.snippet)]
-    scale = params.frame_rate / drawing.rate / tempo_ratio
-    return embedded[:, within][:, kept], positions[kept] * scale
+    embedded = flat.reshape(len(keys), -1, flat.shape[-1])
+    begins = np.add.outer(phases, drawn.firsts)[..., None] + np.arange(flat.shape[1]) * shape.stride
+    order = np.argsort(begins, axis=None, kind="stable")
+    kept = order[np.searchsorted(begins.ravel()[order], drawn.positions)]
+    return embedded[:, kept], drawn.positions * scale
 
 
-def _excerpts(frames: int, rate: float, seconds: float) -> tuple[np.ndarray, int]:
-    """Return first frames and length of excerpts spread evenly over music too long to embed."""
-    if frames <= seconds * rate:
-        return np.zeros(1, int), frames
-    length, count = int(EXCERPT_SECONDS * rate), max(2, round(seconds / EXCERPT_SECONDS))
-    return np.linspace(0, frames - length, count).astype(int), length
+def embed_query(
+    query: Query,
+    encoders: Encoders,
+    tempo_ratio: float = 1.0,
+    effort: Effort = ONE_KEY,
+    keys: Sequence[int] = (0,),
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw and embed music, as `draw_query` and `embed_drawn` do."""
+    return embed_drawn(query, draw_query(query, encoders, tempo_ratio, effort), encoders, keys)

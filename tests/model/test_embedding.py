@@ -10,16 +10,16 @@ import pytest
 import torch
 
 from mmid.errors import AudioError, MidiError, MmidError
+from mmid.model.drawing import EXCERPT_SECONDS, MANY_KEYS, ONE_KEY
 from mmid.model.embedding import (
     CERTAIN,
-    EXCERPT_SECONDS,
-    MANY_KEYS,
-    ONE_KEY,
     ONSET_PROBABILITY,
     Score,
     Sound,
     Transcribed,
     as_query,
+    draw_query,
+    embed_drawn,
     embed_query,
     moved_by_semitones,
     open_query,
@@ -94,6 +94,18 @@ def test_a_score_faster_than_the_library_is_the_slower_score(tiny_model, draw_no
     [others], positions = embed_query(Score(slow, 20.0), tiny_model.encoders)
     np.testing.assert_allclose(frames * 1.5, positions)
     np.testing.assert_allclose((vectors * others).sum(1), 1, atol=1e-3)
+
+
+@pytest.mark.parametrize("share", [0.03, 0.9])
+def test_a_few_snippets_are_embedded_as_they_are_among_all(tiny_model, asked, share):
+    query, encoders = asked["score"], tiny_model.encoders
+    drawn = draw_query(query, encoders, 1.5, ONE_KEY)
+    some = drawn.thinned(share, DEFAULT.snippet)
+    assert (some.length == DEFAULT.snippet) == (share < 0.5)
+    [every], frames = embed_drawn(query, drawn, encoders)
+    [vectors], begins = embed_drawn(query, some, encoders)
+    assert len(vectors) == len(begins) == np.ceil(share * len(frames))
+    np.testing.assert_allclose(vectors, every[np.searchsorted(frames, begins)], atol=2e-2)
 
 
 def test_silence_casts_no_vote(tiny_model):
