@@ -121,6 +121,7 @@ def consistent(hits: Hits, top: int, length_of: Frames | None = None) -> list[Ca
     Parameters
     ----------
     hits : Hits
+        The nearest hit of each query snippet first.
     top : int
         Candidates to return.
     length_of : callable, optional
@@ -131,24 +132,22 @@ def consistent(hits: Hits, top: int, length_of: Frames | None = None) -> list[Ca
     ----------
     .. [1] A. Wang, "An industrial-strength audio search algorithm", ISMIR 2003.
     """
-    query = hits.query_frame * hits.tempo_ratio
-    width = _width(query)
-    starts = hits.position - query[:, None]
-    weight = _weights(hits.similarity)
-    best: dict[int, Candidate] = {}
-    for shift in (0.0, 0.5):
-        bins = np.floor(starts / width + shift).astype(np.int64)
-        for piece, share, start in _fullest_bins(hits.piece, bins, starts, weight, top):
-            if length_of is not None:
-                share *= (len(query) + DOUBT) / (_within(query + start, length_of(piece)) + DOUBT)
-            if piece not in best or share > best[piece].share:
-                best[piece] = Candidate(piece, share, hits.tempo_ratio, start=start)
-    return sorted(best.values(), key=lambda c: -c.share)[:top]
+    found = _fullest([hits], top, each=1)
+    if length_of is not None:
+        query = hits.query_frame * hits.tempo_ratio
+        within = [_within(query + (c.start or 0.0), length_of(c.piece)) for c in found]
+        fair = [(len(query) + DOUBT) / (count + DOUBT) for count in within]
+        found = [replace(c, share=c.share * f) for c, f in zip(found, fair, strict=True)]
+    return sorted(found, key=lambda c: -c.share)
 
 
 def _width(query: np.ndarray) -> float:
     """Return the width of bins for snippets at these frames of the query, at the piece's tempo."""
     return float(BIN_FRAMES + DRIFT * (query.max(initial=0) - query.min(initial=0)))
+
+
+PIECE_BITS, BIN_BITS = 24, 24
+"""Of numbers that stand for a hypothesis, a piece and a bin of starts."""
 
 
 def _within(starts: np.ndarray, length: float) -> int:
@@ -171,30 +170,93 @@ def _weights(similarity: np.ndarray) -> np.ndarray:
     return weights
 
 
-def _fullest_bins(
-    piece: np.ndarray, bins: np.ndarray, starts: np.ndarray, weight: np.ndarray, top: int
-) -> list[tuple[int, float, float]]:
-    """Return piece, share and median start of the fullest bins, each piece at most once."""
-    queries = np.broadcast_to(np.arange(len(piece))[:, None], piece.shape).ravel()
-    position = (piece << 24) + (bins & 0xFFFFFF)
-    keys, owner = np.unique(position.ravel(), return_inverse=True)
-    order = np.lexsort((-weight.ravel(), queries, owner))
-    first = np.ones(len(order), bool)
-    first[1:] = (np.diff(owner[order]) != 0) | (np.diff(queries[order]) != 0)
-    chosen = order[first]
-    votes = np.bincount(owner[chosen], weight.ravel()[chosen], len(keys))
-    flat = starts.ravel()
-    ends = np.searchsorted(owner[chosen], np.arange(len(keys) + 1))
-    found: dict[int, tuple[int, float, float]] = {}
-    for index in np.argsort(-votes, kind="stable"):
-        number = int(keys[index] >> 24)
-        if number not in found:
-            inside = chosen[ends[index] : ends[index + 1]]
-            share = float(votes[index] / (len(piece) + DOUBT))
-            found[number] = (number, share, _median(flat[inside]))
+@dataclass(frozen=True, eq=False)
+class _Votes:
+    """The hits of all hypotheses, one row each, a query snippet's nearest first.
+
+    Parameters
+    ----------
+    owner : np.ndarray [n] int64
+        Number of the hypothesis, then that of the piece.
+    snippet : np.ndarray [n] int64
+        Number of the query snippet among those of all hypotheses.
+    start, bins, weight : np.ndarray [n] float64
+        Where the query begins in the piece, frames and widths of bins, and what the vote weighs.
+    """
+
+    owner: np.ndarray
+    snippet: np.ndarray
+    start: np.ndarray
+    bins: np.ndarray
+    weight: np.ndarray
+
+    @classmethod
+    def of(cls, hits: Sequence[Hits]) -> _Votes:
+        """Put the hits of hypotheses one behind the other; shares are what votes weigh."""
+        parts, snippets = [], 0
+        for number, h in enumerate(hits):
+            query = h.query_frame * h.tempo_ratio
+            start = h.position - query[:, None]
+            snippet = np.arange(snippets, snippets := snippets + len(query))
+            parts.append(
+                (
+                    (number << PIECE_BITS) + h.piece,
+                    np.broadcast_to(snippet[:, None], start.shape),
+                    start,
+                    start / _width(query),
+                    _weights(h.similarity) / (len(query) + DOUBT),
+                )
+            )
+        return cls(
+            *(np.concatenate([a.ravel() for a in column]) for column in zip(*parts, strict=True))
+        )
+
+    def binned(self, shift: float) -> tuple[np.ndarray, ...]:
+        """Return the votes that count, sorted by bins, and where each bin begins and ends."""
+        bins = np.floor(self.bins + shift).astype(np.int64) & (2**BIN_BITS - 1)
+        place = (self.owner << BIN_BITS) + bins
+        order = np.argsort(place, kind="stable")
+        fresh = np.diff(place[order], prepend=-1) != 0
+        votes = order[fresh | (np.diff(self.snippet[order], prepend=-1) != 0)]
+        firsts = np.flatnonzero(np.diff(place[votes], prepend=-1))
+        return votes, firsts, np.append(firsts[1:], len(votes))
+
+
+def _fullest(hits: Sequence[Hits], top: int, each: int) -> list[Candidate]:
+    """Return the fullest bins of all hypotheses, at most one of each for a piece.
+
+    Parameters
+    ----------
+    hits : sequence of Hits
+    top, each : int
+        Candidates to return, and how many of one piece at most.
+
+    Returns
+    -------
+    list of Candidate
+        Highest share first.
+    """
+    if not sum(h.piece.size for h in hits):
+        return []
+    all_votes = _Votes.of(hits)
+    (some, begin, end), (others, first, last) = (all_votes.binned(shift) for shift in (0.0, 0.5))
+    votes = np.concatenate([some, others])
+    begin, end = np.append(begin, first + len(some)), np.append(end, last + len(some))
+    share, owner = np.add.reduceat(all_votes.weight[votes], begin), all_votes.owner[votes[begin]]
+    seen: Counter[int] = Counter()
+    done: set[int] = set()
+    found: list[Candidate] = []
+    for i in np.argsort(-share, kind="stable").tolist():
+        own = int(owner[i])
+        number, piece = divmod(own, 1 << PIECE_BITS)
+        if own not in done and seen[piece] < each:
+            done.add(own)
+            seen[piece] += 1
+            h, start = hits[number], _median(all_votes.start[votes[begin[i] : end[i]]])
+            found.append(Candidate(piece, float(share[i]), h.tempo_ratio, start, h.transpose))
             if len(found) == top:
                 break
-    return list(found.values())
+    return found
 
 
 def _median(values: np.ndarray) -> float:
@@ -234,6 +296,8 @@ def elect(
     list of Candidate
         Highest share first.
     """
+    if how == "consistent" and length_of is None:
+        return _fullest(hits, top, each)
 
     def count(one: Hits) -> list[Candidate]:
         return consistent(one, top, length_of) if how == "consistent" else majority(one, top)

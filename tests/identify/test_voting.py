@@ -115,6 +115,19 @@ def test_hypotheses_merge_to_each_pieces_best():
     assert len(elect([slow, fast], "consistent", 1)) == 1
 
 
+def test_hypotheses_are_elected_from_together_as_each_by_itself():
+    rng = np.random.default_rng(5)
+    tried = [
+        hits([[(int(rng.integers(0, 9)), float(rng.integers(0, 90))) for _ in range(K)]] * 6, ratio)
+        for ratio in (0.5, 0.7, 1.0, 1.4)
+    ]
+    alone = [candidate for one in tried for candidate in consistent(one, 9)]
+    best = sorted(alone, key=lambda c: -c.share)
+    together = elect(tried, "consistent", 36, each=4)
+    assert [c.share for c in together] == pytest.approx([c.share for c in best])
+    assert set(together) == set(best)
+
+
 def test_near_hits_weigh_more_than_far_ones():
     both = hits([[(1, 4.0 * n), (2, 4.0 * n)] for n in range(10)])
     similarity = np.tile(np.array([0.9, 0.6], np.float32), (10, 1))
