@@ -20,6 +20,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -258,35 +259,25 @@ class InvertedLists:
         """Look into lists, each once for all queries that do; the hits are above their floor."""
         order = np.argsort(near, axis=None, kind="stable")
         number, whose = near.ravel()[order], order // max(1, near.shape[1])
-        firsts = np.flatnonzero(np.diff(number, prepend=-1))
-        queried = np.split(whose, firsts[1:])
-        none = np.zeros(0, np.int64)
-        found = [_Hits(none, none, np.zeros(0, np.float32))]
-        for each, some in zip(number[firsts].tolist(), queried, strict=False):
-            begin, stop = self.bounds[each : each + 2].tolist()
+        firsts = np.flatnonzero(np.diff(number, prepend=-1)).tolist()
+        querying = queries.take(whose, 0)
+        floors = None if floor is None else floor.take(whose)[:, None]
+        found = [(0, np.zeros(0, np.int64), np.zeros(0, np.float32))]
+        parts = [(0, 0, 1)]
+        for a, b in pairwise([*firsts, len(number)]):
+            begin, stop = self.bounds[number[a] : number[a] + 2].tolist()
             for start in range(begin, stop, PART):
                 end = min(stop, start + PART)
-                found.append(self._compare(queries, some, start, end, k, floor))
-        return _Hits.concatenate(found)
-
-    def _compare(
-        self,
-        queries: np.ndarray,
-        querying: np.ndarray,
-        start: int,
-        end: int,
-        k: int,
-        floor: np.ndarray | None,
-    ) -> _Hits:
-        """Compare queries with part of a list: their k best in it, or what is above a floor."""
-        held = self._gathered(start, end).astype(np.float32)
-        cosine = queries.take(querying, 0) @ held.T
-        over = _kth(cosine, k) if floor is None else floor[querying]
-        some = np.flatnonzero(cosine.max(1) > over)
-        querying, cosine = querying[some], cosine.take(some, 0)
-        hit = np.flatnonzero(cosine > over[some, None])
-        which, position = np.divmod(hit, end - start)
-        return _Hits(querying[which], position + start, cosine.ravel()[hit])
+                cosine = querying[a:b] @ self._gathered(start, end).astype(np.float32).T
+                over = _kth(cosine, k) if floors is None else floors[a:b]
+                hit = np.flatnonzero(cosine > over)
+                if len(hit):
+                    found.append((len(hit), hit, cosine.ravel()[hit]))
+                    parts.append((a, start, end - start))
+        counts, hits, cosines = zip(*found, strict=True)
+        first, start, width = np.repeat(parts, counts, 0).T
+        which, position = np.divmod(np.concatenate(hits), width)
+        return _Hits(whose[first + which], start + position, np.concatenate(cosines))
 
     def _gathered(self, start: int, end: int) -> np.ndarray:
         """Return the vectors of part of a list; they are kept, next to one another."""
@@ -296,8 +287,8 @@ class InvertedLists:
 
 
 def _kth(cosine: np.ndarray, k: int) -> np.ndarray:
-    """Return what each row's k best are above, and what equals the last of them."""
+    """Return what each row's k best are above, and what equals the last, ``[queries, 1]``."""
     if cosine.shape[1] <= k:
-        return np.full(len(cosine), -np.inf, np.float32)
-    worst = np.partition(cosine, -k, axis=1)[:, -k]
+        return np.full((len(cosine), 1), -np.inf, np.float32)
+    worst = np.partition(cosine, -k, axis=1)[:, -k, None]
     return np.asarray(np.nextafter(worst, np.float32(-np.inf)))
