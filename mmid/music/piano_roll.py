@@ -60,25 +60,26 @@ def draw_rolls(
     row = owner * params.pitches + pitch
     rows = count * layers * params.pitches
     sounding = torch.zeros(rows, frames + 2, device=onset.device)
-    _add_steps(sounding, row, onset + 0.5, 1.0)
-    _add_steps(sounding, row, offset + 0.5, -1.0)
+    add_steps(sounding, row, onset + 0.5, 1.0)
+    add_steps(sounding, row, offset + 0.5, -1.0)
     channels = [sounding[:, :frames].cumsum(-1)]
     if params.onsets:
         inside = (onset > -1) & (onset < frames)
         attacks = torch.zeros(rows, frames + 2, device=onset.device)
-        _add_split(attacks, row[inside], onset[inside] + 1, 1.0)
+        add_split(attacks, row[inside], onset[inside] + 1, 1.0)
         channels.append(attacks[:, 1 : frames + 1])
     rolls = torch.stack(channels).clamp(0, 1)
     rolls = rolls.view(len(channels), count, layers, params.pitches, frames).transpose(0, 1)
     return rolls.reshape(count, params.roll_channels, params.pitches, frames)
 
 
-def _add_steps(target: Tensor, row: Tensor, place: Tensor, height: float) -> None:
+def add_steps(target: Tensor, row: Tensor, place: Tensor, height: float) -> None:
     """Add the differences of a step whose edge lies at a fractional column."""
-    _add_split(target, row, place.clamp(0, target.shape[1] - 2), height)
+    add_split(target, row, place.clamp(0, target.shape[1] - 2), height)
 
 
-def _add_split(target: Tensor, row: Tensor, place: Tensor, weight: float) -> None:
+def add_split(target: Tensor, row: Tensor, place: Tensor, weight: float) -> None:
+    """Add a weight to the two columns about a fractional one, in proportion."""
     column = place.floor().long()
     share = place - column
     flat = target.view(-1)
