@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 
 def main() -> None:
-    """Run the command line, which takes a moment to load."""
+    """Run the command line, which takes a moment to load.
+
+    PyTorch's threads sleep between the small things that they compute together: kept spinning, as
+    OpenMP does by default, they take the cores from whatever else runs.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         from mmid.cli.shell import catch_stops
 
