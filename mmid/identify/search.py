@@ -211,7 +211,9 @@ class Lookup:
         """
         keys = self.every(query).keys
         top = AGREED + len(keys) * len(excluded)
-        found = self._agreed(query, keys, top, thorough)
+        with ThreadPoolExecutor(1) as beside:
+            tunes = beside.submit(self._tunes, query, keys, thorough)
+            found = self._agreed(query, keys, top, thorough)
         agreed = [at for at in found if at.piece not in excluded]
         gains, melody = self._gains(query)
         return SearchResult(
@@ -220,7 +222,7 @@ class Lookup:
             hits=(),
             found=self._candidates_of(agreed),
             melody=melody,
-            tunes=self._tunes(query, keys, thorough),
+            tunes=tunes.result(),
             agreeing=agreed[0].votes if agreed else 0,
         )
 
