@@ -127,12 +127,13 @@ def search_triples(
     when = onset[triples.note[which]] - middle
     position = np.asarray(library["onset"][note], np.float64) - when * tempo_ratio
     postings_of = _Postings(found_in, key, which, position, tempo_ratio)
-    best: dict[tuple[int, int], Agreement] = {}
-    for agreed in _agreements(postings_of, len(triples), middle, top, steady):
-        name = agreed.piece, agreed.transpose
-        if name not in best or agreed.votes > best[name].votes:
-            best[name] = agreed
-    return sorted(best.values(), key=lambda a: -a.votes)[:top]
+    best: dict[tuple[int, int], tuple[int, np.ndarray]] = {}
+    for inside, votes in _fullest_of_all(postings_of, len(triples), top, steady):
+        name = int(postings_of.piece[inside[0]]), int(postings_of.key[inside[0]])
+        if name not in best or votes > best[name][0]:
+            best[name] = votes, inside
+    kept = sorted(best.values(), key=lambda one: -one[0])[:top]
+    return [postings_of.agreement(inside, votes, len(triples), middle) for votes, inside in kept]
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,24 +154,27 @@ class _Postings:
     position: np.ndarray
     tempo_ratio: np.ndarray
 
+    def agreement(self, inside: np.ndarray, votes: int, triples: int, middle: float) -> Agreement:
+        """Return what some postings say that so many of a query's triples agree on."""
+        ratio = float(np.median(self.tempo_ratio[inside]))
+        return Agreement(
+            piece=int(self.piece[inside[0]]),
+            votes=votes,
+            share=votes / (triples + DOUBT),
+            tempo_ratio=ratio,
+            start=float(np.median(self.position[inside]) - middle * ratio),
+            transpose=int(self.key[inside[0]]),
+        )
 
-def _agreements(
-    found: _Postings, triples: int, middle: float, top: int, steady: bool
-) -> Iterator[Agreement]:
-    """Yield what lies in the fullest bins of positions, on two grids half a bin apart."""
+
+def _fullest_of_all(
+    found: _Postings, triples: int, top: int, steady: bool
+) -> Iterator[tuple[np.ndarray, int]]:
+    """Yield what `_fullest` does, on two grids half a bin apart."""
     owner = found.piece * 2 * PITCHES + found.key + PITCHES
     for shift, group in product((0.0, 0.5), _owners(owner, found.tempo_ratio, steady)):
         bins = np.floor(found.position / BIN + shift).astype(np.int64)
-        for inside, votes in _fullest(group, bins, found.which, triples, top):
-            ratio = float(np.median(found.tempo_ratio[inside]))
-            yield Agreement(
-                piece=int(found.piece[inside[0]]),
-                votes=votes,
-                share=votes / (triples + DOUBT),
-                tempo_ratio=ratio,
-                start=float(np.median(found.position[inside]) - middle * ratio),
-                transpose=int(found.key[inside[0]]),
-            )
+        yield from _fullest(group, bins, found.which, triples, top)
 
 
 def _middle_of(notes: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
