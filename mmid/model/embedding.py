@@ -223,8 +223,9 @@ class Transcribed:
         """Read its frames at another step; a frame is active if a note may begin in it."""
         played = transcribed_rolls(self.log_odds, self.params.pitches).to(device)
         frames = max(int((played.shape[-1] - 1) * tempo_ratio) + 1, self.params.snippet)
-        origin = torch.zeros(len(played), device=device)
-        rolls = resample_frames(played, origin, origin + 1 / tempo_ratio, frames)
+        origin, rows = torch.zeros(1, device=device), played.flatten(0, 1)[None]
+        read = resample_frames(rows, origin, origin + 1 / tempo_ratio, frames)
+        rolls = read.view(*played.shape[:2], frames)
         active = (rolls[1].amax(0) > ONSET_PROBABILITY).cpu().numpy()
         return Drawing(frames, self.params.frame_rate, active, lambda i, n: rolls[..., i : i + n])
 

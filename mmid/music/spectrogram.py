@@ -279,6 +279,11 @@ def resample_frames(spectrograms: Tensor, first: Tensor, ratio: Tensor, frames: 
     place = place.clamp(0, last)
     below = place.floor().long().clamp_max(max(last - 1, 0))
     share = (place - below)[:, None]
-    index = below[:, None].expand(-1, spectrograms.shape[1], -1)
-    above = (index + 1).clamp_max(last)
-    return torch.lerp(spectrograms.gather(2, index), spectrograms.gather(2, above), share)
+    if len(spectrograms) == 1:  # in a third of the time
+        one, other = below[0], (below[0] + 1).clamp_max(last)
+        lower, upper = spectrograms.index_select(2, one), spectrograms.index_select(2, other)
+    else:
+        index = below[:, None].expand(-1, spectrograms.shape[1], -1)
+        lower = spectrograms.gather(2, index)
+        upper = spectrograms.gather(2, (index + 1).clamp_max(last))
+    return torch.lerp(lower, upper, share)
