@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from mmid.index.protocol import Library
+from mmid.model.embedding import ONSET_PROBABILITY
 from mmid.model.transcriber import LOWEST
 
 CLASSES = 12
@@ -33,6 +34,9 @@ RATIOS = tuple(2 ** (step / 12) for step in range(-4, 5))
 
 SECONDS = 30.0
 """Of a longer query, so much of its middle is correlated."""
+
+SHORTEST = 2.0
+"""Shorter queries correlate with anything, seconds."""
 
 LOW, HIGH = 45, 88
 """MIDI pitches among which melodies are looked for."""
@@ -172,6 +176,8 @@ def correlate(
         The best first.
     """
     sound, skipped = _middle(_folded(log_odds), frame_rate)
+    if sound.shape[2] < SHORTEST * frame_rate or sound[1].max() < ONSET_PROBABILITY:
+        return []
     table = _table(sound, frame_rate, ratios)
     best: dict[int, Passage] = {}
     for passages in _scored(table, melodies):

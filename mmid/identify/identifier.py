@@ -139,9 +139,9 @@ class Identifier:
     ) -> SearchResult:
         """Look music up, as `Lookup.find` does; of many keys, those in which something fits.
 
-        These are the likely ones by note triples; or else those in which what these find explains
-        the query best, by far; or else those found by snippets, fewer of each key. So an answer
-        rests on as much evidence as if its key had been known.
+        These are the likely ones by note triples; or else those in which what these and melodies
+        that correlate find explains the query best. So an answer rests on as much evidence as if
+        its key had been known.
 
         Parameters
         ----------
@@ -164,11 +164,10 @@ class Identifier:
         likely = self.lookup.likely(by_notes)
         if likely is not None and self._explains(by_notes):
             return by_notes, likely
+        if not by_notes.gains:
+            return by_notes, self._search_keys(by_notes, extra, excluded)
         by_notes = self._thoroughly(by_notes.query, excluded)
-        outstanding = self._compare_keys(by_notes, excluded)
-        if outstanding is not None:
-            return by_notes, outstanding
-        return self._search_keys(by_notes, extra, excluded)
+        return by_notes, self._compare_keys(by_notes, excluded)
 
     def _explains(self, by_notes: SearchResult) -> bool:
         """Say whether one of the first that note triples find explains the query at all."""
@@ -183,23 +182,22 @@ class Identifier:
             by_notes = lookup.by_notes(query, excluded, thorough=True)
             return replace(by_notes, tunes=(*by_notes.tunes, *correlated.result()))
 
-    def _compare_keys(self, by_notes: SearchResult, excluded: frozenset[int]) -> Hypotheses | None:
-        """Return the keys and tempi of the best of what note triples find, if it stands out."""
+    def _compare_keys(self, by_notes: SearchResult, excluded: frozenset[int]) -> Hypotheses:
+        """Return the keys and tempi of the best that was found, if it stands out; or `_first`."""
         ranked = self._rank(self.lookup.candidates(by_notes, excluded), by_notes)
         best = [one.candidate for one in ranked if one.support > ranked[0].support - OUTSTANDING]
         every = self.lookup.every(by_notes.query)
-        return every.narrowed([(c.transpose, c.tempo_ratio) for c in best])
+        outstanding = every.narrowed([(c.transpose, c.tempo_ratio) for c in best])
+        return outstanding or _first(every, ranked)
 
     def _search_keys(
         self, by_notes: SearchResult, extra: int, excluded: frozenset[int]
-    ) -> tuple[SearchResult, Hypotheses]:
-        """Choose the first key, and of the others that of the best candidate, at every tempo."""
-        lookup, query = self.lookup, by_notes.query
-        every = lookup.every(query)
-        result = lookup.find(lookup.embed(query, widely(every)), extra, by_notes)
-        ranked = self._rank(lookup.candidates(result, excluded), result)
-        keys = (every.keys[0], *(one.candidate.transpose for one in ranked))
-        return by_notes, Hypotheses(tuple(dict.fromkeys(keys))[:FEW_KEYS], every.tempo_ratios)
+    ) -> Hypotheses:
+        """Return `_first` of what snippets find in many keys, where notes are not compared."""
+        lookup = self.lookup
+        every = lookup.every(by_notes.query)
+        result = lookup.find(lookup.embed(by_notes.query, widely(every)), extra, by_notes)
+        return _first(every, self._rank(lookup.candidates(result, excluded), result))
 
     def _rank(self, candidates: Sequence[Candidate], result: SearchResult) -> list[Ranked]:
         return rank(candidates, result, self.index, self.params, self.weights)
@@ -252,3 +250,9 @@ class Identifier:
             notes=self.index.notes(candidate.piece),
             seconds=entries[candidate.piece].seconds,
         )
+
+
+def _first(every: Hypotheses, ranked: Sequence[Ranked]) -> Hypotheses:
+    """Return the first key, and of the others that of the best candidate, at every tempo."""
+    keys = (every.keys[0], *(one.candidate.transpose for one in ranked))
+    return Hypotheses(tuple(dict.fromkeys(keys))[:FEW_KEYS], every.tempo_ratios)
