@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -25,6 +26,9 @@ from mmid.system.console import stage
 
 OUTSTANDING = 0.35
 """Support by which the best position must exceed those in other keys for its key to be likely."""
+
+FIRST_FOUND = 5
+"""Of what makes a key likely, so many are compared to see whether they explain the query."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,9 +139,9 @@ class Identifier:
     ) -> SearchResult:
         """Look music up, as `Lookup.find` does; of many keys, those in which something fits.
 
-        These are the likely ones by note triples; or else those in which what these find explains
-        the query best, by far; or else those found by snippets, fewer of each key. So an answer
-        rests on as much evidence as if its key had been known.
+        These are the likely ones by note triples; or else those in which what these and melodies
+        that correlate find explains the query best. So an answer rests on as much evidence as if
+        its key had been known.
 
         Parameters
         ----------
@@ -158,33 +162,42 @@ class Identifier:
     ) -> tuple[SearchResult, Hypotheses]:
         """Choose keys and tempi; return also what was found on the way."""
         likely = self.lookup.likely(by_notes)
-        if likely is not None:
+        if likely is not None and self._explains(by_notes):
             return by_notes, likely
-        by_notes = self.lookup.by_notes(by_notes.query, excluded, thorough=True)
-        outstanding = self._compare_keys(by_notes, excluded)
-        if outstanding is not None:
-            return by_notes, outstanding
-        return self._search_keys(by_notes, extra, excluded)
+        if not by_notes.gains:
+            return by_notes, self._search_keys(by_notes, extra, excluded)
+        by_notes = self._thoroughly(by_notes.query, excluded)
+        return by_notes, self._compare_keys(by_notes, excluded)
 
-    def _compare_keys(self, by_notes: SearchResult, excluded: frozenset[int]) -> Hypotheses | None:
-        """Return the keys and tempi of the best of what note triples find, if it stands out."""
+    def _explains(self, by_notes: SearchResult) -> bool:
+        """Say whether one of the first that note triples find explains the query at all."""
+        first = self._rank(by_notes.found[:FIRST_FOUND], by_notes)
+        return any(one.explained is not None and one.explained > 0 for one in first)
+
+    def _thoroughly(self, query: Query, excluded: frozenset[int]) -> SearchResult:
+        """Return what more note triples find in every key, and what melodies that correlate do."""
+        lookup = self.lookup
+        with ThreadPoolExecutor(1) as beside:
+            correlated = beside.submit(lookup.by_correlation, query, lookup.every(query), excluded)
+            by_notes = lookup.by_notes(query, excluded, thorough=True)
+            return replace(by_notes, tunes=(*by_notes.tunes, *correlated.result()))
+
+    def _compare_keys(self, by_notes: SearchResult, excluded: frozenset[int]) -> Hypotheses:
+        """Return the keys and tempi of the best that was found, if it stands out; or `_first`."""
         ranked = self._rank(self.lookup.candidates(by_notes, excluded), by_notes)
         best = [one.candidate for one in ranked if one.support > ranked[0].support - OUTSTANDING]
         every = self.lookup.every(by_notes.query)
-        return every.narrowed([(c.transpose, c.tempo_ratio) for c in best])
+        outstanding = every.narrowed([(c.transpose, c.tempo_ratio) for c in best])
+        return outstanding or _first(every, ranked)
 
     def _search_keys(
         self, by_notes: SearchResult, extra: int, excluded: frozenset[int]
-    ) -> tuple[SearchResult, Hypotheses]:
-        """Choose the first key, and of the others that of the best candidate, at every tempo."""
-        lookup, query = self.lookup, by_notes.query
-        every = lookup.every(query)
-        by_melody = lookup.by_melody(query, widely(every), excluded)
-        by_notes = replace(by_notes, tunes=(*by_notes.tunes, *by_melody))
-        result = lookup.find(lookup.embed(query, widely(every)), extra, by_notes)
-        ranked = self._rank(lookup.candidates(result, excluded), result)
-        keys = (every.keys[0], *(one.candidate.transpose for one in ranked))
-        return by_notes, Hypotheses(tuple(dict.fromkeys(keys))[:FEW_KEYS], every.tempo_ratios)
+    ) -> Hypotheses:
+        """Return `_first` of what snippets find in many keys, where notes are not compared."""
+        lookup = self.lookup
+        every = lookup.every(by_notes.query)
+        result = lookup.find(lookup.embed(by_notes.query, widely(every)), extra, by_notes)
+        return _first(every, self._rank(lookup.candidates(result, excluded), result))
 
     def _rank(self, candidates: Sequence[Candidate], result: SearchResult) -> list[Ranked]:
         return rank(candidates, result, self.index, self.params, self.weights)
@@ -237,3 +250,9 @@ class Identifier:
             notes=self.index.notes(candidate.piece),
             seconds=entries[candidate.piece].seconds,
         )
+
+
+def _first(every: Hypotheses, ranked: Sequence[Ranked]) -> Hypotheses:
+    """Return the first key, and of the others that of the best candidate, at every tempo."""
+    keys = (every.keys[0], *(one.candidate.transpose for one in ranked))
+    return Hypotheses(tuple(dict.fromkeys(keys))[:FEW_KEYS], every.tempo_ratios)

@@ -126,17 +126,25 @@ def with_tunes(
     hits : sequence of Hits
         What snippets say of positions that only melodies found.
     """
-    said = [
-        max((t.tune for t in tunes if _agrees(t, one, frames)), default=0.0) for one in candidates
-    ]
+    said = [_said([t for t in tunes if _agrees(t, one, frames)]) for one in candidates]
     others = [tune for tune in tunes if not any(agree(one, tune, frames) for one in candidates)]
     return [
-        *(replace(one, tune=tune) for one, tune in zip(candidates, said, strict=True)),
+        *(
+            replace(one, tune=tune, correlation=correlation)
+            for one, (tune, correlation) in zip(candidates, said, strict=True)
+        ),
         *(
             replace(one, share=max((share_at(h, one, frames) for h in hits), default=0.0))
             for one in others
         ),
     ]
+
+
+def _said(tunes: Sequence[Candidate]) -> tuple[float, float]:
+    """Return the most that tunes say of one position: triples' share, and correlation."""
+    return max((t.tune for t in tunes), default=0.0), max(
+        (t.correlation for t in tunes), default=0.0
+    )
 
 
 def read_both_ways(candidates: Sequence[Candidate], index: Library) -> list[Candidate]:
@@ -147,7 +155,7 @@ def read_both_ways(candidates: Sequence[Candidate], index: Library) -> list[Cand
     alone = (
         replace(one, alone=True)
         for one in candidates
-        if one.tune and not index.melody(one.piece).all()
+        if (one.tune or one.correlation) and not index.melody(one.piece).all()
     )
     return [*candidates, *alone]
 

@@ -149,6 +149,7 @@ def _figures(candidate: Candidate) -> Figures:
         votes=candidate.share,
         triples=candidate.triples,
         tune=candidate.tune,
+        correlation=candidate.correlation,
         tempo_cost=math.log2(candidate.tempo_ratio) ** 2,
         key_cost=float(candidate.transpose != 0),
     )

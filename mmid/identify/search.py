@@ -10,10 +10,12 @@ import math
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 
 from mmid.identify.alignment import COMPARED_FRAMES, Gains, compared_gains
+from mmid.identify.correlation import CLASSES, RATIOS, Melodies, correlate
 from mmid.identify.melody import find_tunes, with_tunes
 from mmid.identify.search_options import SearchOptions
 from mmid.identify.voting import SAME_TEMPO, Candidate, Hits, Position, elect, joined, nearest
@@ -25,7 +27,6 @@ from mmid.model.embedding import (
     TUNINGS,
     Query,
     Sound,
-    Transcribed,
     draw_query,
     embed_drawn,
 )
@@ -57,8 +58,8 @@ FRAMES_TO_COMPARE = 10_750
 LOOKED_UP, IN_EACH_KEY = 1_200, 50
 """Snippets of a query looked up at most, over all tempi: in one key or two, and in each of many."""
 
-BY_MELODY = 40
-"""Positions that snippets of a melody vote for, at most, that are compared note by note."""
+CORRELATED = 30
+"""Files whose melodies correlate best, that are compared note by note."""
 
 AGREED = 40
 """Positions that note triples agree on, at most, that are compared note by note."""
@@ -270,12 +271,13 @@ class Lookup:
         agreed = [at for key in keys for at in self._agreed(query, (key,), AGREED)]
         return replace(by_notes, found=self._candidates_of(agreed))
 
-    def by_melody(
+    @stage("correlate melodies")
+    def by_correlation(
         self, query: Query, tried: Hypotheses, excluded: frozenset[int] = frozenset()
     ) -> tuple[Candidate, ...]:
-        """Return the positions that snippets of a recording's melody alone vote for.
+        """Return the positions at which a library's melodies correlate best with what sounds.
 
-        They find files that hold nothing else, in which snippets of all that sounds find nothing.
+        Each is tried in every octave of its key: many are sung in another than they are written in.
 
         Parameters
         ----------
@@ -285,13 +287,31 @@ class Lookup:
         excluded : frozenset of int
             Positions of items that do not count.
         """
-        if not (self._notes_count and isinstance(query, Transcribed) and query.melody is not None):
+        ratios = [ratio for ratio in RATIOS if _near_tempi([ratio], tried.tempo_ratios)]
+        if not (self._notes_count and query.log_odds is not None and ratios):
             return ()
-        alone = replace(query, log_odds=query.melody)
-        hits = self._hits(self.embed(alone, tried), NEIGHBOURS)
-        left = [nearest(hypothesis, NEIGHBOURS, excluded) for hypothesis in hits]
-        elected = elect(left, self._options.vote, BY_MELODY, EACH)
-        return tuple(replace(one, share=0.0) for one in elected)
+        rate = self._params.frame_rate
+        found = correlate(
+            query.log_odds, rate, self._melodies, ratios, top=CORRELATED, excluded=excluded
+        )
+        return tuple(
+            Candidate(
+                piece=one.piece,
+                share=0.0,
+                tempo_ratio=one.tempo_ratio,
+                start=one.start * rate,
+                transpose=key,
+                correlation=one.excess,
+            )
+            for one in found
+            for key in tried.keys
+            if key % CLASSES == one.key
+        )
+
+    @cached_property
+    def _melodies(self) -> Melodies:
+        """The library's, gathered once."""
+        return Melodies.of(self._index)
 
     def _gains(self, query: Query) -> tuple[tuple[Gains, ...], tuple[Gains, ...]]:
         """Return what a query's notes, and its melody's, are compared by, if they are."""

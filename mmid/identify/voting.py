@@ -70,6 +70,8 @@ class Candidate:
         Share of the query's note triples that agree on the position, 0 to 1.
     tune : float
         The same of the triples of its melody.
+    correlation : float
+        How far its melody's with what sounds exceeds that of other music, where that found it.
     alone : bool
         Compared is the piece's melody alone, as if the file held no other note.
     """
@@ -81,6 +83,7 @@ class Candidate:
     transpose: int = 0
     triples: float = 0.0
     tune: float = 0.0
+    correlation: float = 0.0
     alone: bool = False
 
     @property

@@ -73,6 +73,9 @@ class Library(Protocol):
     def melody(self, piece: int) -> np.ndarray:
         """Return which of the notes of a MIDI file are its melody's."""
 
+    def melodies(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the onset, the pitch and the item of every note of a melody, item by item."""
+
     def item(self, piece: int) -> Embedded:
         """Return all that the index holds of an item."""
 

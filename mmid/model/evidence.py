@@ -31,6 +31,8 @@ class Figures:
         Share of the query's note triples that agree on it.
     tune : float
         The same of the triples of its melody.
+    correlation : float
+        How far that of its melody with what sounds exceeds that of other music.
     explained : float or None
         Share of the transcribed notes that its score explains.
     claimed : float or None
@@ -51,6 +53,7 @@ class Figures:
     votes: float = 0.0
     triples: float = 0.0
     tune: float = 0.0
+    correlation: float = 0.0
     explained: float | None = None
     claimed: float | None = None
     melody: float | None = None
@@ -71,7 +74,17 @@ FIGURES = tuple(field.name for field in fields(Figures))
 NO_FIGURES = Figures()
 """Of a candidate about which nothing is known."""
 
-FOR = ("votes", "triples", "tune", "explained", "claimed", "melody", "melody_claimed", "harmony")
+FOR = (
+    "votes",
+    "triples",
+    "tune",
+    "correlation",
+    "explained",
+    "claimed",
+    "melody",
+    "melody_claimed",
+    "harmony",
+)
 """The more of these, the better."""
 
 AGAINST = ("tempo_cost", "key_cost")

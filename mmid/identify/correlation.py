@@ -1,0 +1,286 @@
+"""Melodies found by correlation: each is laid over all that sounds, wherever it may begin.
+
+It needs no note to be transcribed for certain, nor to be known as the melody's, so that it finds
+what is sung over a band. Octaves are folded together.
+
+Conventions: time is counted in `RATE` frames a second of the library's time, pitch classes from C.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mmid.index.protocol import Library
+from mmid.model.embedding import ONSET_PROBABILITY
+from mmid.model.transcriber import LOWEST
+
+CLASSES = 12
+
+RATE = 4
+"""Frames a second: a note may begin so much earlier or later than it is written."""
+
+STEP, PHASES = 2, 2
+"""A query may begin at every other frame: two of them make a second, for which passages stand."""
+
+RATIOS = tuple(2 ** (step / 12) for step in range(-4, 5))
+"""Tempi tried, as ratios of the query's speed to the library's."""
+
+SECONDS = 30.0
+"""Of a longer query, so much of its middle is correlated."""
+
+SHORTEST = 2.0
+"""Shorter queries correlate with anything, seconds."""
+
+LOW, HIGH = 45, 88
+"""MIDI pitches among which melodies are looked for."""
+
+LEAD = 4 * RATE
+"""A query may begin so many frames ahead of a piece."""
+
+REPEATED = RATE // 2
+"""Notes of one pitch class that follow each other within so many frames count once."""
+
+HELD = 2
+"""A note sounds for so many frames at least."""
+
+BEFORE = 8.0
+"""Notes that correlate with nothing, added to those of every passage: a few prove little."""
+
+LEAST = 6
+"""Notes a passage must have."""
+
+TOGETHER = 4_000
+"""Passages correlated at a time: what memory that takes."""
+
+
+@dataclass(frozen=True)
+class Correlated:
+    """A piece whose melody correlates with what sounds.
+
+    Parameters
+    ----------
+    piece : int
+    key : int
+        Semitones (0 to 11) that take it to the query's.
+    tempo_ratio : float
+    start : float
+        The second of the piece at which the query begins.
+    excess : float
+        How far it exceeds that of other music, in standard deviations.
+    """
+
+    piece: int
+    key: int
+    tempo_ratio: float
+    start: float
+    excess: float
+
+
+class Passage(NamedTuple):
+    """Where a piece correlates best: how well, from which frame, at which tempo, in which key."""
+
+    score: float
+    frame: int
+    ratio: int
+    key: int
+
+
+@dataclass(frozen=True, eq=False)
+class Melodies:
+    """The melodies of a library, one after the other.
+
+    Parameters
+    ----------
+    frame, pitch_class : np.ndarray [notes] int64
+        When each note begins, and its pitch class.
+    first : np.ndarray [pieces] int64
+        The frame at which each piece begins.
+    seconds : np.ndarray [pieces] int64
+        For how long a query may begin in each.
+    """
+
+    frame: np.ndarray
+    pitch_class: np.ndarray
+    first: np.ndarray
+    seconds: np.ndarray
+
+    @classmethod
+    def of(cls, index: Library) -> Melodies:
+        """Gather those of an index."""
+        onset, pitch, piece = index.melodies()
+        long = np.array([entry.seconds for entry in index.entries])
+        seconds = np.ceil(long).astype(np.int64) + LEAD // RATE
+        apart = int(SECONDS * max(RATIOS)) + 1
+        first = RATE * np.concatenate([[0], np.cumsum(seconds + apart)])[:-1] + LEAD
+        frame = first[piece] + np.round(onset * RATE).astype(np.int64)
+        order = np.lexsort((pitch % CLASSES, frame))
+        frame, pitch_class = frame[order], pitch[order].astype(np.int64) % CLASSES
+        kept = _not_repeated(frame, pitch_class)
+        return cls(frame[kept], pitch_class[kept], first, seconds)
+
+    def passages(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Give the piece and the first frame of a passage a second, some passages at a time."""
+        piece = np.repeat(np.arange(len(self.seconds)), self.seconds)
+        second = np.arange(len(piece)) - (np.cumsum(self.seconds) - self.seconds)[piece]
+        begin = self.first[piece] - LEAD + RATE * second
+        for part in range(0, len(piece), TOGETHER):
+            yield piece[part : part + TOGETHER], begin[part : part + TOGETHER]
+
+
+def _not_repeated(frame: np.ndarray, pitch_class: np.ndarray) -> np.ndarray:
+    """Leave out notes that repeat one of the same pitch class at once."""
+    order = np.lexsort((frame, pitch_class))
+    frame, pitch_class = frame[order], pitch_class[order]
+    again = np.zeros(len(order), bool)
+    again[1:] = (np.diff(pitch_class) == 0) & (np.diff(frame) < REPEATED)
+    run = np.flatnonzero(~again)[np.cumsum(~again) - 1]
+    part = (frame - frame[run]) // REPEATED
+    again[1:] &= np.diff(part) == 0
+    return np.sort(order[~again])
+
+
+def correlate(
+    log_odds: Tensor,
+    frame_rate: float,
+    melodies: Melodies,
+    ratios: Sequence[float] = RATIOS,
+    top: int = 40,
+    excluded: frozenset[int] = frozenset(),
+) -> list[Correlated]:
+    """Find the pieces whose melodies correlate best with what sounds.
+
+    Parameters
+    ----------
+    log_odds : Tensor [2, PITCHES, frames]
+        Of a query's notes, as `mmid.model.transcriber` gives them.
+    frame_rate : float
+        Hz.
+    melodies : Melodies
+    ratios : sequence of float
+        Tempi to try.
+    top : int
+        Pieces to return.
+    excluded : frozenset of int
+        Pieces that do not count.
+
+    Returns
+    -------
+    list of Correlated
+        The best first.
+    """
+    sound, skipped = _middle(_folded(log_odds), frame_rate)
+    if sound.shape[2] < SHORTEST * frame_rate or sound[1].max() < ONSET_PROBABILITY:
+        return []
+    table = _table(sound, frame_rate, ratios)
+    best: dict[int, Passage] = {}
+    for passages in _scored(table, melodies):
+        for piece, passage in _best_of_each_piece(*passages):
+            best[piece] = max(best.get(piece, passage), passage)
+    order = sorted((piece for piece in best if piece not in excluded), key=lambda p: -best[p].score)
+    others = best[order[top]].score if len(order) > top else 0.0
+    found = []
+    for piece in order[:top]:
+        passage, first = best[piece], int(melodies.first[piece])
+        ratio = ratios[passage.ratio]
+        start = (passage.frame - first) / RATE - skipped * ratio
+        found.append(Correlated(piece, passage.key, ratio, start, passage.score - others))
+    return found
+
+
+def _middle(sound: np.ndarray, frame_rate: float) -> tuple[np.ndarray, float]:
+    """Return the middle of a long query, and how many seconds come before it."""
+    frames = int(SECONDS * frame_rate)
+    first = max(0, (sound.shape[-1] - frames) // 2)
+    return sound[..., first : first + frames], first / frame_rate
+
+
+def _folded(log_odds: Tensor) -> np.ndarray:
+    """Return ``[2, CLASSES, frames]``: how likely each pitch class is to sound, and to begin."""
+    octaves = (HIGH - LOW + CLASSES - 1) // CLASSES
+    rows = log_odds[:, LOW - LOWEST : HIGH - LOWEST].float().sigmoid().cpu()
+    padded = nn.functional.pad(rows, (0, 0, 0, octaves * CLASSES - rows.shape[1]))
+    folded = padded.view(len(rows), octaves, CLASSES, -1).amax(1)
+    return np.asarray(folded.roll(LOW % CLASSES, 1).numpy())
+
+
+def _table(sound: np.ndarray, frame_rate: float, ratios: Sequence[float]) -> Tensor:
+    """Return what a note adds to the scores of a passage, by its pitch class and frame in it.
+
+    Returns
+    -------
+    Tensor [CLASSES, frames, CLASSES + 1, PHASES * ratios]
+        In each key, for passages that begin `STEP` frames later each time, at each tempo; and as if
+        of another key how many notes it adds, 1 or 0.
+    """
+    seconds = sound.shape[2] / frame_rate
+    length = int(seconds * max(ratios) * RATE) + RATE
+    table = np.zeros((CLASSES, length, CLASSES + 1, PHASES, len(ratios)), np.float32)
+    for number, ratio in enumerate(ratios):
+        gain = _gain(_drawn(sound, int(seconds * ratio * RATE)))
+        in_keys = np.stack([np.roll(gain, -key, 0) for key in range(CLASSES)], -1)
+        for phase in range(PHASES):
+            within = slice(phase * STEP, phase * STEP + gain.shape[1])
+            table[:, within, :CLASSES, phase, number] = in_keys
+            table[:, within, CLASSES, phase, number] = 1
+    return torch.from_numpy(table).bfloat16().flatten(3)
+
+
+def _drawn(sound: np.ndarray, frames: int) -> np.ndarray:
+    """Return sound on so many frames: how much sounds, and whether anything begins."""
+    edges = np.linspace(0, sound.shape[2], frames + 1).astype(np.int64)[:-1]
+    lengths = np.diff(edges, append=sound.shape[2])
+    sounding = np.add.reduceat(sound[0], edges, axis=1) / np.maximum(lengths, 1)
+    return np.stack([sounding, np.maximum.reduceat(sound[1], edges, axis=1)])
+
+
+def _gain(drawn: np.ndarray) -> np.ndarray:
+    """Return ``[CLASSES, frames]``: how much better than any other a note fits there."""
+    held = drawn - drawn.mean(2, keepdims=True)
+    held -= (drawn.mean(1, keepdims=True) - drawn.mean((1, 2), keepdims=True)) / 2
+    held /= np.maximum(held.std((1, 2), keepdims=True), 1e-6)
+    sounding, begins = np.pad(held, ((0, 0), (0, 0), (1, HELD)))
+    frames = drawn.shape[2]
+    early, here, late = (begins[:, first : first + frames] for first in range(3))
+    together = sum(sounding[:, 1 + first : 1 + first + frames] for first in range(HELD))
+    return np.asarray(0.8 * here + 0.4 * (early + late) + together / np.sqrt(HELD))
+
+
+def _scored(table: Tensor, melodies: Melodies) -> Iterator[tuple[np.ndarray, Tensor, Tensor]]:
+    """Give passages' pieces and first frames, their scores in the best key, and those in each."""
+    length, _, columns = table.shape[1:]
+    rows = table.flatten(2).flatten(0, 1)
+    for piece, begin in melodies.passages():
+        bounds = np.searchsorted(melodies.frame, [begin, begin + length])
+        counts = bounds[1] - bounds[0]
+        ends = np.cumsum(counts)
+        note = np.arange(ends[-1]) + np.repeat(bounds[0] - ends + counts, counts)
+        row = melodies.pitch_class[note] * length + melodies.frame[note] - np.repeat(begin, counts)
+        summed = nn.functional.embedding_bag(
+            torch.from_numpy(row), rows, torch.from_numpy(ends - counts), mode="sum"
+        ).view(-1, CLASSES + 1, columns)
+        in_keys, count = summed[:, :CLASSES], summed[:, CLASSES].float()
+        scores = reduce(torch.maximum, in_keys.unbind(1)).float() / (count + BEFORE).sqrt()
+        yield np.stack([piece, begin]), scores.masked_fill(count < LEAST, -torch.inf), in_keys
+
+
+def _best_of_each_piece(
+    passages: np.ndarray, scores: Tensor, in_keys: Tensor
+) -> Iterator[tuple[int, Passage]]:
+    """Give the pieces and the best passage of each."""
+    (piece, begin), ratios = passages, scores.shape[1] // PHASES
+    score, column = (part.numpy() for part in scores.max(1))
+    order = np.lexsort((-score, piece))
+    chosen = order[np.unique(piece[order], return_index=True)[1]]
+    chosen = chosen[np.isfinite(score[chosen])]
+    phase, ratio = np.divmod(column[chosen], ratios)
+    key = in_keys[chosen, :, column[chosen]].argmax(1).numpy()
+    frame = begin[chosen] + STEP * phase
+    found = (part.tolist() for part in (score[chosen], frame, ratio, key))
+    return zip(piece[chosen].tolist(), map(Passage, *found), strict=True)

@@ -1,0 +1,123 @@
+"""Melodies that are found by correlation: in other keys, at other tempi, under an accompaniment."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from mmid.identify.correlation import (
+    CLASSES,
+    LEAD,
+    RATE,
+    RATIOS,
+    SECONDS,
+    Melodies,
+    correlate,
+)
+from mmid.model.transcriber import LOWEST, PITCHES
+
+FRAME_RATE = 20.0
+PIECES, NOTES, LASTING = 30, 120, 70
+
+
+def a_melody(number: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return onsets, seconds, and pitches."""
+    rng = np.random.default_rng(number)
+    onsets = np.cumsum(rng.choice([0.25, 0.5, 1.0], NOTES))
+    return onsets, 60 + np.cumsum(rng.integers(-4, 5, NOTES)) % 20
+
+
+@pytest.fixture(scope="module")
+def melodies() -> Melodies:
+    first = (np.arange(PIECES) * (LASTING + 50) * RATE) + LEAD
+    frames, classes = [], []
+    for number in range(PIECES):
+        onsets, pitches = a_melody(number)
+        frames.append(first[number] + np.round(onsets * RATE).astype(np.int64))
+        classes.append(pitches.astype(np.int64) % CLASSES)
+    seconds = np.full(PIECES, LASTING, np.int64)
+    return Melodies(np.concatenate(frames), np.concatenate(classes), first, seconds)
+
+
+def sung(number: int, start: float, ratio: float, key: int, seconds: float = 25.0) -> torch.Tensor:
+    """Return the log-odds of a melody's passage, over chords and with notes left out."""
+    rng = np.random.default_rng(99)
+    frames = int(seconds * FRAME_RATE)
+    log_odds = torch.full((2, PITCHES, frames), -4.0)
+
+    def put(onset: float, pitch: int, length: float) -> None:
+        a, b = int(onset * FRAME_RATE), int((onset + length) * FRAME_RATE)
+        if 0 <= a < frames:
+            log_odds[0, pitch - LOWEST, a:b], log_odds[1, pitch - LOWEST, a : a + 2] = 3.0, 3.0
+
+    for onset, pitch in zip(*a_melody(number), strict=True):
+        if rng.random() < 0.75:
+            put((onset - start) / ratio, int(pitch) + key, 0.3)
+    for beat in np.arange(0, seconds, 0.5):
+        for pitch in rng.integers(45, 70, 3):
+            put(beat, int(pitch), 0.4)
+    return log_odds
+
+
+@pytest.mark.parametrize(("ratio", "key"), [(1.0, 0), (RATIOS[6], 3), (RATIOS[1], -2)])
+def test_a_melody_is_found_in_any_key_and_at_any_tempo(melodies, ratio, key):
+    found = correlate(sung(7, 12.0, ratio, key), FRAME_RATE, melodies, top=5)
+    assert (found[0].piece, found[0].key) == (7, key % CLASSES)
+    assert found[0].start == pytest.approx(12.0, abs=0.5)
+    assert found[0].tempo_ratio == pytest.approx(ratio, rel=0.06)
+    assert found[0].excess > 2 * found[1].excess
+
+
+def test_what_is_excluded_is_not_found(melodies):
+    found = correlate(sung(7, 12.0, 1.0, 0), FRAME_RATE, melodies, top=5, excluded=frozenset({7}))
+    assert len(found) == 5
+    assert 7 not in {one.piece for one in found}
+
+
+def test_of_a_long_query_the_middle_counts_and_its_start_is_given(melodies):
+    seconds = 2 * SECONDS
+    found = correlate(sung(3, 2.0, 1.0, 0, seconds), FRAME_RATE, melodies, top=1)
+    assert found[0].piece == 3
+    assert found[0].start == pytest.approx(2.0, abs=0.5)
+
+
+def test_a_query_that_begins_ahead_of_the_piece_is_found(melodies):
+    found = correlate(sung(5, -3.0, 1.0, 0), FRAME_RATE, melodies, top=1)
+    assert found[0].piece == 5
+    assert found[0].start == pytest.approx(-3.0, abs=0.5)
+
+
+def test_nothing_sounds_and_nothing_is_found(melodies):
+    silent = torch.full((2, PITCHES, 200), -9.0)
+    assert correlate(silent, FRAME_RATE, melodies) == []
+
+
+def test_too_short_a_query_is_not_correlated(melodies):
+    assert correlate(sung(1, 0.0, 1.0, 0, seconds=1.5), FRAME_RATE, melodies) == []
+
+
+def test_a_library_without_melodies_gives_nothing():
+    none = np.zeros(0, np.int64)
+    empty = Melodies(none, none, np.array([LEAD]), np.array([10]))
+    assert correlate(sung(1, 0.0, 1.0, 0), FRAME_RATE, empty) == []
+
+
+class TwoPieces:
+    """What `Melodies.of` needs of an index: a trill, and one note."""
+
+    entries = (SimpleNamespace(seconds=10.0), SimpleNamespace(seconds=5.5))
+
+    def melodies(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        trill = np.arange(20) / 10
+        pitches = np.where(np.arange(20) % 2, 62, 60)
+        return np.append(trill, 1.0), np.append(pitches, 64), np.append(np.zeros(20, int), 1)
+
+
+def test_notes_repeated_at_once_count_once():
+    gathered = Melodies.of(TwoPieces())
+    assert gathered.seconds.tolist() == [14, 10]
+    of_trill = gathered.frame < gathered.first[1] - LEAD
+    assert np.count_nonzero(~of_trill) == 1
+    assert np.bincount(gathered.pitch_class[of_trill]).tolist() == [4, 0, 5]
+    assert gathered.frame[-1] == gathered.first[1] + RATE
