@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -70,6 +71,7 @@ class Identifier:
         self.model, self.index, self.options = model, index, options
         self.lookup = Lookup(model, index, options)
         self._builder = MatchBuilder(model, index, options)
+        self._ranked: WeakKeyDictionary[SearchResult, list[Ranked]] = WeakKeyDictionary()
 
     @property
     def names(self) -> list[str]:
@@ -202,6 +204,12 @@ class Identifier:
     def _rank(self, candidates: Sequence[Candidate], result: SearchResult) -> list[Ranked]:
         return rank(candidates, result, self.index, self.params, self.weights)
 
+    def _rank_found(self, result: SearchResult) -> list[Ranked]:
+        """Rank all that was found, once: to say how an answer was found takes it again."""
+        if result not in self._ranked:
+            self._ranked[result] = self._rank(self.lookup.candidates(result), result)
+        return self._ranked[result]
+
     @stage("compare and align")
     def decide(
         self, result: SearchResult, name: str = "", excluded: frozenset[int] = frozenset()
@@ -216,7 +224,11 @@ class Identifier:
         excluded : frozenset of int
             Positions of items to act as if they were not in the index.
         """
-        ranked = self._rank(self.lookup.candidates(result, excluded), result)
+        ranked = (
+            self._rank(self.lookup.candidates(result, excluded), result)
+            if excluded
+            else self._rank_found(result)
+        )
         query, sounding = result.query, sounding_seconds(result.query, self.params.frame_rate)
         matches = self._builder.build(ranked, result, sounding)
         reason = self._builder.reason(matches, sounding, query.seconds)
@@ -240,9 +252,8 @@ class Identifier:
         match : Match
             One of its matches.
         """
-        entries = self.index.entries
-        own = [c for c in self.lookup.candidates(result) if entries[c.piece].name == match.piece]
-        candidate = self._rank(own, result)[0].candidate
+        entries, found = self.index.entries, (one.candidate for one in self._rank_found(result))
+        candidate = next(one for one in found if entries[one.piece].name == match.piece)
         path = self._builder.align(candidate, result)
         return Trace(
             candidate=candidate if path else straightened(result.hits, candidate),

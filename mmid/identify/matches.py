@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from weakref import WeakKeyDictionary
 
 from mmid.identify.alignment import Alignment, align, note_gains
 from mmid.identify.answer import Match
@@ -11,7 +12,7 @@ from mmid.identify.melody import notes_read
 from mmid.identify.ranking import Ranked, group_same_music, rivals
 from mmid.identify.search import SearchResult
 from mmid.identify.search_options import SearchOptions
-from mmid.identify.voting import Candidate, straightened
+from mmid.identify.voting import Candidate, Position, straightened
 from mmid.index.protocol import Library
 from mmid.model.checkpoint import Checkpoint
 from mmid.model.confidence import LEAST_NOTES, UNPROVEN, confidence, is_proven
@@ -35,6 +36,9 @@ class MatchBuilder:
     def __init__(self, model: Checkpoint, index: Library, options: SearchOptions) -> None:
         self._params, self.weights = model.encoders.config.features, weights_of(model.facts)
         self._index, self._options = index, options
+        self._aligned: WeakKeyDictionary[SearchResult, dict[Position, Alignment]] = (
+            WeakKeyDictionary()
+        )
 
     def build(
         self, ranked: Sequence[Ranked], result: SearchResult, sounding: float
@@ -109,12 +113,15 @@ class MatchBuilder:
         return start, start + result.query.seconds * candidate.tempo_ratio, candidate.tempo_ratio
 
     def align(self, candidate: Candidate, result: SearchResult) -> Alignment | None:
-        """Align a query with a candidate's whole score, where its notes can be compared."""
+        """Align a query with a candidate's whole score, once, where its notes can be compared."""
         log_odds = result.query.log_odds
         if not result.gains or log_odds is None:
             return None
-        notes = notes_read(self._index, alone=candidate.alone)
-        return align(note_gains(log_odds), candidate, notes, self._params)
+        known, position = self._aligned.setdefault(result, {}), candidate.position
+        if position not in known:
+            notes = notes_read(self._index, alone=candidate.alone)
+            known[position] = align(note_gains(log_odds), candidate, notes, self._params)
+        return known[position]
 
     def _confidence(self, evidence: Evidence) -> float:
         if self._options.vote == "majority":

@@ -12,15 +12,15 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from mmid.errors import LibraryIndexError
+from mmid.index.change import Change, laid_out, store_lists, store_postings
 from mmid.index.delta import is_small, write_delta
 from mmid.index.fingerprint_table import Postings, library_postings
 from mmid.index.folder import LibraryIndex
@@ -35,27 +35,20 @@ from mmid.index.inverted_lists import (
 from mmid.index.items import Entry, write_pieces
 from mmid.index.lock import data_folders, manifest_bytes
 from mmid.index.manifest import (
-    BOUNDS,
     CENTROIDS,
     DELTA_FORMAT,
     GRAPH,
-    LIST_ROWS,
     MANIFEST,
     MELODY_POSTINGS,
-    NOTES,
     PIECES,
-    POSITIONS,
     SORTED_FILES,
-    VECTORS,
     IndexOrigin,
     Manifest,
 )
-from mmid.index.pending import Embedded
-from mmid.index.sorted_file import page_index_of
 from mmid.index.spans import join_spans
 from mmid.music.notes import NOTE_DTYPE
-from mmid.system.arrays import map_array, store_array
-from mmid.system.console import ProgressCallback, quiet
+from mmid.system.arrays import map_array
+from mmid.system.console import ProgressCallback
 from mmid.system.files import UNFINISHED, file_digest, flush, unfinished, written_whole
 
 
@@ -66,11 +59,8 @@ def _names(folder: Path, data: Path) -> bool:
 def write_index(
     folder: Path,
     origin: IndexOrigin,
-    kept: Sequence[tuple[Entry, Entry]],
-    fresh: Sequence[Entry],
-    load: Callable[[int], Embedded],
+    change: Change,
     old: LibraryIndex | None = None,
-    progress: ProgressCallback = quiet,
     *,
     anew: bool = False,
 ) -> None:
@@ -81,24 +71,17 @@ def write_index(
     folder : Path
         Being written by this process alone.
     origin : IndexOrigin
-    kept : sequence of (Entry, Entry)
-        Rows of the old index, in its order, and what they shall say now.
-    fresh : sequence of Entry
-        New rows.
-    load : callable
-        Gives the item of a new row by its position in `fresh`.
+    change : Change
+        Of the old index, or with all rows new.
     old : LibraryIndex, optional
-    progress : callable
-        Called with ``(what, done, total)``.
     anew : bool
         Make inverted lists and note triples anew even where the old ones could be extended.
     """
-    change = _Change(origin, kept, fresh, load, progress)
     data = folder / f"data-{uuid.uuid4().hex[:12]}"
     data.mkdir()
     try:
         with unfinished(data):
-            manifest = change.written(data, old, anew)
+            manifest = _written(data, origin, change, old, anew)
         with written_whole(folder / MANIFEST, durably=True) as part:
             part.write_text(json.dumps(manifest, indent=1))
     except BaseException:
@@ -112,51 +95,53 @@ def write_index(
             shutil.rmtree(other, ignore_errors=True)
 
 
-@dataclass(frozen=True, eq=False)
-class _Change:
-    """What `write_index` is given."""
+def _written(
+    data: Path, origin: IndexOrigin, change: Change, old: LibraryIndex | None, anew: bool
+) -> Manifest:
+    """Write a data folder to the disk, and return the manifest that names it."""
+    if old and not anew and is_small(old, change):
+        with suppress(LibraryIndexError):  # damage that writing all anew mends
+            return _written_beside(data, origin, change, old)
+    for half_written in data.iterdir():
+        half_written.unlink()
+    rows = _write_whole(data, change, old, anew)
+    return origin.manifest(rows, data.name, _on_disk(data))
 
-    origin: IndexOrigin
-    kept: Sequence[tuple[Entry, Entry]]
-    fresh: Sequence[Entry]
-    load: Callable[[int], Embedded]
-    progress: ProgressCallback
 
-    def written(self, data: Path, old: LibraryIndex | None, anew: bool) -> Manifest:
-        """Write a data folder to the disk, and return the manifest that names it."""
-        if old and not anew and is_small(old, self.kept, self.fresh):
-            with suppress(LibraryIndexError):  # damage that writing all anew mends
-                return self._written_beside(data, old)
-        for half_written in data.iterdir():
-            half_written.unlink()
-        rows = self._write_whole(data, old, anew)
-        return self.origin.manifest(rows, data.name, _on_disk(data))
+def _written_beside(data: Path, origin: IndexOrigin, change: Change, old: LibraryIndex) -> Manifest:
+    entries = write_delta(data, old, change)
+    rows = len(old.vectors) + sum(entry.count for entry in change.fresh)
+    manifest = origin.manifest(rows, old.manifest["data"], old.manifest["files"])
+    manifest["format"] = DELTA_FORMAT
+    snippets = sum(entry.count for entry in entries)
+    manifest["delta"] = {"data": data.name, "files": _on_disk(data), "snippets": snippets}
+    return manifest
 
-    def _written_beside(self, data: Path, old: LibraryIndex) -> Manifest:
-        entries = write_delta(data, old, self.kept, self.fresh, self.load, self.progress)
-        rows = len(old.vectors) + sum(entry.count for entry in self.fresh)
-        manifest = self.origin.manifest(rows, old.manifest["data"], old.manifest["files"])
-        manifest["format"] = DELTA_FORMAT
-        snippets = sum(entry.count for entry in entries)
-        manifest["delta"] = {"data": data.name, "files": _on_disk(data), "snippets": snippets}
-        return manifest
 
-    def _write_whole(self, data: Path, old: LibraryIndex | None, anew: bool) -> int:
-        """Write all files of an index; return the rows of vectors."""
-        kept, extended = [before for before, _ in self.kept], None if anew else old
-        entries = _laid_out([after for _, after in self.kept], self.fresh)
-        sources = _Sources(old, kept, len(self.fresh), self.load)
-        rows, count = sum(entry.count for entry in entries), sum(entry.notes for entry in entries)
-        vectors = store_array(data / VECTORS, rows, sources.arrays("vectors"))
-        store_array(data / POSITIONS, rows, sources.arrays("positions"))
-        notes = store_array(data / NOTES, count, sources.notes(), NOTE_DTYPE)
-        for name, page_index in SORTED_FILES:
-            postings = _postings(extended, kept, notes, entries, name)
-            stored = store_array(data / name, postings.count, postings.parts, np.dtype(np.uint64))
-            np.save(data / page_index, page_index_of(stored))
-        write_pieces(data / PIECES, entries)
-        _save_lists(_lists(extended, kept, vectors, self.progress), data)
-        return rows
+def _write_whole(data: Path, change: Change, old: LibraryIndex | None, anew: bool) -> int:
+    """Write all files of an index; return the rows of vectors."""
+    kept, extended = [before for before, _ in change.kept], None if anew else old
+    entries = laid_out([*(after for _, after in change.kept), *change.fresh])
+    rows, count = sum(entry.count for entry in entries), sum(entry.notes for entry in entries)
+    snippets = [(entry.first, entry.count) for entry in kept]
+    vectors = change.store(data, "vectors", _runs(old, "vectors", snippets), rows)
+    change.store(data, "positions", _runs(old, "positions", snippets), rows)
+    known = _runs(old, "all_notes", [(entry.first_note, entry.notes) for entry in kept])
+    notes = change.store(data, "notes", known, count, NOTE_DTYPE)
+    for files in SORTED_FILES:
+        store_postings(data, files, _postings(extended, kept, notes, entries, files[0]))
+    write_pieces(data / PIECES, entries)
+    _store_all_lists(data, _lists(extended, kept, vectors, change.progress))
+    return rows
+
+
+def _runs(
+    old: LibraryIndex | None, name: str, spans: Sequence[tuple[int, int]]
+) -> Iterator[np.ndarray]:
+    """Yield what stays of an array of the old index, in its order."""
+    if old:
+        stored = getattr(old, name)
+        yield from (stored[run] for run in join_spans(spans))
 
 
 def _on_disk(data: Path) -> dict[str, str]:
@@ -169,48 +154,16 @@ def _on_disk(data: Path) -> dict[str, str]:
         return {path.name: digest for path, digest in zip(files, hashes, strict=True)}
 
 
-def _save_lists(lists: InvertedLists, data: Path) -> None:
+def _store_all_lists(data: Path, lists: InvertedLists) -> None:
     """Write inverted lists; hnswlib does not say that the disk is full."""
+    store_lists(data, lists)
     np.save(data / CENTROIDS, lists.centroids)
-    np.save(data / LIST_ROWS, lists.rows)
-    np.save(data / BOUNDS, lists.bounds)
     path = data / GRAPH
     try:
         lists.graph.save_index(str(path))
         check_graph(path, len(lists.centroids))
     except (RuntimeError, ValueError):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), os.fspath(path)) from None
-
-
-def _laid_out(kept: Sequence[Entry], fresh: Sequence[Entry]) -> list[Entry]:
-    """Give rows their positions, one behind the other."""
-    entries, first, first_note = [], 0, 0
-    for entry in (*kept, *fresh):
-        entries.append(replace(entry, first=first, first_note=first_note))
-        first, first_note = first + entry.count, first_note + entry.notes
-    return entries
-
-
-@dataclass(frozen=True, eq=False)
-class _Sources:
-    """Where the arrays of a new index come from, in their order."""
-
-    old: LibraryIndex | None
-    kept: Sequence[Entry]
-    fresh: int
-    load: Callable[[int], Embedded]
-
-    def arrays(self, name: str) -> Iterator[np.ndarray]:
-        if self.old:
-            stored = getattr(self.old, name)
-            yield from (stored[run] for run in join_spans((e.first, e.count) for e in self.kept))
-        yield from (getattr(self.load(i), name) for i in range(self.fresh))
-
-    def notes(self) -> Iterator[np.ndarray]:
-        if self.old:
-            stored, spans = self.old.all_notes, ((e.first_note, e.notes) for e in self.kept)
-            yield from (stored[run] for run in join_spans(spans))
-        yield from (self.load(i).notes for i in range(self.fresh))
 
 
 def _postings(

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from mmid.errors import LibraryIndexError
+from mmid.index.change import Change
 from mmid.index.folder import LibraryIndex
 from mmid.index.folder_writer import write_index
 from mmid.index.items import Entry, LeftOut
@@ -255,7 +256,7 @@ def rebuild_caches(place: Place, progress: ProgressCallback = quiet) -> None:
         old = LibraryIndex(folder, None)
         pairs = [(entry, entry) for entry in old.entries]
         origin = IndexOrigin.of(old.manifest)
-        write_index(folder, origin, pairs, [], old.item, old, progress, anew=True)
+        write_index(folder, origin, Change(pairs, [], old.item, progress), old, anew=True)
 
 
 def merge_indexes(

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmid.errors import LibraryIndexError
+from mmid.index.change import Change
 from mmid.index.folder import LibraryIndex
 from mmid.index.folder_writer import write_index
 from mmid.index.items import Entry
@@ -64,7 +65,7 @@ class FolderStore:
         progress: ProgressCallback = quiet,
     ) -> None:
         """Write the index in place of what is there."""
-        write_index(self.folder, origin, kept, fresh, load, old, progress)
+        write_index(self.folder, origin, Change(kept, fresh, load, progress), old)
 
 
 def store_at(place: Place | None) -> Store:

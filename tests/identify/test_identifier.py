@@ -395,6 +395,22 @@ def test_a_model_that_hears_no_notes_cannot_look_for_other_keys(opened, pieces, 
     assert "cannot look for other keys" in (answer.error or "") and not answer.matched
 
 
+def test_an_answer_is_explained_without_another_vote(
+    opened, pieces, transcribing_model, recording, monkeypatch
+):
+    identifier = opened(pieces, transcribing_model)
+    result = identifier.search(identifier.open(recording))
+    answer, votes = identifier.decide(result), []
+    again = identifier.lookup.candidates
+    monkeypatch.setattr(identifier.lookup, "candidates", lambda *a: votes.append(a) or again(*a))
+    trace = identifier.trace(result, answer.matches[0])
+    assert votes == [] and trace.path is identifier.trace(result, answer.matches[0]).path
+    assert (trace.path.start, trace.path.end) == (answer.matches[0].start, answer.matches[0].end)
+    other = opened(pieces, transcribing_model).trace(result, answer.matches[0])
+    assert other.candidate == trace.candidate and other.path.start == trace.path.start
+    assert identifier.decide(result) == answer
+
+
 def test_recordings_are_found_by_the_notes_heard_in_them(opened, pieces, play, transcribing_model):
     items, heard = [], []
     for piece in pieces[:3]:
