@@ -28,7 +28,7 @@ from mmid.index.fingerprints import (
 )
 from mmid.index.notes import in_melody
 
-NOTES_AT_ONCE = 20_000
+NOTES_AT_ONCE = 4_000
 """Notes whose triples are listed at once: what comes of them stays in the processor's cache."""
 
 BLOCK = 1 << 20
@@ -83,8 +83,7 @@ def library_postings(
         extended = _extended(known, _list_postings(notes, firsts, start, melody))
         if extended is not None:
             return extended
-    postings = _thinned(_list_postings(notes, firsts, 0, melody))
-    return Postings(len(postings), [postings])
+    return _thinned(_list_postings(notes, firsts, 0, melody))
 
 
 def delta_postings(
@@ -149,7 +148,7 @@ def _list_postings(
         return replace(triples, note=numbers[triples.note]).postings(int(some[0]))
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        postings = _joined(list(pool.map(postings_of, _parts(bounds))))
+        postings = _joined(pool.map(postings_of, _parts(bounds)))
     postings.sort()
     return postings
 
@@ -163,26 +162,30 @@ def _parts(bounds: np.ndarray) -> Iterator[np.ndarray]:
         bounds = bounds[ahead:]
 
 
-def _joined(parts: list[np.ndarray]) -> np.ndarray:
-    """Put arrays one behind the other, each let go of once it is there: no two whole copies."""
-    postings = np.empty(sum(map(len, parts)), np.uint64)
-    end = len(postings)
-    while parts:
-        part = parts.pop()
-        postings[end - len(part) : end] = part
-        end -= len(part)
+def _joined(parts: Iterable[np.ndarray]) -> np.ndarray:
+    """Put arrays one behind the other as they come: no two whole copies."""
+    postings, end = np.empty(BLOCK, np.uint64), 0
+    for part in parts:
+        if end + len(part) > len(postings):
+            postings.resize(end + len(part) + end // 4, refcheck=False)
+        postings[end : end + len(part)] = part
+        end += len(part)
+    postings.resize(end, refcheck=False)
     return postings
 
 
-def _thinned(postings: np.ndarray) -> np.ndarray:
+def _thinned(postings: np.ndarray) -> Postings:
     """Leave stop-list entries of too common fingerprints; the postings given are overwritten."""
     firsts = _firsts(postings)
-    counts = np.diff(np.append(firsts, len(postings)))
+    counts = np.diff(firsts, append=len(postings))
     rare = counts <= most_common(len(postings))
-    postings[firsts[~rare]] = _stop_entries(postings[firsts[~rare]] >> FINGERPRINT, counts[~rare])
+    common = firsts[~rare]
+    postings[common] = _stop_entries(postings[common] >> FINGERPRINT, counts[~rare])
     kept = np.repeat(rare, counts)
-    kept[firsts[~rare]] = True
-    return postings[kept]
+    kept[common] = True
+    begins = range(0, len(postings) + 1, BLOCK)
+    parts = (postings[i : i + BLOCK][kept[i : i + BLOCK]] for i in begins)
+    return Postings(int(np.count_nonzero(kept)), parts)
 
 
 def _refuse_too_many(notes: np.ndarray) -> None:

@@ -44,6 +44,9 @@ TranscriberShape: TypeAlias = TranscriberConfig | HarmonicConfig
 BLOCK = 2_048
 """Embeddings computed in one pass over a long recording; bounds memory. Less where it is short."""
 
+LENGTH_BITS = 4
+"""Binary digits of a pass's length: eight lengths an octave, a twentieth more to compute."""
+
 
 def _pathway_config(values: dict[str, Any]) -> PathwayConfig:
     parts = layer_shapes({name: value for name, value in values.items() if name != "activation"})
@@ -281,6 +284,18 @@ def pick_device(name: str = "auto") -> torch.device:
     return device
 
 
+def round_up(count: int) -> int:
+    """Round a number of snippets up: every length of input is prepared for, at some cost, once.
+
+    Examples
+    --------
+    >>> [round_up(count) for count in (7, 100, 129, 2_048)]
+    [7, 104, 144, 2048]
+    """
+    step = 1 << max(0, (count - 1).bit_length() - LENGTH_BITS)
+    return -(-count // step) * step
+
+
 def snippet_count(frames: int, params: FeatureParams, config: PathwayConfig) -> int:
     """Return how many snippets `embed_frames` makes of a recording of so many frames."""
     return max(1, (frames - params.snippet) // config.stride + 1)
@@ -304,7 +319,7 @@ def embed_frames(
         Length of the input; shorter than a snippet counts as one snippet.
     draw : callable
         ``draw(first, count)`` gives frames ``first`` to ``first + count`` as ``[channels, rows,
-        count]``, zeros beyond the end.
+        count]``; beyond the end zeros or nothing.
 
     Yields
     ------
@@ -314,8 +329,11 @@ def embed_frames(
     total = snippet_count(frames, params, config)
 
     def embed(first: int, count: int) -> Tensor:
-        span = (count - 1) * config.stride + params.snippet
-        embedded: Tensor = pathway(draw(first * config.stride, span)[None])[0]
+        span = (round_up(count) - 1) * config.stride + params.snippet
+        drawn = draw(first * config.stride, span)
+        if drawn.shape[-1] < span:
+            drawn = nn.functional.pad(drawn, (0, span - drawn.shape[-1]))
+        embedded: Tensor = pathway(drawn[None])[0, :count]
         return embedded
 
     for first in range(0, total, BLOCK):

@@ -164,9 +164,27 @@ class Pathway(nn.Module):
         """
         batch, _, _, frames = x.shape
         x = self.level(x.reshape(batch, -1, frames)).view_as(x)
-        x = self.convolutions(x.contiguous(memory_format=torch.channels_last))
-        x = self.project(self.collapse(x).squeeze(2))
+        x = convolved(self.convolutions, x.contiguous(memory_format=torch.channels_last))
+        x = self.project(convolved(self.collapse, x).squeeze(2))
         return nn.functional.normalize(x.float().transpose(1, 2), dim=-1)
+
+
+def convolved(layers: nn.Sequential, x: Tensor) -> Tensor:
+    """Run convolutions, each with its norm and activation; what a norm has learned is folded in."""
+    parts: list[Any] = list(layers)
+    for convolution, norm, activation in zip(parts[::3], parts[1::3], parts[2::3], strict=True):
+        x = activation(norm(convolution(x)) if norm.training else _folded(convolution, norm, x))
+    return x
+
+
+def _folded(convolution: nn.Conv2d, norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
+    """Return ``norm(convolution(x))`` of a norm that learns no more, in one pass over ``x``."""
+    assert norm.running_mean is not None and norm.running_var is not None
+    scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+    bias = norm.bias - norm.running_mean * scale
+    weight = convolution.weight * scale[:, None, None, None]
+    folded: Tensor = convolution._conv_forward(x, weight, bias)
+    return folded
 
 
 @dataclass(frozen=True)

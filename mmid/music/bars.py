@@ -156,7 +156,7 @@ def _count(song: Song) -> Iterator[Mark]:
 
 def _on_grid(song: Song, notes: np.ndarray) -> float:
     """Return how well the onsets of notes keep to the beats' even parts, 0 to 1."""
-    ticks = _ticks(song, np.unique(notes["onset"]).astype(float))
+    ticks = song.tempo_map.ticks_at(np.unique(notes["onset"]).astype(float))
     angles = 2 * np.pi * ticks / song.division
     return max(float(abs(np.exp(1j * parts * angles).mean())) for parts in (2, 3, 4))
 
@@ -184,7 +184,7 @@ def _bars(song: Song, marks: Sequence[Mark]) -> Iterator[_Run]:
     last = marks[-1].tick
     end = max(song.end - song.division // _SILENT, last + full_bar(song, last))
     ticks = [*(mark.tick for mark in marks), end]
-    onsets = _seconds(song, np.array(ticks)).round(4).tolist()
+    onsets = song.tempo_map.seconds_at(np.array(ticks)).round(4).tolist()
     number = max(next((m.number for m in marks if m.number is not None), 1) - 1, 0)
     counts = all(mark.number is None for mark in marks)
     played = 0.0  # of the bar before, in beats
@@ -226,23 +226,3 @@ def full_bar(song: Song, tick: int) -> int:
     """Return how many ticks a whole bar has there."""
     _, beats, unit = _signature_at(song, tick)
     return 4 * song.division * beats // unit
-
-
-def _tempo_map(song: Song) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the ticks of tempo changes, their seconds, and the seconds a tick from each on."""
-    changes = dict([(0, song.tempo), *song.tempos])
-    ticks = np.array(list(changes), dtype=np.int64)
-    pace = np.array(list(changes.values())) / (1e6 * song.division)
-    return ticks, np.concatenate([[0.0], np.cumsum(np.diff(ticks) * pace[:-1])]), pace
-
-
-def _seconds(song: Song, ticks: np.ndarray) -> np.ndarray:
-    starts, seconds, pace = _tempo_map(song)
-    place = np.searchsorted(starts, ticks, "right") - 1
-    return np.asarray(seconds[place] + (ticks - starts[place]) * pace[place])
-
-
-def _ticks(song: Song, seconds: np.ndarray) -> np.ndarray:
-    starts, changed, pace = _tempo_map(song)
-    place = np.searchsorted(changed, seconds, "right") - 1
-    return np.asarray(starts[place] + (seconds - changed[place]) / pace[place])

@@ -4,9 +4,9 @@ Conventions: times are seconds from the start of the file, pitches are MIDI numb
 C), programs are 0 to 127. Channel 10 (drums) is left out, all other instruments are stacked.
 
 `mmid.music.midi_parser` walks a file once, within `MidiLimits`, before anything is allocated for
-it. Only its notes, programs and tempos go on to `pretty_midi`, which pairs note-ons with note-offs
-and turns ticks into seconds: a broken lyric or key signature costs nothing, and no hostile value
-gets that far. Rules:
+it. Only its notes, programs and tempos go on, to be paired (`mmid.music.note_pairs`) and timed
+(`mmid.music.tempo_map`): a broken lyric or key signature costs nothing, and no hostile value gets
+that far. Rules, those of `pretty_midi` where it has any:
 
 - Tempo changes count on whichever track they stand, as they do in players.
 - Format 2 holds independent patterns: they follow one another, each from 120 bpm.
@@ -21,9 +21,9 @@ says so.
 from __future__ import annotations
 
 import os
-from array import array
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -31,19 +31,12 @@ import numpy as np
 from mmid.errors import MidiError, label
 from mmid.music.bars import NO_BARS, counted_bars
 from mmid.music.melody import find_melody
-from mmid.music.midi_parser import (
-    DEFAULT_TEMPO,
-    OPEN_BEATS,
-    MidiLimits,
-    Song,
-    read_bytes,
-    walk,
-)
+from mmid.music.midi_parser import OPEN_BEATS, MidiLimits, Song, read_bytes, walk
+from mmid.music.note_pairs import pair_notes
 from mmid.music.notes import NOTE_DTYPE, last_offset
 
 MIN_SECONDS = 0.01
 
-_READER_TICKS = 9_999_990  # pretty_midi keeps a float per tick and refuses more than 10^7
 _WRITE_RESOLUTION = 500  # ticks a beat: 1 ms a tick at 120 bpm
 
 
@@ -74,20 +67,6 @@ class Midi:
     melody: np.ndarray
     damage: str | None = None
     bars: str = NO_BARS
-
-
-@dataclass(slots=True)
-class _Event:
-    """A message as `pretty_midi` reads it, at a fraction of the cost of mido's own."""
-
-    time: int
-    type: str
-    channel: int = 0
-    note: int = 0
-    velocity: int = 0
-    program: int = 0
-    tempo: int = 0
-    name: str = ""
 
 
 def read_midi(path: str | os.PathLike[str], limits: MidiLimits = MidiLimits()) -> Midi:
@@ -153,77 +132,17 @@ def _error(path: str | os.PathLike[str], reason: str) -> MidiError:
 
 
 def _note_array(song: Song) -> tuple[np.ndarray, np.ndarray]:
-    """Pair and time the notes by `pretty_midi`, several ticks as one where it allows no more.
-
-    Also mark the melody's.
-    """
-    import mido
-    import pretty_midi
-
-    shrink = 1 + song.end // _READER_TICKS
-    tempos = [(0, DEFAULT_TEMPO), *(change for change in song.tempos if change[0] < song.end)]
-    tracks = [[_Event(tick // shrink, "set_tempo", tempo=us * shrink) for tick, us in tempos]]
-    for (messages, end), name in zip(song.tracks, song.names, strict=True):
-        events = _events(messages, end, shrink, OPEN_BEATS * song.division)
-        tracks.append([_Event(0, "track_name", name=name), *events] if events else [])
-    tracks = [track for track in tracks if track]
-    for track in tracks:  # from ticks to distances
-        before = 0
-        for event in track:
-            event.time, before = event.time - before, event.time
-    file = mido.MidiFile(type=1, ticks_per_beat=song.division, tracks=tracks)
-    parts = pretty_midi.PrettyMIDI(mido_object=file).instruments
-    rows = [
-        (
-            note.start,
-            max(note.end, note.start + MIN_SECONDS),
-            note.pitch,
-            note.velocity,
-            part.program,
-        )
-        for part in parts
-        for note in part.notes
-    ]
-    notes = np.array(rows, dtype=NOTE_DTYPE)
+    """Pair and time the notes; also mark the melody's."""
+    open_ticks = OPEN_BEATS * song.division
+    tracks = [list(pair_notes(messages, end, open_ticks)) for messages, end in song.tracks]
+    rows = np.array(list(chain.from_iterable(tracks)), np.int64)
+    notes = np.zeros(len(rows), NOTE_DTYPE)
+    onset, offset = song.tempo_map.seconds_at(rows[:, :2].T)
+    notes["onset"], notes["offset"] = onset, np.maximum(offset, onset + MIN_SECONDS)
+    notes["pitch"], notes["velocity"], notes["program"] = rows[:, 2:].T
     order = np.lexsort((notes["pitch"], notes["onset"]))
-    played_by = np.repeat(np.arange(len(parts)), [len(part.notes) for part in parts])
-    names = [part.name for part in parts]
-    return notes[order], find_melody(notes[order], played_by[order], names)
-
-
-def _events(messages: array[int], end: int, shrink: int, open_ticks: int) -> list[_Event]:
-    """Unpack messages into events in which every note has a length and an end."""
-    events: list[_Event] = []
-    programs, current = [0] * 16, [0] * 16  # as set by the file, and by the events so far
-    opened: dict[tuple[int, int], tuple[int, int]] = {}  # first and last onset of open notes
-    instant: dict[tuple[int, int], tuple[int, _Event]] = {}  # onset and the later end given to it
-    for packed in messages:
-        tick, status = (packed >> 24) // shrink, packed >> 16 & 0xFF
-        channel, note, value = status & 0xF, packed >> 8 & 0xFF, packed & 0xFF
-        key = (channel, note)
-        if status >= 0xC0:
-            programs[channel] = note
-        elif status >= 0x90 and value:
-            if programs[channel] != current[channel]:
-                current[channel] = programs[channel]
-                events.append(_Event(tick, "program_change", channel, program=current[channel]))
-            if key in instant and instant[key][0] == tick:  # struck again: the note goes on
-                instant.pop(key)[1].type = "void"
-            else:
-                events.append(_Event(tick, "note_on", channel, note, value))
-            opened[key] = (opened.get(key, (tick, 0))[0], tick)
-        elif key in opened:
-            first, last = opened.pop(key)
-            off = _Event(tick + (first == tick), "note_off", channel, note)
-            if first == tick:
-                instant[key] = (tick, off)
-            elif last == tick:  # pretty_midi ends the earlier notes only
-                opened[key] = (tick, tick)
-            events.append(off)
-    for (channel, note), (_, last) in opened.items():
-        tick = max(last + 1, min(end // shrink, last + open_ticks // shrink))
-        events.append(_Event(tick, "note_off", channel, note))
-    return sorted(events, key=lambda event: event.time)
+    played_by = np.repeat(np.arange(len(tracks)), [len(track) for track in tracks])
+    return notes[order], find_melody(notes[order], played_by[order], song.names)
 
 
 def write_midi(notes: np.ndarray, path: str | os.PathLike[str]) -> None:

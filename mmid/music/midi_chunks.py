@@ -166,7 +166,9 @@ class Track:
         while pos < stop:
             first = pos
             try:
-                delta, pos = self._number(pos)
+                delta, pos = data[pos], pos + 1
+                if delta > 127:  # more than one byte
+                    delta, pos = self._number(first)
                 if delta >= _LONG_WAIT and self.hurt and not _AFTER_WAIT.match(data, pos, stop):
                     raise IndexError
                 status = data[pos]

@@ -13,9 +13,14 @@ import stat
 from array import array
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from mmid.errors import MidiError
 from mmid.music.midi_chunks import Damage, Track, read_header, read_tracks
+
+if TYPE_CHECKING:
+    from mmid.music.tempo_map import TempoMap
 
 OPEN_BEATS = 4
 TITLE_CHARS = 200
@@ -82,6 +87,13 @@ class Song:
     def end(self) -> int:
         """Tick after the last that a note can end on."""
         return 1 + max(end for _, end in self.tracks)
+
+    @cached_property
+    def tempo_map(self) -> TempoMap:
+        """Its changes of tempo, once they are known."""
+        from mmid.music.tempo_map import TempoMap  # NumPy, which finding files does without
+
+        return TempoMap.of(self.division, self.tempo, self.tempos)
 
     @property
     def seconds(self) -> float:
@@ -186,10 +198,11 @@ def _walk_track(song: Song, data: bytes, track: Track, start: int, limits: MidiL
         if tick > limits.ticks:
             raise MidiError(f"longer than {limits.ticks} ticks")
         if 0x80 <= status < 0xA0 or 0xC0 <= status < 0xD0:  # note-off, note-on, program
-            number, value = data[pos], min(data[pos + length - 1], 127)
+            number, value = data[pos], data[pos + length - 1]
+            value = value if value < 128 else 127
             if number > 127:
                 continue
-            if status & 0xF0 == 0x90 and value:
+            if value and status >> 4 == 0x9:
                 _count_note(song, status, limits)
             if status & 0xF != _DRUMS:
                 kept.append(tick << 24 | status << 16 | number << 8 | value)
