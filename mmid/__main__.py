@@ -8,10 +8,13 @@ import sys
 def main() -> None:
     """Run the command line, which takes a moment to load."""
     try:
-        from mmid.cli.shell import catch_stops
+        from mmid.system.start import loading_modules
 
-        catch_stops()
-        from mmid.cli.app import main as run
+        with loading_modules():
+            from mmid.cli.shell import catch_stops
+
+            catch_stops()
+            from mmid.cli.app import main as run
 
         run()
     except KeyboardInterrupt as stop:
