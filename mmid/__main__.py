@@ -14,7 +14,10 @@ def main() -> None:
             from mmid.cli.shell import catch_stops
 
             catch_stops()
-            from mmid.cli.app import main as run
+            if sys.argv[1:2] == ["query"]:  # which needs nothing of the other commands
+                from mmid.cli.root import main as run
+            else:
+                from mmid.cli.app import main as run
 
         run()
     except KeyboardInterrupt as stop:

@@ -44,8 +44,9 @@ class AllCommands(Commands):
         super().__init__(**options)
         for panel, names in PANELS.items():
             for name in names:
-                command: Any = self.commands[name]
-                command.rich_help_panel = panel
+                command: Any = self.commands.get(name)
+                if command:  # else it is one of those that were not imported
+                    command.rich_help_panel = panel
 
     def list_commands(self, ctx: Any) -> list[str]:
         """List them in the order in which they are needed."""

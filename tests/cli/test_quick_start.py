@@ -1,4 +1,4 @@
-"""`mmid query` as a process of its own: it loads only what it needs, and is gone when it is done."""
+"""`mmid query` as a process: it loads only what it needs, and is gone when it is done."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ raise AssertionError("it took PyTorch down")
 NEEDLESS = (
     *("torch._decomp", "torch._dynamo", "jinja2", "matplotlib", "filelock", "pymilvus"),
     *("mmid.index.folder_writer", "mmid.index.milvus.client", "mmid.output.page.page"),
+    *("mmid.cli.app", "mmid.cli.doctor", "mmid.cli.train"),
 )
 
 
