@@ -23,14 +23,14 @@ from mmid.cli.options import (
     open_identifier,
 )
 from mmid.cli.research import studies
-from mmid.cli.root import app, main
+from mmid.cli.root import new_app
 from mmid.cli.serve import serve
+from mmid.cli.shell import run
 from mmid.cli.train import train
 from mmid.options import AudioFormat
 from mmid.system.console import note, progress, remark, stdout
 
-__all__ = ["app", "main"]
-
+app = new_app()
 evaluation.add_typer(studies)
 app.add_typer(evaluation, name="eval")
 app.add_typer(index_app, name="index")
@@ -138,6 +138,11 @@ def _run_demo(folder: Path) -> None:
     from mmid.output.verdict import answer_view
 
     stdout.print(answer_view(identifier.identify_file(recording)))
+
+
+def main() -> None:
+    """Run the command that the arguments name."""
+    run(app)
 
 
 if __name__ == "__main__":

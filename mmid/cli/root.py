@@ -1,4 +1,4 @@
-"""The command line's root: what all commands share, and the one that is to start quickly."""
+"""The command line's root: what all commands share, and ``query``, which is to start quickly."""
 
 from __future__ import annotations
 
@@ -12,18 +12,6 @@ from mmid.cli.shell import AllCommands, run
 from mmid.system.console import set_loudness
 from mmid.version import __version__
 
-app = App(
-    AllCommands,
-    name="mmid",
-    help="Name the MIDI file in your library that a recording is a performance of.",
-    add_completion=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
-)
-app.command(
-    cls=AnsweringCommand, epilog="Example: mmid query recording.wav --start 30 --duration 20 --json"
-)(query)
-
 
 def _show_version(wanted: bool) -> None:
     if wanted:
@@ -31,7 +19,6 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _options(
     version: Annotated[
         bool,
@@ -52,6 +39,22 @@ def _options(
     set_loudness(silent=silent, verbose=verbose)
 
 
+def new_app() -> App:
+    """Return a command line that has the options all commands share, and ``query``."""
+    app = App(
+        AllCommands,
+        name="mmid",
+        help="Name the MIDI file in your library that a recording is a performance of.",
+        add_completion=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="rich",
+    )
+    app.callback()(_options)
+    example = "mmid query recording.wav --start 30 --duration 20 --json"
+    app.command(cls=AnsweringCommand, epilog=f"Example: {example}")(query)
+    return app
+
+
 def main() -> None:
-    """Run the command that the arguments name, one of those imported."""
-    run(app)
+    """Run a query."""
+    run(new_app())
