@@ -14,10 +14,16 @@ def main() -> None:
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        from mmid.cli.shell import catch_stops
+        from mmid.system.start import loading_modules
 
-        catch_stops()
-        from mmid.cli.app import main as run
+        with loading_modules():
+            from mmid.cli.shell import catch_stops
+
+            catch_stops()
+            if sys.argv[1:2] == ["query"]:  # which needs nothing of the other commands
+                from mmid.cli.root import main as run
+            else:
+                from mmid.cli.app import main as run
 
         run()
     except KeyboardInterrupt as stop:

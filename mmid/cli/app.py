@@ -1,4 +1,4 @@
-"""The command line: parse, call the library, print."""
+"""The command line, with all its commands: parse, call the library, print."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mmid.cli.build import build_index
 from mmid.cli.convert import convert
 from mmid.cli.doctor import doctor
 from mmid.cli.evaluate import evaluation
-from mmid.cli.help import App, LightCommand
+from mmid.cli.help import AnsweringCommand, LightCommand
 from mmid.cli.index import index_app
 from mmid.cli.listen import listen
 from mmid.cli.model import model_app
@@ -22,23 +22,15 @@ from mmid.cli.options import (
     complete_soundfont,
     open_identifier,
 )
-from mmid.cli.query import query
 from mmid.cli.research import studies
+from mmid.cli.root import new_app
 from mmid.cli.serve import serve
-from mmid.cli.shell import AllCommands, run
+from mmid.cli.shell import run
 from mmid.cli.train import train
 from mmid.options import AudioFormat
-from mmid.system.console import note, progress, remark, set_loudness, stdout
-from mmid.version import __version__
+from mmid.system.console import note, progress, remark, stdout
 
-app = App(
-    AllCommands,
-    name="mmid",
-    help="Name the MIDI file in your library that a recording is a performance of.",
-    add_completion=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
-)
+app = new_app()
 evaluation.add_typer(studies)
 app.add_typer(evaluation, name="eval")
 app.add_typer(index_app, name="index")
@@ -46,39 +38,11 @@ app.add_typer(model_app, name="model")
 app.command("build-index", epilog="Example: mmid build-index ~/Music/midi --index ~/my-index")(
     build_index
 )
-app.command(epilog="Example: mmid query recording.wav --start 30 --duration 20 --json")(query)
-app.command(epilog="Example: mmid listen --seconds 30")(listen)
+app.command(cls=AnsweringCommand, epilog="Example: mmid listen --seconds 30")(listen)
 app.command(epilog="Example: mmid serve --open")(serve)
 app.command(epilog="Example: mmid convert tunes.abc --out as-midi")(convert)
 app.command(epilog="Example: mmid train my-midi --soundfont TimGM --soundfont FluidR3")(train)
 app.command(epilog="Example: mmid doctor --json")(doctor)
-
-
-def _show_version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"mmid {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _options(
-    version: Annotated[
-        bool,
-        typer.Option(
-            "--version", callback=_show_version, is_eager=True, help="Show the version and exit."
-        ),
-    ] = False,
-    silent: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Hide notes and progress; show errors only.")
-    ] = False,
-    verbose: Annotated[
-        bool,
-        typer.Option("--verbose", "-v", help="Show what was chosen, and how long each step took."),
-    ] = False,
-) -> None:
-    if silent and verbose:
-        raise typer.BadParameter("give --quiet or --verbose, not both")
-    set_loudness(silent=silent, verbose=verbose)
 
 
 @app.command(

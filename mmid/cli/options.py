@@ -11,6 +11,7 @@ import typer
 from mmid.errors import label
 from mmid.identify.search_options import SearchOptions, keys_to_try
 from mmid.options import FARTHEST, BaselineName, LibraryKind, Search, Side, Vote
+from mmid.system.start import loading_modules
 
 if TYPE_CHECKING:
     from mmid.identify.identifier import Identifier
@@ -261,8 +262,9 @@ def open_identifier(
     index: str | None, chosen: ModelGroup, options: SearchOptions = SearchOptions()
 ) -> tuple[Identifier, Library]:
     """Load a model and the index made with it."""
-    from mmid.identify.identifier import Identifier
-    from mmid.index.store import store_at
+    with loading_modules():
+        from mmid.identify.identifier import Identifier
+        from mmid.index.store import store_at
 
     loaded = chosen.load()
     opened = store_at(index).open(loaded)

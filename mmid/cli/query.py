@@ -273,24 +273,28 @@ def _sinks(
     output: OutputGroup,
 ) -> list[Sink]:
     """Return what becomes of the answers: what prints them, then what writes files."""
-    from mmid.output.aligned_midi import AlignedMidi
-    from mmid.output.page.page import Page
-    from mmid.output.pictures import Pictures
-    from mmid.output.playlist import Playlist
-    from mmid.output.sidecar import Origin, Sidecars
-
     paths, start = _paths(files), span.start
     sinks: list[Sink] = []
     if output.plot:
+        from mmid.output.pictures import Pictures
+
         sinks.append(Pictures(identifier, output.plot, paths))
     if output.report:
+        from mmid.output.page.page import Page
+
         sinks.append(Page(output.report, identifier, start))
     if output.playlist:
+        from mmid.output.playlist import Playlist
+
         sinks.append(Playlist(output.playlist, whole=not start and span.duration is None))
     if output.sidecar:
+        from mmid.output.sidecar import Origin, Sidecars
+
         made_by = opened.manifest["model"]
         sinks.append(Sidecars(Origin(made_by, opened.where, start, span.duration)))
     if output.export_aligned:
+        from mmid.output.aligned_midi import AlignedMidi
+
         sinks.append(AlignedMidi(identifier, output.export_aligned, paths, start))
     return [_printer(output, len(files)), *sinks]  # begun last: a heading is printed at once
 
@@ -310,8 +314,6 @@ def _timeline_sinks(
     identifier: Identifier, paths: Sequence[Path], start: float, output: OutputGroup
 ) -> list[TimelineSink]:
     """Return what becomes of the timelines: what prints them, then what writes files."""
-    from mmid.output.cue_sheet import CueSheets
-    from mmid.output.page.page import Page
     from mmid.output.timelines import (
         TimelinePage,
         csv_timelines,
@@ -321,8 +323,12 @@ def _timeline_sinks(
 
     sinks: list[TimelineSink] = []
     if output.report:
+        from mmid.output.page.page import Page
+
         sinks.append(TimelinePage(Page(output.report, identifier, start), identifier, start))
     if output.cue:
+        from mmid.output.cue_sheet import CueSheets
+
         sinks.append(CueSheets(output.cue, paths, start))
     if output.json_lines:
         return [json_timelines(_write), *sinks]

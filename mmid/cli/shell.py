@@ -6,12 +6,14 @@ Conventions: exit statuses are 0 done, 1 something failed, 2 wrong usage, 130 st
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
+import threading
 from threading import Event, Thread, Timer
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import typer
 
@@ -42,8 +44,9 @@ class AllCommands(Commands):
         super().__init__(**options)
         for panel, names in PANELS.items():
             for name in names:
-                command: Any = self.commands[name]
-                command.rich_help_panel = panel
+                command: Any = self.commands.get(name)
+                if command:  # else it is one of those that were not imported
+                    command.rich_help_panel = panel
 
     def list_commands(self, ctx: Any) -> list[str]:
         """List them in the order in which they are needed."""
@@ -97,6 +100,9 @@ GRACE = 1.5
 
 AGAIN = 0.05
 """Seconds until a stop that Python dropped is raised again."""
+
+MOMENT = 0.1
+"""Seconds in which a thread that has nothing left to do is gone."""
 
 SHOW_CURSOR = "\r\x1b[2K\x1b[?25h"
 """Clears the line of what is under way, and shows a terminal's cursor again."""
@@ -168,6 +174,25 @@ def run(app: typer.Typer) -> None:
         note("mmid: out of memory; try fewer --jobs, or --device cpu")
         raise SystemExit(1) from None
     except LeftAtWork as end:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(int(str(end.code)))
+        _leave(end)
+    except SystemExit as end:
+        if "torch" in sys.modules and not _others_work():
+            atexit._run_exitfuncs()
+            _leave(end)
+        raise
+
+
+def _leave(end: SystemExit) -> NoReturn:
+    """End without taking PyTorch down, which takes nearly half as long as loading it."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(int(end.code or 0))
+
+
+def _others_work() -> bool:
+    """Return whether threads are at work that are to be waited for."""
+    others = [t for t in threading.enumerate() if t is not threading.main_thread()]
+    waited_for = [thread for thread in others if not thread.daemon]
+    for thread in waited_for:
+        thread.join(MOMENT)
+    return any(thread.is_alive() for thread in waited_for)

@@ -234,7 +234,7 @@ def run_command(arguments: Sequence[str]) -> tuple[float, float]:
     MmidError
         If it fails otherwise.
     """
-    return _timed([sys.executable, "-m", "mmid.cli.app", *arguments])
+    return _timed([sys.executable, "-m", "mmid", *arguments])
 
 
 def _timed(command: Sequence[str]) -> tuple[float, float]:

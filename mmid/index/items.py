@@ -15,6 +15,7 @@ from dataclasses import dataclass, fields
 from itertools import islice
 from operator import attrgetter
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from mmid.errors import LibraryIndexError
@@ -132,18 +133,24 @@ def read_pieces(path: Path) -> list[Entry]:
             [(made,)] = table.execute("SELECT sql FROM sqlite_master").fetchall()
             names = ", ".join(islice(COLUMNS, TABLES[made]))  # a view may never end
             rows = table.execute(f"SELECT {names} FROM pieces ORDER BY rowid")
-            return [_entry(row) for row in rows]
+            return _entries(rows.fetchall())
     except (sqlite3.Error, KeyError, TypeError, ValueError, OverflowError) as error:
         raise LibraryIndexError(f"{path}: damaged; run mmid build-index again") from error
 
 
-def _entry(row: Sequence[Any]) -> Entry:
-    """Take a row whose values are of the kinds they are written as."""
-    entry = Entry(_stored(row[0]), *row[1:])
-    kinds = [str, str | None, float, str, *[int] * (OLDER - 4), str]
-    if not all(map(isinstance, VALUES(entry), kinds)) or not 0 <= entry.seconds < math.inf:
-        raise ValueError("a row of another kind")
-    return entry
+KINDS = ((str, bytes), (str, NoneType), (float,), (str,), *[(int,)] * (OLDER - 4), (str,))
+"""What the values of each column are written as."""
+
+
+def _entries(rows: Sequence[Sequence[Any]]) -> list[Entry]:
+    """Take rows whose values are of their kinds."""
+    for kinds, column in zip(KINDS, zip(*rows, strict=True), strict=False):
+        if not {*map(type, column)} <= {*kinds}:
+            raise ValueError("a column of another kind")
+    entries = [Entry(_stored(row[0]), *row[1:]) for row in rows]
+    if not all(0 <= entry.seconds < math.inf for entry in entries):
+        raise ValueError("a length that is none")
+    return entries
 
 
 def _storable(name: str) -> str | bytes:

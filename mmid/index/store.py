@@ -12,14 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmid.errors import LibraryIndexError
-from mmid.index.change import Change
 from mmid.index.folder import LibraryIndex
-from mmid.index.folder_writer import write_index
 from mmid.index.items import Entry
-from mmid.index.lock import writing
 from mmid.index.manifest import IndexOrigin, Manifest, read_manifest
-from mmid.index.milvus.client import SCHEME, Address
-from mmid.index.milvus.index import MilvusStore
+from mmid.index.milvus import SCHEME
 from mmid.index.pending import Embedded
 from mmid.index.protocol import Place, Store
 from mmid.model.checkpoint import Checkpoint
@@ -53,6 +49,8 @@ class FolderStore:
 
     def writing(self) -> AbstractContextManager[None]:
         """Be the only writer."""
+        from mmid.index.lock import writing
+
         return writing(self.folder)
 
     def write(
@@ -65,6 +63,9 @@ class FolderStore:
         progress: ProgressCallback = quiet,
     ) -> None:
         """Write the index in place of what is there."""
+        from mmid.index.change import Change
+        from mmid.index.folder_writer import write_index
+
         write_index(self.folder, origin, Change(kept, fresh, load, progress), old)
 
 
@@ -79,7 +80,12 @@ def store_at(place: Place | None) -> Store:
     if place is not None and not isinstance(place, (str, os.PathLike)):
         return place
     text = os.fspath(place or default_index())
-    return MilvusStore(Address.parse(text)) if text.startswith(SCHEME) else FolderStore(Path(text))
+    if not text.startswith(SCHEME):
+        return FolderStore(Path(text))
+    from mmid.index.milvus.client import Address
+    from mmid.index.milvus.index import MilvusStore
+
+    return MilvusStore(Address.parse(text))
 
 
 def folder_at(place: Place | None, why: str) -> Path:

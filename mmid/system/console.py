@@ -28,6 +28,7 @@ from rich.progress import (
 from rich.spinner import Spinner
 
 from mmid.errors import label
+from mmid.system.start import loading_modules
 
 
 class _Console(Console):
@@ -148,7 +149,7 @@ def waiting(what: str) -> Iterator[ProgressCallback]:
 def loading(module: str, what: str) -> None:
     """Import a module that takes seconds to load, while a terminal shows what is waited for."""
     if module not in sys.modules and stderr.is_terminal and remarks_shown():
-        with waiting(what):
+        with waiting(what), loading_modules():
             import_module(module)
 
 

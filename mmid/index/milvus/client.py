@@ -20,8 +20,8 @@ import numpy as np
 
 from mmid.errors import LibraryIndexError, label
 from mmid.index.hnsw import BUILD_BREADTH, LINKS, SEARCH_BREADTH
+from mmid.index.milvus import SCHEME
 
-SCHEME = "milvus:"
 FORM = "milvus://HOST:PORT/NAME or milvus:FILE.db/NAME"
 
 MOST_TEXT = 65_535
