@@ -156,7 +156,7 @@ def _count(song: Song) -> Iterator[Mark]:
 
 def _on_grid(song: Song, notes: np.ndarray) -> float:
     """Return how well the onsets of notes keep to the beats' even parts, 0 to 1."""
-    ticks = _ticks(song, np.unique(notes["onset"]).astype(float))
+    ticks = ticks_at(song, np.unique(notes["onset"]).astype(float))
     angles = 2 * np.pi * ticks / song.division
     return max(float(abs(np.exp(1j * parts * angles).mean())) for parts in (2, 3, 4))
 
@@ -242,7 +242,8 @@ def _seconds(song: Song, ticks: np.ndarray) -> np.ndarray:
     return np.asarray(seconds[place] + (ticks - starts[place]) * pace[place])
 
 
-def _ticks(song: Song, seconds: np.ndarray) -> np.ndarray:
+def ticks_at(song: Song, seconds: np.ndarray) -> np.ndarray:
+    """Return the ticks of moments, seconds, as floats."""
     starts, changed, pace = _tempo_map(song)
     place = np.searchsorted(changed, seconds, "right") - 1
     return np.asarray(starts[place] + (seconds - changed[place]) / pace[place])

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from midi_bytes import DIVISION, meta, off, on, smf, tempo, track
-from scores import KERN, music_xml, needs_abc2midi, needs_verovio, note
+from scores import (
+    KERN,
+    MUSESCORE,
+    REPEATED_MUSESCORE,
+    music_xml,
+    needs_abc2midi,
+    needs_musescore,
+    needs_verovio,
+    note,
+)
 from test_scores import C4, D4, repeat
 
 from mmid.music.bars import MOST_BARS, NO_BARS, moment
 from mmid.music.midi import midi_of
+from mmid.music.midi_parser import MidiLimits, walk
+from mmid.music.scores.musescore_bars import musescore_bars
 from mmid.music.scores.reading import read_music
 from mmid.music.scores.tune_bars import marked
 
@@ -109,6 +121,54 @@ def test_a_bar_without_a_number_goes_on_with_the_one_before(tmp_path):
 @needs_verovio
 def test_bars_without_numbers_are_counted(tmp_path):
     assert named(bars_of(tmp_path, KERN, "a.krn"), 0, 3, 4) == [(1, 1), (1, 4), (2, 1)]
+
+
+@needs_musescore
+def test_bars_of_musescore_bear_the_numbers_of_the_file(tmp_path):
+    assert bars_of(tmp_path, MUSESCORE, "a.mscx") == "0 1 1 4 2"
+    bars = bars_of(tmp_path, REPEATED_MUSESCORE, "b.mscx")
+    assert bars == "0 0 4 1 0.5;0.5 1 1 4 2;4.5 1 1 4 2"
+
+
+def musescore_file(*measures: str) -> str:
+    bars = "".join(f"<Measure>{measure}</Measure>" for measure in measures)
+    return f"<Staff id='1'>{bars}</Staff><Staff id='2'><Measure></Measure></Staff>"
+
+
+def positions(count: int, *events: tuple[int, float]) -> str:
+    told = "".join(f'<event elid="{n}" position="{seconds * 1000:.0f}"/>' for n, seconds in events)
+    return '<element id="0"/>' * count + told
+
+
+@pytest.mark.parametrize(
+    ("measures", "numbers"),
+    [
+        (("", "", ""), [1, 2, 3]),
+        (("<irregular>1</irregular>", "", ""), [0, 1, 2]),
+        (("", "<noOffset>3</noOffset>", ""), [1, 5, 6]),
+        (("", "<subtype>section</subtype>", ""), [1, 2, 1]),
+        (("<startWithMeasureOne>0</startWithMeasureOne><subtype>section</subtype>", ""), [1, 2]),
+        (("", "<multiMeasureRest>2</multiMeasureRest>", "", ""), [1, 2, 3]),
+    ],
+)
+def test_measures_are_numbered_as_musescore_does(measures, numbers):
+    song = walk(smf(track(signature(4)), played(QUARTERS)), MidiLimits())
+    told = positions(len(numbers), *((n, 2.0 * n) for n in range(len(numbers))))
+    bars = musescore_bars(musescore_file(*measures), told, song, np.zeros(0))
+    assert [bar for bar, _ in named(bars, *(2.0 * n for n in range(len(numbers))))] == numbers
+
+
+def test_milliseconds_are_taken_for_the_bar_lines_beside_them():
+    song = walk(smf(track(signature(4), tempo(0, 333_333)), played(QUARTERS[:12])), MidiLimits())
+    told = positions(3, (0, 0), (1, 1.333), (1, 2.667), (2, 4.0))
+    bars = musescore_bars(musescore_file("", "", ""), told, song, np.zeros(0))
+    assert bars == "0 1 1 4 1.3333;2.6667 2 1 4 1.3333"
+
+
+@pytest.mark.parametrize("told", ["", positions(2), positions(3, (0, 0)), positions(2, (9, 0))])
+def test_bars_that_musescore_does_not_give_are_not_known(told):
+    song = walk(smf(track(signature(4)), played(QUARTERS)), MidiLimits())
+    assert musescore_bars(musescore_file("", ""), told, song, np.zeros(0)) == NO_BARS
 
 
 TUNE = """X:1

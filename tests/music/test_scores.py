@@ -138,6 +138,47 @@ def test_kern_is_read(tmp_path):
     assert read_music(tmp_path / "round.krn").title == "A Round (Nobody, A.)"
 
 
+PARTS = """**kern
+{orders}*>A
+*M4/4
+=1-
+1c
+=:|!
+*>B
+1d
+=:|!
+*>C
+1e
+==
+*-
+"""
+
+
+@needs_verovio
+@pytest.mark.parametrize(
+    ("orders", "played"),
+    [
+        ("", [60, 60, 62, 62, 64]),
+        ("*>norep[A,B,C]\n", [60, 60, 62, 62, 64]),
+        ("*>[A,A,B,C]\n", [60, 60, 62, 64]),
+        ("*>[A,B,A,C]\n*>norep[A,B,C]\n", [60, 62, 60, 64]),
+        ("*>norep[A,B,C]\n*>[A,A,B,B,C]\n", [60, 60, 62, 62, 64]),
+    ],
+)
+def test_kern_is_played_in_the_order_that_it_lists(tmp_path, orders, played):
+    found = read(tmp_path, PARTS.replace("{orders}", orders), "a.krn")
+    assert [pitch for _, pitch in found] == played
+
+
+@needs_verovio
+def test_kern_without_sections_is_repeated_by_its_signs(tmp_path):
+    signs = PARTS.replace("{orders}*>A\n", "")
+    for text in (signs, signs.replace(":|!\n*>B", ":|!|:\n*>B")):
+        plain = text.replace("*>B\n", "").replace("*>C\n", "")
+        played = [pitch for _, pitch in read(tmp_path, plain, "a.krn")]
+        assert played == [60, 60, 62, 62, 64]
+
+
 @needs_abc2midi
 @pytest.mark.parametrize("order", ["P:ABA", "Y:ABA", "Y: ABA "])
 def test_parts_are_played_in_the_order_given(tmp_path, order):

@@ -56,9 +56,12 @@ def find_abc2midi() -> str | None:
 
 @cache
 def find_musescore() -> str | None:
-    """Return the program MuseScore, the newest of those that are named as releases name it."""
-    names = ("mscore4portable", "MuseScore4", "musescore4", "mscore4", "mscore", "musescore")
-    found = map(shutil.which, (*names, "musescore3", "mscore3"))
+    """Return the program MuseScore, the newest of those that are named as releases name it.
+
+    What Debian calls ``mscore`` is MuseScore 2.
+    """
+    newest = ("mscore4portable", "MuseScore4", "musescore4", "mscore4")
+    found = map(shutil.which, (*newest, "musescore3", "mscore3", "mscore", "musescore"))
     return next(filter(None, found), None)
 
 
