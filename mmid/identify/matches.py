@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 
-from mmid.identify.alignment import Alignment, align, note_gains
+from mmid.identify.alignment import ALIGNED_FRAMES, Alignment, align, note_gains
 from mmid.identify.answer import Match
 from mmid.identify.melody import notes_read
 from mmid.identify.ranking import Ranked, group_same_music, rivals
@@ -114,7 +114,7 @@ class MatchBuilder:
         if not result.gains or log_odds is None:
             return None
         notes = notes_read(self._index, alone=candidate.alone)
-        return align(note_gains(log_odds), candidate, notes, self._params)
+        return align(note_gains(log_odds, ALIGNED_FRAMES), candidate, notes, self._params)
 
     def _confidence(self, evidence: Evidence) -> float:
         if self._options.vote == "majority":
