@@ -24,6 +24,7 @@ from mmid.music.formats import (
     read_suffixes,
     skipped_lines,
     suffix_of,
+    unread_here,
 )
 from mmid.music.scores.converters import XML, holds_score
 from mmid.music.scores.tune_books import is_book, tune_paths
@@ -130,7 +131,8 @@ def _survey(folder: Path, read: tuple[str, ...]) -> Found | None:
 
 def pieces_of(path: Path) -> list[Path]:
     """Return what a file stands for: the tunes of a book, in their order, else itself."""
-    return tune_paths(path) if is_book(path.name) and not path.is_dir() else [path]
+    book = is_book(path.name) and not unread_here(path.name) and not path.is_dir()
+    return tune_paths(path) if book else [path]
 
 
 def files_below(folder: Path, suffixes: Sequence[str]) -> Iterator[Path]:

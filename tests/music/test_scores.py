@@ -263,11 +263,22 @@ def test_what_is_missing_is_named_once(tmp_path, monkeypatch):
         (tmp_path / name).touch()
     (tmp_path / "b.abc").write_text(BOOK)
     assert skipped_lines(find(tmp_path, "midi").skipped) == [
-        "4 scores (.mxl, .abc, .krn): pip install 'mmid[scores]' to index",
+        "4 scores (.mxl, .abc, .krn): pip install 'mmid[scores]' to read them",
         "1 score (.mscz): install MuseScore, which mmid runs to read them, or export as .mxl",
     ]
     with pytest.raises(MidiError, match=r"a\.krn: needs verovio: pip install 'mmid\[scores\]'"):
         read_music(tmp_path / "a.krn")
+    assert pieces_of(tmp_path / "b.abc") == [tmp_path / "b.abc"]
+
+
+def test_a_tune_may_be_named_by_its_number(tmp_path):
+    book = tmp_path / "book.abc"
+    book.write_text(BOOK)
+    assert tune_text(tmp_path / "book.abc#X:7") == tune_text(tmp_path / "book.abc#X:7 Up - Down")
+    book.write_text(BOOK + BOOK.partition("\n\n")[2].replace("Steps", "Leaps"))
+    for name, reason in (("#X:1", "more than one such tune"), ("#X:2", "no such tune")):
+        with pytest.raises(MidiError, match=f"^{reason} in book.abc$"):
+            tune_text(tmp_path / f"book.abc{name}")
 
 
 @needs_musescore

@@ -15,7 +15,7 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-INSTALL = "pip install 'mmid[scores]' to index"
+INSTALL = "pip install 'mmid[scores]' to read them"
 
 
 @dataclass(frozen=True)
