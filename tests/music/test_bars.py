@@ -22,6 +22,7 @@ from test_scores import C4, D4, repeat
 from mmid.music.bars import MOST_BARS, NO_BARS, moment
 from mmid.music.midi import midi_of
 from mmid.music.midi_parser import MidiLimits, walk
+from mmid.music.notes import NOTE_DTYPE
 from mmid.music.scores.musescore_bars import musescore_bars
 from mmid.music.scores.reading import read_music
 from mmid.music.scores.tune_bars import marked
@@ -130,6 +131,9 @@ def test_bars_of_musescore_bear_the_numbers_of_the_file(tmp_path):
     assert bars == "0 0 4 1 0.5;0.5 1 1 4 2;4.5 1 1 4 2"
 
 
+NO_NOTES = np.zeros(0, NOTE_DTYPE)
+
+
 def musescore_file(*measures: str) -> str:
     bars = "".join(f"<Measure>{measure}</Measure>" for measure in measures)
     return f"<Staff id='1'>{bars}</Staff><Staff id='2'><Measure></Measure></Staff>"
@@ -154,21 +158,38 @@ def positions(count: int, *events: tuple[int, float]) -> str:
 def test_measures_are_numbered_as_musescore_does(measures, numbers):
     song = walk(smf(track(signature(4)), played(QUARTERS)), MidiLimits())
     told = positions(len(numbers), *((n, 2.0 * n) for n in range(len(numbers))))
-    bars = musescore_bars(musescore_file(*measures), told, song, np.zeros(0))
+    bars = musescore_bars(musescore_file(*measures), told, song, NO_NOTES)
     assert [bar for bar, _ in named(bars, *(2.0 * n for n in range(len(numbers))))] == numbers
 
 
-def test_milliseconds_are_taken_for_the_bar_lines_beside_them():
-    song = walk(smf(track(signature(4), tempo(0, 333_333)), played(QUARTERS[:12])), MidiLimits())
-    told = positions(3, (0, 0), (1, 1.333), (1, 2.667), (2, 4.0))
-    bars = musescore_bars(musescore_file("", "", ""), told, song, np.zeros(0))
-    assert bars == "0 1 1 4 1.3333;2.6667 2 1 4 1.3333"
+@pytest.mark.parametrize(
+    ("onsets", "told", "bars"),
+    [
+        ([0, 2, 4], [0, 2, 4], "0 1 1 4 2"),
+        ([0, 2, 4], [0, 1.7, 3.4], "0 1 1 4 2"),
+        ([0, 2.5, 4.5], [0, 2.499, 4.501], "0 1 1 5 2.5;2.5 2 1 4 2"),
+    ],
+    ids=["as written", "a tempo that the positions miss", "a pause that the lengths miss"],
+)
+def test_bars_begin_with_the_notes(onsets, told, bars):
+    notes = np.zeros(3, NOTE_DTYPE)
+    notes["onset"] = onsets
+    song = walk(smf(track(signature(4), tempo(0, 500_000)), played(QUARTERS[:12])), MidiLimits())
+    found = musescore_bars(musescore_file("", "", ""), positions(3, *enumerate(told)), song, notes)
+    assert found == bars
+
+
+def test_a_measure_may_be_longer_than_its_signature_says():
+    text = musescore_file("", "", "").replace("<Measure>", '<Measure len="2/4">', 1)
+    song = walk(smf(track(signature(4)), played(QUARTERS[:10])), MidiLimits())
+    found = musescore_bars(text, positions(3, (0, 0), (1, 1), (2, 3)), song, NO_NOTES)
+    assert found == "0 1 3 2 1;1 2 1 4 2"
 
 
 @pytest.mark.parametrize("told", ["", positions(2), positions(3, (0, 0)), positions(2, (9, 0))])
 def test_bars_that_musescore_does_not_give_are_not_known(told):
     song = walk(smf(track(signature(4)), played(QUARTERS)), MidiLimits())
-    assert musescore_bars(musescore_file("", ""), told, song, np.zeros(0)) == NO_BARS
+    assert musescore_bars(musescore_file("", ""), told, song, NO_NOTES) == NO_BARS
 
 
 TUNE = """X:1

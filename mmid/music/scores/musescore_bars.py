@@ -21,14 +21,16 @@ _OFFSET = re.compile(r"<noOffset>(-?\d{1,4})<")
 _SECTION, _GOES_ON = "<subtype>section<", "<startWithMeasureOne>0<"
 _ELEMENT, _EVENT = "<element ", re.compile(r'<event elid="(\d{1,6})" position="(\d{1,9})"')
 _SIGNATURE = re.compile(r"<sigN>([1-9]\d{0,2})</sigN>\s*<sigD>([1-9]\d{0,2})<")
+_LENGTH = re.compile(r'^[^>]{0,80}\blen="([1-9]\d{0,3})/([1-9]\d{0,3})"')
 _COMMON = (4, 4)
 
 
 class _Measure(NamedTuple):
-    """What a file says of a measure: its number, None if it is not counted, and beats and unit."""
+    """What a file says of a measure: its number, None if it is not counted; beats, unit; length."""
 
     number: int | None
     signature: tuple[int, int]
+    quarters: float
 
 
 def with_every_measure(text: str) -> str:
@@ -39,6 +41,10 @@ def with_every_measure(text: str) -> str:
 def musescore_bars(text: str, positions: str, song: Song, notes: np.ndarray) -> str:
     """Keep the bars of a score.
 
+    In MIDI, MuseScore makes pauses longer by ticks, which its positions in milliseconds know; these
+    miss changes of tempo behind repeats. So bars are laid out by their lengths, or by the clock,
+    as more of them begin with notes.
+
     Parameters
     ----------
     text : str
@@ -47,22 +53,31 @@ def musescore_bars(text: str, positions: str, song: Song, notes: np.ndarray) -> 
         What MuseScore writes as ``.mpos``: measures, and when each begins, in milliseconds.
     song : Song
         The MIDI that it makes of the same.
-    notes : np.ndarray
-        Not looked at.
+    notes : np.ndarray [n] of mmid.music.notes.NOTE_DTYPE
     """
     measures = list(_measures(text))
     events = [(int(place), int(time)) for place, time in _EVENT.findall(positions)]
-    if len(measures) != positions.count(_ELEMENT) or len(events) > MOST_BARS:
+    if len(measures) != positions.count(_ELEMENT) or not 0 < len(events) <= MOST_BARS:
         return NO_BARS
-    ticks = ticks_at(song, np.array([time for _, time in events]) / 1_000)
-    lines = _on_bar_lines(ticks, song)
-    sounding = [
-        (t, measures[p]) for t, (p, _) in zip(lines, events, strict=True) if p < len(measures)
-    ]
-    signatures = [(tick, *measure.signature) for tick, measure in sounding]
-    return bars_of(
-        replace(song, signatures=signatures), [Mark(tick, m.number) for tick, m in sounding]
-    )
+    if max(place for place, _ in events) >= len(measures):
+        return NO_BARS
+    sounding = [measures[place] for place, _ in events]
+    lengths = np.array([measure.quarters for measure in sounding]) * song.division
+    by_length = np.concatenate([[0.0], np.cumsum(lengths)[:-1]])
+    by_clock = _on_bar_lines(ticks_at(song, np.array([time for _, time in events]) / 1_000), song)
+    onsets = np.sort(ticks_at(song, notes["onset"].astype(float)))
+    ticks = max((by_length, by_clock), key=lambda ticks: _begun(ticks, onsets, song))
+    lines = [round(tick) for tick in ticks.tolist()]
+    signatures = [(tick, *m.signature) for tick, m in zip(lines, sounding, strict=True)]
+    marks = [Mark(tick, m.number) for tick, m in zip(lines, sounding, strict=True)]
+    return bars_of(replace(song, signatures=signatures), marks)
+
+
+def _begun(ticks: np.ndarray, onsets: np.ndarray, song: Song) -> int:
+    """Return how many bars begin with a note."""
+    near = song.division / _SHORTEST
+    first, last = (np.searchsorted(onsets, ticks + side) for side in (-near, near))
+    return int((last > first).sum())
 
 
 def _measures(text: str) -> Iterator[_Measure]:
@@ -79,14 +94,14 @@ def _measures(text: str) -> Iterator[_Measure]:
             number += int(offset[1])
         counted = _IRREGULAR not in measure
         number += counted
-        yield _Measure(max(number, 0) if counted else None, signature)
+        top, bottom = map(int, found.groups()) if (found := _LENGTH.match(measure)) else signature
+        yield _Measure(max(number, 0) if counted else None, signature, 4 * top / bottom)
         if _SECTION in measure and _GOES_ON not in measure:
             number = 0
 
 
-def _on_bar_lines(ticks: np.ndarray, song: Song) -> list[int]:
+def _on_bar_lines(ticks: np.ndarray, song: Song) -> np.ndarray:
     """Return the nearest ticks where bars can begin, if milliseconds explain the difference."""
     step = song.division / _SHORTEST
     lines = np.round(ticks / step) * step
-    near = abs(ticks - lines) <= _NEAR * song.division
-    return list(map(round, np.where(near, lines, ticks).tolist()))
+    return np.where(abs(ticks - lines) <= _NEAR * song.division, lines, ticks)
