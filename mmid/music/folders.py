@@ -119,7 +119,7 @@ def _survey(folder: Path, read: tuple[str, ...]) -> Found | None:
     names: Counter[str] = Counter()
     for place, name in _names_below(folder, closed):
         suffix = suffix_of(name)
-        if suffix == XML and not holds_score(Path(place, name)):
+        if _is_other_xml(place, name):
             continue
         names[suffix] += 1
         if suffix in read:
@@ -143,9 +143,14 @@ def files_below(folder: Path, suffixes: Sequence[str]) -> Iterator[Path]:
     """
     closed: list[Path] = []
     for place, name in _names_below(folder, closed):
-        if suffix_of(name) in suffixes:
+        if suffix_of(name) in suffixes and not _is_other_xml(place, name):
             yield Path(place, name)
     yield from closed
+
+
+def _is_other_xml(place: str, name: str) -> bool:
+    """Return whether a file is XML, but no score."""
+    return suffix_of(name) == XML and not holds_score(Path(place, name))
 
 
 def _names_below(folder: Path, closed: list[Path]) -> Iterator[tuple[str, str]]:

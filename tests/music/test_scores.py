@@ -24,7 +24,7 @@ from scores import (
 )
 
 from mmid.errors import MidiError
-from mmid.music.folders import find, pieces_of
+from mmid.music.folders import files_below, find, pieces_of
 from mmid.music.formats import is_written, read_suffixes, skipped_lines
 from mmid.music.midi import read_midi
 from mmid.music.scores import converters, verovio_worker
@@ -250,6 +250,7 @@ def test_only_xml_that_is_music_is_taken(tmp_path, monkeypatch):
     (tmp_path / "a.mid").touch()
     found = find(tmp_path, "midi")
     assert "settings.xml" not in [path.name for path in found.files]
+    assert list(files_below(tmp_path, (".xml",))) == [tmp_path / "song.xml"]
     assert found.skipped.get(".xml", 0) + len(found.files) == 2
 
 
