@@ -21,6 +21,7 @@ from fuzz.cases import CASES, Corpus, make_corpus
 from fuzz.mutators import mutate_bytes
 from fuzz.players import broken_audio, broken_midi
 from fuzz.pool import fuzz
+from fuzz.scores import SCORE_CASES
 from killing import kills, small_library, small_model, tune
 
 from mmid.errors import LibraryIndexError
@@ -157,7 +158,7 @@ CAMPAIGNS: dict[str, Callable[..., Counter[str]]] = {
     "queries": queries,
     "broken-midi": broken_midi,
     "broken-audio": broken_audio,
-    **{f"fuzz-{kind}": fuzz_kind(kind) for kind in CASES},
+    **{f"fuzz-{kind}": fuzz_kind(kind) for kind in (*CASES, *SCORE_CASES)},
 }
 
 

@@ -70,6 +70,24 @@ MUSESCORE = """<?xml version="1.0" encoding="UTF-8"?>
 </voice></Measure></Staff></Score></museScore>
 """
 
+_CHORD = (
+    "<Chord><durationType>{length}</durationType>"
+    "<Note><pitch>{pitch}</pitch><tpc>{tpc}</tpc></Note></Chord>"
+)
+_UPBEAT = '<Measure len="1/4"><irregular>1</irregular><voice>'
+_FIRST = "<startRepeat/><voice>" + _CHORD.format(length="whole", pitch=60, tpc=14)
+_SECOND = _CHORD.format(length="whole", pitch=62, tpc=16)
+REPEATED_MUSESCORE = (
+    MUSESCORE.replace("<Measure><voice>", _UPBEAT)
+    .replace("whole", "quarter")
+    .replace(
+        "</Measure>",
+        f"</Measure><Measure>{_FIRST}</voice></Measure>"
+        f"<Measure><endRepeat>2</endRepeat><voice>{_SECOND}</voice></Measure>",
+    )
+)
+"""An upbeat, and two bars that are repeated."""
+
 NOTE = (
     "<note>{more}<pitch><step>{step}</step><octave>4</octave></pitch>"
     "<duration>{length}</duration><voice>1</voice><type>{type}</type>{after}</note>"

@@ -27,6 +27,7 @@ def convert(
     No file is overwritten. Files that could not be converted are reported; the exit status is
     then 1.
     """
+    from mmid.music.formats import counted
     from mmid.music.scores.conversion import convert_files
 
     with progress() as advance:
@@ -35,7 +36,7 @@ def convert(
         note(f"left out: {bad.reason}")
     for path in converted.written:
         typer.echo(path)
-    remark(f"{len(converted.written)} MIDI files in {out}")
+    remark(f"{counted(len(converted.written), 'MIDI files')} in {out}")
     if converted.bad:
-        note(f"{len(converted.bad)} files could not be converted")
+        note(f"{counted(len(converted.bad), 'files')} could not be converted")
         raise typer.Exit(1)

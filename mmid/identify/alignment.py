@@ -26,7 +26,10 @@ MOST_LOG_ODDS = 6.0
 """Log-odds farther from 0 count as these: no single frame decides."""
 
 FRAMES = 650
-"""Longer queries are compared in excerpts, and aligned on coarser frames."""
+"""Longer queries are compared in excerpts."""
+
+ALIGNED_FRAMES = 2 * FRAMES
+"""Longer queries are aligned on coarser frames; much coarser ones hold several notes of a tune."""
 
 COMPARED_FRAMES = 325
 """Excerpts are of this length; shorter queries are compared on frames coarse enough for it."""
@@ -221,7 +224,8 @@ def climb(evidence: Gains, gains: Tensor) -> np.ndarray:
         reached[:, 0] = slower[:, 0]
         np.maximum(reached[:, 2:], slower[:, :-2], out=reached[:, 2:])
         np.add(reached, values[:, frame], out=best)
-    return np.maximum(best.max(1).astype(np.float64) / evidence.total, LEAST_SHARE)
+    shares = best.max(1).astype(np.float64) / evidence.total
+    return np.asarray(np.maximum(shares, LEAST_SHARE))
 
 
 @dataclass(frozen=True, eq=False)
@@ -275,7 +279,8 @@ def align(evidence: Gains, candidate: Candidate, notes: Notes, params: FeaturePa
     step = candidate.tempo_ratio * evidence.step
     seconds = float(notes(candidate.piece)["offset"].max(initial=0))
     frames = int(seconds * params.frame_rate / step) + 2
-    roll = draw_spans([(candidate, 0.0, step)], frames, notes, params)[0]
+    middle = candidate.tempo_ratio * (evidence.step - 1) / 2  # of what is averaged in a frame
+    roll = draw_spans([(candidate, middle, step)], frames, notes, params)[0]
     share, path = _trace(evidence, evidence.values.T @ roll)
     query = np.arange(len(path)) * evidence.step / params.frame_rate
     score = path * step / params.frame_rate

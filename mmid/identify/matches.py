@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from weakref import WeakKeyDictionary
 
-from mmid.identify.alignment import Alignment, align, note_gains
+from mmid.identify.alignment import ALIGNED_FRAMES, Alignment, align, note_gains
 from mmid.identify.answer import Match
 from mmid.identify.melody import notes_read
 from mmid.identify.ranking import Ranked, group_same_music, rivals
@@ -120,7 +120,9 @@ class MatchBuilder:
         known, position = self._aligned.setdefault(result, {}), candidate.position
         if position not in known:
             notes = notes_read(self._index, alone=candidate.alone)
-            known[position] = align(note_gains(log_odds), candidate, notes, self._params)
+            known[position] = align(
+                note_gains(log_odds, ALIGNED_FRAMES), candidate, notes, self._params
+            )
         return known[position]
 
     def _confidence(self, evidence: Evidence) -> float:

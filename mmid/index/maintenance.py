@@ -23,7 +23,7 @@ from mmid.index.protocol import Library, Place, Store
 from mmid.index.quantization import unpack
 from mmid.index.store import folder_at, store_at
 from mmid.music.duplicates import group_duplicates
-from mmid.music.scores.tune_books import file_of
+from mmid.music.scores.tune_books import file_of, goes_by
 from mmid.system.console import ProgressCallback, quiet
 
 SAMPLE, NEIGHBOURS = 500, 10
@@ -156,7 +156,8 @@ def remove_pieces(
     place : str, Path or Store
     names : sequence of str
         As `mmid index list` shows them; ``*`` and ``?`` stand for any characters and any one. A
-        folder that the index follows stands for all pieces below it, and is not followed any more.
+        tune may be named without its title, and a book stands for all its tunes. A folder that
+        the index follows stands for all pieces below it, and is not followed any more.
 
     Returns
     -------
@@ -176,6 +177,7 @@ def remove_pieces(
         for name in names:
             folder = _followed(origin, name)
             matching = {name} & set(held) or set(fnmatch.filter(held, name))
+            matching = matching or {one for one in held if goes_by(one, name)}
             if folder and name not in held:
                 matching = {one for one in held if _lies_in(origin, one, folder)}
                 origin = _without(origin, folder)

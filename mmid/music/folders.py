@@ -24,6 +24,7 @@ from mmid.music.formats import (
     read_suffixes,
     skipped_lines,
     suffix_of,
+    unread_here,
 )
 from mmid.music.scores.converters import XML, holds_score
 from mmid.music.scores.tune_books import is_book, tune_paths
@@ -118,7 +119,7 @@ def _survey(folder: Path, read: tuple[str, ...]) -> Found | None:
     names: Counter[str] = Counter()
     for place, name in _names_below(folder, closed):
         suffix = suffix_of(name)
-        if suffix == XML and not holds_score(Path(place, name)):
+        if _is_other_xml(place, name):
             continue
         names[suffix] += 1
         if suffix in read:
@@ -130,7 +131,8 @@ def _survey(folder: Path, read: tuple[str, ...]) -> Found | None:
 
 def pieces_of(path: Path) -> list[Path]:
     """Return what a file stands for: the tunes of a book, in their order, else itself."""
-    return tune_paths(path) if is_book(path.name) and not path.is_dir() else [path]
+    book = is_book(path.name) and not unread_here(path.name) and not path.is_dir()
+    return tune_paths(path) if book else [path]
 
 
 def files_below(folder: Path, suffixes: Sequence[str]) -> Iterator[Path]:
@@ -141,9 +143,14 @@ def files_below(folder: Path, suffixes: Sequence[str]) -> Iterator[Path]:
     """
     closed: list[Path] = []
     for place, name in _names_below(folder, closed):
-        if suffix_of(name) in suffixes:
+        if suffix_of(name) in suffixes and not _is_other_xml(place, name):
             yield Path(place, name)
     yield from closed
+
+
+def _is_other_xml(place: str, name: str) -> bool:
+    """Return whether a file is XML, but no score."""
+    return suffix_of(name) == XML and not holds_score(Path(place, name))
 
 
 def _names_below(folder: Path, closed: list[Path]) -> Iterator[tuple[str, str]]:

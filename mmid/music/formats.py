@@ -94,7 +94,7 @@ def skipped_lines(skipped: Mapping[str, int]) -> list[str]:
     Examples
     --------
     >>> skipped_lines({".mxl": 2, ".abc": 1})
-    ["3 scores (.mxl, .abc): pip install 'mmid[scores]' to index"]
+    ["3 scores (.mxl, .abc): pip install 'mmid[scores]' to read them"]
     """
     lines = []
     for (words, way_out), group in groupby(SKIPPED, key=lambda row: (row[0], row[2])):

@@ -16,6 +16,7 @@ from mmid.music.bars import moment
 from mmid.music.midi import read_midi, write_midi
 from mmid.music.notes import NOTE_DTYPE, shifted
 from mmid.music.scores import converters
+from mmid.music.scores.reading import read_music
 
 runner = CliRunner()
 STEPS = ("CDEF GABc|cAGE FDCD|EGce dBGD|C4", "cBAG FEDC|DFAc BGEC|FAcf edcB|c4")
@@ -54,6 +55,18 @@ def book(tmp_path) -> Path:
 
 def names(mmid) -> list[str]:
     return [row["name"] for row in json.loads(mmid("index", "list", "--json").stdout)]
+
+
+@needs_abc2midi
+def test_tunes_are_removed_without_their_titles_and_books_whole(mmid, book):
+    write_midi(read_music(book.with_name("book.abc#X:1")).notes, book.with_name("other.mid"))
+    mmid("build-index", book.parent)
+    mmid("index", "remove", "book.abc#X:1")
+    assert names(mmid) == ["book.abc#X:2 Tune 2", "other.mid"]
+    mmid("build-index")
+    mmid("index", "remove", "book.abc")
+    assert names(mmid) == ["other.mid"]
+    assert "no piece 'other'" in str(mmid("index", "remove", "other", status=1).exception)
 
 
 @needs_abc2midi
@@ -99,7 +112,7 @@ def test_tunes_stay_where_their_reader_is_gone(mmid, book, monkeypatch):
     monkeypatch.setitem(converters.ABC2MIDI.__dict__, "find", lambda: None)
     result = mmid("build-index")
     assert "1 added, 2 kept" in result.stderr
-    assert "skipped: 1 score (.abc): pip install 'mmid[scores]' to index" in result.stderr
+    assert "skipped: 1 score (.abc): pip install 'mmid[scores]' to read them" in result.stderr
     book.unlink()
     assert "2 gone" in mmid("build-index").stderr
 

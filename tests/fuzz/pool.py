@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from fuzz.cases import CASES, Corpus, outcome
+from fuzz.scores import SCORE_CASES
 
 SECONDS = 10.0
 PATIENCE = 12
@@ -112,7 +113,7 @@ def _serve(asked: Connection, kind: str, corpus: Corpus, folder: Path, seed: int
         place.mkdir()
         rng = np.random.default_rng([seed, number])
         try:
-            ended = outcome(CASES[kind], corpus, place, rng)
+            ended = outcome({**CASES, **SCORE_CASES}[kind], corpus, place, rng)
         except BaseException as error:
             frames = traceback.extract_tb(error.__traceback__)
             where = [f"{Path(f.filename).name}:{f.lineno}" for f in frames][-5:]

@@ -8,12 +8,20 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmid.identify.alignment import FRAMES, MARGIN, align, align_closely, explained, note_gains
+from mmid.identify.alignment import (
+    ALIGNED_FRAMES,
+    FRAMES,
+    MARGIN,
+    align,
+    align_closely,
+    explained,
+    note_gains,
+)
 from mmid.identify.voting import Candidate
 from mmid.model.embedding import Score
 from mmid.model.transcriber import LOWEST, PITCHES
 from mmid.music.grid import DEFAULT
-from mmid.music.notes import NOTE_DTYPE
+from mmid.music.notes import NOTE_DTYPE, shifted
 
 pytestmark = pytest.mark.numerical
 
@@ -186,13 +194,22 @@ def test_no_leap_is_made_for_a_moment(library):
 @pytest.mark.parametrize(("start", "seconds"), [(50.0, 100.0), (20.0, 200.0), (0.0, 390.0)])
 def test_a_long_query_is_aligned_on_coarser_frames(draw_notes, start, seconds):
     notes = draw_notes(9, 1_600, 400.0)
-    gains = note_gains(played(notes, start, seconds).log_odds)
-    assert gains.step == -(-int(seconds * RATE + 1) // FRAMES)
-    assert gains.values.shape[1] <= FRAMES
+    gains = note_gains(played(notes, start, seconds).log_odds, ALIGNED_FRAMES)
+    assert gains.step == -(-int(seconds * RATE + 1) // ALIGNED_FRAMES)
+    assert gains.values.shape[1] <= ALIGNED_FRAMES
     path = align(gains, at(0, start, 1.04), lambda piece: notes, DEFAULT)
     assert path.start == pytest.approx(start, abs=0.5)
     assert path.end == pytest.approx(start + seconds, abs=0.5)
     assert path.tempo_ratio == pytest.approx(1, rel=0.03)
+
+
+def test_a_long_query_lies_where_it_is_whatever_frames_it_is_aligned_on(draw_notes):
+    tune = draw_notes(9, 280, 70.0)
+    notes = np.concatenate([shifted(tune, 70.0 * time) for time in range(3)])
+    for frames in (ALIGNED_FRAMES, FRAMES):
+        gains = note_gains(played(notes, 0.0, 210.0).log_odds, frames)
+        path = align(gains, at(0, 0.0), lambda piece: notes, DEFAULT)
+        np.testing.assert_allclose(path.score, path.query, atol=0.6)
 
 
 @pytest.mark.parametrize("guess", [1.0, 1.06])

@@ -4,13 +4,26 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from midi_bytes import DIVISION, meta, off, on, smf, tempo, track
-from scores import KERN, music_xml, needs_abc2midi, needs_verovio, note
+from scores import (
+    KERN,
+    MUSESCORE,
+    REPEATED_MUSESCORE,
+    music_xml,
+    needs_abc2midi,
+    needs_musescore,
+    needs_verovio,
+    note,
+)
 from test_scores import C4, D4, repeat
 
 from mmid.music.bars import MOST_BARS, NO_BARS, moment
 from mmid.music.midi import midi_of
+from mmid.music.midi_parser import MidiLimits, walk
+from mmid.music.notes import NOTE_DTYPE
+from mmid.music.scores.musescore_bars import musescore_bars
 from mmid.music.scores.reading import read_music
 from mmid.music.scores.tune_bars import marked
 
@@ -109,6 +122,74 @@ def test_a_bar_without_a_number_goes_on_with_the_one_before(tmp_path):
 @needs_verovio
 def test_bars_without_numbers_are_counted(tmp_path):
     assert named(bars_of(tmp_path, KERN, "a.krn"), 0, 3, 4) == [(1, 1), (1, 4), (2, 1)]
+
+
+@needs_musescore
+def test_bars_of_musescore_bear_the_numbers_of_the_file(tmp_path):
+    assert bars_of(tmp_path, MUSESCORE, "a.mscx") == "0 1 1 4 2"
+    bars = bars_of(tmp_path, REPEATED_MUSESCORE, "b.mscx")
+    assert bars == "0 0 4 1 0.5;0.5 1 1 4 2;4.5 1 1 4 2"
+
+
+NO_NOTES = np.zeros(0, NOTE_DTYPE)
+
+
+def musescore_file(*measures: str) -> str:
+    bars = "".join(f"<Measure>{measure}</Measure>" for measure in measures)
+    return f"<Staff id='1'>{bars}</Staff><Staff id='2'><Measure></Measure></Staff>"
+
+
+def positions(count: int, *events: tuple[int, float]) -> str:
+    told = "".join(f'<event elid="{n}" position="{seconds * 1000:.0f}"/>' for n, seconds in events)
+    return '<element id="0"/>' * count + told
+
+
+@pytest.mark.parametrize(
+    ("measures", "numbers"),
+    [
+        (("", "", ""), [1, 2, 3]),
+        (("<irregular>1</irregular>", "", ""), [0, 1, 2]),
+        (("", "<noOffset>3</noOffset>", ""), [1, 5, 6]),
+        (("", "<subtype>section</subtype>", ""), [1, 2, 1]),
+        (("<startWithMeasureOne>0</startWithMeasureOne><subtype>section</subtype>", ""), [1, 2]),
+        (("", "<multiMeasureRest>2</multiMeasureRest>", "", ""), [1, 2, 3]),
+    ],
+)
+def test_measures_are_numbered_as_musescore_does(measures, numbers):
+    song = walk(smf(track(signature(4)), played(QUARTERS)), MidiLimits())
+    told = positions(len(numbers), *((n, 2.0 * n) for n in range(len(numbers))))
+    bars = musescore_bars(musescore_file(*measures), told, song, NO_NOTES)
+    assert [bar for bar, _ in named(bars, *(2.0 * n for n in range(len(numbers))))] == numbers
+
+
+@pytest.mark.parametrize(
+    ("onsets", "told", "bars"),
+    [
+        ([0, 2, 4], [0, 2, 4], "0 1 1 4 2"),
+        ([0, 2, 4], [0, 1.7, 3.4], "0 1 1 4 2"),
+        ([0, 2.5, 4.5], [0, 2.499, 4.501], "0 1 1 5 2.5;2.5 2 1 4 2"),
+    ],
+    ids=["as written", "a tempo that the positions miss", "a pause that the lengths miss"],
+)
+def test_bars_begin_with_the_notes(onsets, told, bars):
+    notes = np.zeros(3, NOTE_DTYPE)
+    notes["onset"] = onsets
+    song = walk(smf(track(signature(4), tempo(0, 500_000)), played(QUARTERS[:12])), MidiLimits())
+    found = musescore_bars(musescore_file("", "", ""), positions(3, *enumerate(told)), song, notes)
+    assert found == bars
+
+
+def test_a_measure_may_be_longer_than_its_signature_says():
+    text = musescore_file("", "", "").replace("<Measure>", '<Measure len="2/4">', 1)
+    song = walk(smf(track(signature(4)), played(QUARTERS[:10])), MidiLimits())
+    found = musescore_bars(text, positions(3, (0, 0), (1, 1), (2, 3)), song, NO_NOTES)
+    assert found == "0 1 3 2 1;1 2 1 4 2"
+
+
+@pytest.mark.parametrize("told", ["", positions(2), positions(3, (0, 0)), positions(2, (9, 0))])
+def test_bars_that_musescore_does_not_give_are_not_known(told):
+    song = walk(smf(track(signature(4)), played(QUARTERS)), MidiLimits())
+    assert musescore_bars(musescore_file("", ""), told, song, NO_NOTES) == NO_BARS
 
 
 TUNE = """X:1

@@ -24,7 +24,7 @@ from scores import (
 )
 
 from mmid.errors import MidiError
-from mmid.music.folders import find, pieces_of
+from mmid.music.folders import files_below, find, pieces_of
 from mmid.music.formats import is_written, read_suffixes, skipped_lines
 from mmid.music.midi import read_midi
 from mmid.music.scores import converters, verovio_worker
@@ -138,6 +138,47 @@ def test_kern_is_read(tmp_path):
     assert read_music(tmp_path / "round.krn").title == "A Round (Nobody, A.)"
 
 
+PARTS = """**kern
+{orders}*>A
+*M4/4
+=1-
+1c
+=:|!
+*>B
+1d
+=:|!
+*>C
+1e
+==
+*-
+"""
+
+
+@needs_verovio
+@pytest.mark.parametrize(
+    ("orders", "played"),
+    [
+        ("", [60, 60, 62, 62, 64]),
+        ("*>norep[A,B,C]\n", [60, 60, 62, 62, 64]),
+        ("*>[A,A,B,C]\n", [60, 60, 62, 64]),
+        ("*>[A,B,A,C]\n*>norep[A,B,C]\n", [60, 62, 60, 64]),
+        ("*>norep[A,B,C]\n*>[A,A,B,B,C]\n", [60, 60, 62, 62, 64]),
+    ],
+)
+def test_kern_is_played_in_the_order_that_it_lists(tmp_path, orders, played):
+    found = read(tmp_path, PARTS.replace("{orders}", orders), "a.krn")
+    assert [pitch for _, pitch in found] == played
+
+
+@needs_verovio
+def test_kern_without_sections_is_repeated_by_its_signs(tmp_path):
+    signs = PARTS.replace("{orders}*>A\n", "")
+    for text in (signs, signs.replace(":|!\n*>B", ":|!|:\n*>B")):
+        plain = text.replace("*>B\n", "").replace("*>C\n", "")
+        played = [pitch for _, pitch in read(tmp_path, plain, "a.krn")]
+        assert played == [60, 60, 62, 62, 64]
+
+
 @needs_abc2midi
 @pytest.mark.parametrize("order", ["P:ABA", "Y:ABA", "Y: ABA "])
 def test_parts_are_played_in_the_order_given(tmp_path, order):
@@ -209,6 +250,7 @@ def test_only_xml_that_is_music_is_taken(tmp_path, monkeypatch):
     (tmp_path / "a.mid").touch()
     found = find(tmp_path, "midi")
     assert "settings.xml" not in [path.name for path in found.files]
+    assert list(files_below(tmp_path, (".xml",))) == [tmp_path / "song.xml"]
     assert found.skipped.get(".xml", 0) + len(found.files) == 2
 
 
@@ -222,11 +264,22 @@ def test_what_is_missing_is_named_once(tmp_path, monkeypatch):
         (tmp_path / name).touch()
     (tmp_path / "b.abc").write_text(BOOK)
     assert skipped_lines(find(tmp_path, "midi").skipped) == [
-        "4 scores (.mxl, .abc, .krn): pip install 'mmid[scores]' to index",
+        "4 scores (.mxl, .abc, .krn): pip install 'mmid[scores]' to read them",
         "1 score (.mscz): install MuseScore, which mmid runs to read them, or export as .mxl",
     ]
     with pytest.raises(MidiError, match=r"a\.krn: needs verovio: pip install 'mmid\[scores\]'"):
         read_music(tmp_path / "a.krn")
+    assert pieces_of(tmp_path / "b.abc") == [tmp_path / "b.abc"]
+
+
+def test_a_tune_may_be_named_by_its_number(tmp_path):
+    book = tmp_path / "book.abc"
+    book.write_text(BOOK)
+    assert tune_text(tmp_path / "book.abc#X:7") == tune_text(tmp_path / "book.abc#X:7 Up - Down")
+    book.write_text(BOOK + BOOK.partition("\n\n")[2].replace("Steps", "Leaps"))
+    for name, reason in (("#X:1", "more than one such tune"), ("#X:2", "no such tune")):
+        with pytest.raises(MidiError, match=f"^{reason} in book.abc$"):
+            tune_text(tmp_path / f"book.abc{name}")
 
 
 @needs_musescore

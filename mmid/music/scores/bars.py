@@ -18,11 +18,6 @@ Bars: TypeAlias = Callable[[Song, np.ndarray], str]
 _PRINTED = re.compile(r"\d{1,6}")
 
 
-def unknown_bars(song: Song, notes: np.ndarray) -> str:
-    """Keep nothing: the program does not say where bars begin."""
-    return NO_BARS
-
-
 def printed_bars(listed: bytes, song: Song, notes: np.ndarray) -> str:
     """Keep bars as verovio lists them (`mmid.music.scores.verovio_worker`)."""
     try:

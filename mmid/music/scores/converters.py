@@ -15,7 +15,7 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-INSTALL = "pip install 'mmid[scores]' to index"
+INSTALL = "pip install 'mmid[scores]' to read them"
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,12 @@ def find_abc2midi() -> str | None:
 
 @cache
 def find_musescore() -> str | None:
-    """Return the program MuseScore, the newest of those that are named as releases name it."""
-    names = ("mscore4portable", "MuseScore4", "musescore4", "mscore4", "mscore", "musescore")
-    found = map(shutil.which, (*names, "musescore3", "mscore3"))
+    """Return the program MuseScore, the newest of those that are named as releases name it.
+
+    What Debian calls ``mscore`` is MuseScore 2.
+    """
+    newest = ("mscore4portable", "MuseScore4", "musescore4", "mscore4")
+    found = map(shutil.which, (*newest, "musescore3", "mscore3", "mscore", "musescore"))
     return next(filter(None, found), None)
 
 

@@ -7,6 +7,7 @@ sound as the program plays them, chord symbols do not sound, and percussion is l
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import zipfile
@@ -23,7 +24,7 @@ from mmid.errors import MidiError, label
 from mmid.music.formats import suffix_of
 from mmid.music.midi import Midi, midi_of, read_midi
 from mmid.music.midi_parser import MidiLimits, read_bytes
-from mmid.music.scores.bars import Bars, printed_bars, unknown_bars
+from mmid.music.scores.bars import Bars, printed_bars
 from mmid.music.scores.bounded import ScoreWorker, run_bounded
 from mmid.music.scores.converters import (
     ABC2MIDI,
@@ -34,6 +35,8 @@ from mmid.music.scores.converters import (
     find_musescore,
     find_verovio,
 )
+from mmid.music.scores.kern_order import played_in_order
+from mmid.music.scores.musescore_bars import musescore_bars, with_every_measure
 from mmid.music.scores.titles import abc_credit, kern_title, text_of, xml_title
 from mmid.music.scores.tune_bars import marked, tune_bars
 from mmid.music.scores.tune_books import tune_text
@@ -105,7 +108,7 @@ def _with_verovio(path: Path) -> Converted:
     suffix, data = suffix_of(path.name), read_bytes(path, SCORE_BYTES)
     text = text_of(_unpacked(data, _root_file) if data[:2] == _ZIP else data)
     if suffix == ".krn":
-        midi, bars = _worker().convert("humdrum", text)
+        midi, bars = _worker().convert("humdrum", played_in_order(text))
         return Converted(midi, kern_title(text), partial(printed_bars, bars))
     form = "mei" if _MEI.search(text[:_HEAD]) else "xml"
     midi, bars = _worker().convert(form, _DECLARATION.sub("", text))
@@ -165,32 +168,39 @@ def _with_musescore(path: Path) -> Converted:
     data, program = read_bytes(path, SCORE_BYTES), find_musescore()
     assert program
     text = text_of(_unpacked(data, _musescore_file) if data[:2] == _ZIP else data)
-    title, remark = xml_title(text), None
-    midi = _run_musescore(program, suffix_of(path.name), data)
+    title, remark, suffix = xml_title(text), None, suffix_of(path.name)
+    if (plain := with_every_measure(text)) != text:
+        text, data, suffix = plain, plain.encode(), ".mscx"
+    midi, positions = _run_musescore(program, suffix, data)
     made_by = _MADE_BY.search(text[:_HEAD])
     if len(midi) < _EMPTY and made_by:
         older = text.replace(made_by[0], f'<museScore version="{_OLDER}"', 1)
-        midi = _run_musescore(program, ".mscx", older.encode())
+        midi, positions = _run_musescore(program, ".mscx", older.encode())
         remark = f"saved by MuseScore {made_by[1]}, read by an older one: maybe not all of it"
     if len(midi) < _EMPTY:
         raise MidiError("MuseScore reads no notes in it")
-    return Converted(midi, title, unknown_bars, remark)
+    return Converted(midi, title, partial(musescore_bars, text, positions), remark)
 
 
-def _run_musescore(program: str, suffix: str, data: bytes) -> bytes:
-    """Run MuseScore without a screen."""
+def _run_musescore(program: str, suffix: str, data: bytes) -> tuple[bytes, str]:
+    """Have MuseScore, without a screen, make MIDI of a score and say when its measures sound."""
     with _workplace() as folder:
-        source, target = folder / f"score{suffix}", folder / "score.mid"
+        source, job = folder / f"score{suffix}", folder / "job.json"
+        midi, positions = folder / "score.mid", folder / "score.mpos"
         source.write_bytes(data)
+        job.write_text(json.dumps([{"in": str(source), "out": [str(midi), str(positions)]}]))
         run_bounded(
-            (program, "-f", "-o", str(target), str(source)),
+            (program, "-f", "-j", str(job)),
             "MuseScore",
             MUSESCORE_SECONDS,
             MUSESCORE_MEGABYTES,
             {"QT_QPA_PLATFORM": "offscreen", "XDG_RUNTIME_DIR": str(folder)},
             folder,
         )
-        return _made(target, "MuseScore")
+        made = _made(midi, "MuseScore")
+        with suppress(MidiError):
+            return made, text_of(read_bytes(positions, SCORE_BYTES))
+        return made, ""
 
 
 def _made(target: Path, name: str) -> bytes:

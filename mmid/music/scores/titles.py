@@ -79,8 +79,15 @@ def _first(text: str, patterns: tuple[str, ...]) -> str | None:
 
 
 def clean(text: str) -> str:
-    """Put a title on one line of bounded length, without what XML needs."""
-    return " ".join(html.unescape(text).split())[:TITLE_CHARS]
+    r"""Put a title on one line of bounded length, without what XML needs or nobody can see.
+
+    Examples
+    --------
+    >>> clean("The Cat &amp;\n \x1b Fiddle")
+    'The Cat & Fiddle'
+    """
+    seen = "".join(c for c in html.unescape(text) if c.isprintable() or c.isspace())
+    return " ".join(seen.split())[:TITLE_CHARS]
 
 
 def credited(title: str | None, composer: str | None) -> str | None:

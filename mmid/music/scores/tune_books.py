@@ -49,6 +49,19 @@ def file_of(path: Path) -> Path:
     return path if name == path.name else path.with_name(name)
 
 
+def goes_by(piece: str, name: str) -> bool:
+    """Return whether a tune goes by a shorter name: without its title, or its book's.
+
+    Examples
+    --------
+    >>> tune = "book.abc#X:12 The Swallowtail Jig"
+    >>> goes_by(tune, "book.abc#X:12"), goes_by(tune, "book.abc"), goes_by(tune, "book.abc#X:1")
+    (True, True, False)
+    """
+    untitled = MARK in name and piece.startswith(f"{name} ")
+    return untitled or piece != name == file_part(piece)
+
+
 def plain_name(path: Path) -> str:
     """Name a file after a piece, without its suffix.
 
@@ -76,7 +89,7 @@ def tune_paths(path: Path) -> list[Path]:
 
 
 def tune_text(path: Path) -> bytes:
-    """Return the ABC of a tune.
+    """Return the ABC of a tune, which may be named by its number alone.
 
     Raises
     ------
@@ -86,12 +99,12 @@ def tune_text(path: Path) -> bytes:
     book = file_of(path)
     tunes = _tunes(book)
     ending = path.name.removeprefix(book.name)
-    text = tunes.get(ending)
-    if text is None and not ending:
+    if not ending and ending not in tunes:
         raise MidiError(f"holds {len(tunes)} tunes, not one")
-    if text is None:
-        raise MidiError(f"no such tune in {book.name}")
-    return text
+    named = [one for one in tunes if goes_by(one, ending)]
+    if ending not in tunes and len(named) != 1:
+        raise MidiError(f"{'more than one' if named else 'no'} such tune in {book.name}")
+    return tunes[ending if ending in tunes else named[0]]
 
 
 def piece_digest(path: Path) -> str:
