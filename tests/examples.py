@@ -187,7 +187,7 @@ RECORDINGS = (
 )
 FOLDERS = (
     *("home/Music/midi", "home/Music/scores", "home/scores", "home/scores/drafts"),
-    *("home/more", "my-midi-files"),
+    *("home/more", "my-midi-files", "midi"),
 )
 BOOKS = ("book.abc", "tunes.abc", "tune.abc", "home/Music/scores/book.abc")
 BOOK = """X:12
