@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -33,10 +34,15 @@ def run(command: str, folder: Path, **environment: str) -> subprocess.CompletedP
 
 
 def draw_terminal(folder: Path, target: Path) -> None:
-    """Draw two commands and what they print; without the web font that Rich would have fetched."""
+    """Draw two commands and what they print."""
     build = "mmid build-index demo/library --index demo/index"
     query = "mmid query demo/recording.ogg --index demo/index"
     printed = {build: run(build, folder).stderr, query: run(query, folder, **COLOUR).stdout}
+    save_terminal(printed, target)
+
+
+def save_terminal(printed: Mapping[str, str], target: Path) -> None:
+    """Draw commands and what they printed; without the web font that Rich would have fetched."""
     with open(os.devnull, "w") as nowhere:
         console = Console(record=True, width=WIDTH, file=nowhere)
         for command, text in printed.items():

@@ -327,7 +327,8 @@ def verdict_table(results: Sequence[ClipScores]) -> Table:
     rows = [row for whole in results for row in (whole, *whole.kinds) if row.verdicts]
     absent = any(row.absent_verdicts for row in rows)
     kinds = any(row.kind for row in rows)
-    table = FittingTable(title="verdicts, right and wrong; and with all that is right taken out")
+    gone_too = "; and with all that is right taken out" * absent
+    table = FittingTable(title=f"verdicts, right and wrong{gone_too}")
     columns = ["kind"] * kinds + ["clip", "found right", "found wrong", "perhaps right"]
     columns += ["perhaps wrong", "absent", *["gone: found", "gone: perhaps"] * absent, "Brier"]
     for name in columns:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from mmid.identify.alignment import ALIGNED_FRAMES, Alignment, align, note_gains
@@ -77,7 +78,6 @@ class MatchBuilder:
             snippets=self._index.snippets,
         )
         start, end = (_within(time, entry.seconds) for time in (start, end))
-        first, last = (moment(entry.bars, time) for time in (start, end))
         return Match(
             piece=entry.name,
             confidence=self._confidence(evidence),
@@ -91,10 +91,7 @@ class MatchBuilder:
             transpose=candidate.transpose,
             also=tuple(entries[other.candidate.piece].name for other in group[1:]),
             title=entry.title,
-            start_bar=first and first.bar,
-            start_beat=first and first.beat,
-            end_bar=last and last.bar,
-            end_beat=last and last.beat,
+            **passage_bars(entry.bars, start, end),
             figures=best.figures,
         )
 
@@ -159,3 +156,14 @@ def _capped(match: Match, sounding: float) -> Match:
     if _is_proven(match, sounding):
         return match
     return replace(match, confidence=min(match.confidence, UNPROVEN))
+
+
+def passage_bars(bars: str, start: float | None, end: float | None) -> dict[str, Any]:
+    """Return where a passage, seconds, begins and ends in the bars of its piece, for a `Match`."""
+    first, last = (moment(bars, time) for time in (start, end))
+    return {
+        "start_bar": first and first.bar,
+        "start_beat": first and first.beat,
+        "end_bar": last and last.bar,
+        "end_beat": last and last.beat,
+    }

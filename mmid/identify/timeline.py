@@ -24,6 +24,7 @@ from torch import Tensor
 from mmid.errors import MmidError
 from mmid.identify.answer import Identification, Match
 from mmid.identify.identifier import Identifier
+from mmid.identify.matches import passage_bars
 from mmid.identify.note_stream import QueryInput, Tape, length_of, transcribe_stretches
 from mmid.identify.score_following import PieceTrack, part, track_piece
 from mmid.model.embedding import Transcribed
@@ -164,7 +165,15 @@ def follow(
     follower = _Follower(identifier, every, lambda frame: progress("Following", frame, total))
     performances = _joined(follower.found(tape), every, rate)
     name = os.fspath(source) if isinstance(source, (str, os.PathLike)) else ""
-    return Timeline(name, tape.end / rate, tuple(_played(parts, rate) for parts in performances))
+    played = (_in_bars(identifier, _played(parts, rate)) for parts in performances)
+    return Timeline(name, tape.end / rate, tuple(played))
+
+
+def _in_bars(identifier: Identifier, played: Played) -> Played:
+    """Return a performance with the bars of all that was followed, not of its window."""
+    match = played.match
+    entry = identifier.index.entries[identifier.names.index(match.piece)]
+    return replace(played, match=replace(match, **passage_bars(entry.bars, match.start, match.end)))
 
 
 def _check(identifier: Identifier, every: float) -> None:

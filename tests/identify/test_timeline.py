@@ -15,6 +15,7 @@ from mmid.index.build import build_index
 from mmid.index.folder import LibraryIndex
 from mmid.model.embedding import Score
 from mmid.model.loading import load_model
+from mmid.music.bars import moment
 from mmid.music.midi import write_midi
 from mmid.music.notes import NOTE_DTYPE
 
@@ -76,6 +77,9 @@ def test_pieces_are_found_in_order(identifier, known_tunes):
     assert starts == pytest.approx([0, 10, 0], abs=1.5)
     assert [one.match.tempo_ratio for one in timeline.played] == pytest.approx([1] * 3, rel=0.03)
     assert [round(start) for start, _ in timeline.gaps][:2] == [0, round(times[0][1])]
+    bars = {entry.name: entry.bars for entry in identifier.index.entries}
+    for match in (one.match for one in timeline.played):
+        assert str(match.first_beat) == str(moment(bars[match.piece], match.start))
 
 
 def test_a_short_piece_before_another_is_found(identifier, known_tunes):

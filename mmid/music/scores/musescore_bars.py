@@ -64,7 +64,9 @@ def musescore_bars(text: str, positions: str, song: Song, notes: np.ndarray) -> 
     sounding = [measures[place] for place, _ in events]
     lengths = np.array([measure.quarters for measure in sounding]) * song.division
     by_length = np.concatenate([[0.0], np.cumsum(lengths)[:-1]])
-    by_clock = _on_bar_lines(song.tempo_map.ticks_at(np.array([time for _, time in events]) / 1_000), song)
+    by_clock = _on_bar_lines(
+        song.tempo_map.ticks_at(np.array([time for _, time in events]) / 1_000), song
+    )
     onsets = np.sort(song.tempo_map.ticks_at(notes["onset"].astype(float)))
     ticks = max((by_length, by_clock), key=lambda ticks: _begun(ticks, onsets, song))
     lines = [round(tick) for tick in ticks.tolist()]
