@@ -221,7 +221,8 @@ def climb(evidence: Gains, gains: Tensor) -> np.ndarray:
         reached[:, 0] = slower[:, 0]
         np.maximum(reached[:, 2:], slower[:, :-2], out=reached[:, 2:])
         np.add(reached, values[:, frame], out=best)
-    return np.maximum(best.max(1).astype(np.float64) / evidence.total, LEAST_SHARE)
+    shares = best.max(1).astype(np.float64) / evidence.total
+    return np.asarray(np.maximum(shares, LEAST_SHARE))
 
 
 @dataclass(frozen=True, eq=False)
