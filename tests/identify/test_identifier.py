@@ -319,7 +319,8 @@ def test_of_many_snippets_some_of_every_part_are_looked_up(
     for (few, at), (all_of_them, frames) in zip(some.snippets, whole.snippets, strict=True):
         kept = np.isin(frames, at)
         assert kept.sum() == len(at) == math.ceil(len(frames) / 2) and kept[0]
-        assert np.array_equal(few, all_of_them[:, kept]) and few.shape[0] == len(keys)
+        assert few.shape == (len(keys), len(at), all_of_them.shape[2])
+        assert ((few * all_of_them[:, kept]).sum(-1) > 0.999).all(), "of passes of other lengths"
         assert np.diff(np.flatnonzero(kept), append=len(frames)).max() <= 3
     assert identifier.identify(query).matches[0].piece == pieces[3].name
 
