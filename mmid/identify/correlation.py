@@ -256,15 +256,17 @@ def _scored(table: Tensor, melodies: Melodies) -> Iterator[tuple[np.ndarray, Ten
     """Give passages' pieces and first frames, their scores in the best key, and those in each."""
     length, _, columns = table.shape[1:]
     rows = table.flatten(2).flatten(0, 1)
+    row_of_first = (melodies.pitch_class * length + melodies.frame).astype(np.int32)
     for piece, begin in melodies.passages():
         bounds = np.searchsorted(melodies.frame, [begin, begin + length])
         counts = bounds[1] - bounds[0]
         ends = np.cumsum(counts)
         note = np.arange(ends[-1]) + np.repeat(bounds[0] - ends + counts, counts)
-        row = melodies.pitch_class[note] * length + melodies.frame[note] - np.repeat(begin, counts)
-        summed = nn.functional.embedding_bag(
-            torch.from_numpy(row), rows, torch.from_numpy(ends - counts), mode="sum"
-        ).view(-1, CLASSES + 1, columns)
+        row = row_of_first[note] - np.repeat(begin.astype(np.int32), counts)
+        bags = torch.from_numpy((ends - counts).astype(np.int32))
+        summed = nn.functional.embedding_bag(torch.from_numpy(row), rows, bags, mode="sum").view(
+            -1, CLASSES + 1, columns
+        )
         in_keys, count = summed[:, :CLASSES], summed[:, CLASSES].float()
         scores = reduce(torch.maximum, in_keys.unbind(1)).float() / (count + BEFORE).sqrt()
         yield np.stack([piece, begin]), scores.masked_fill(count < LEAST, -torch.inf), in_keys
@@ -276,9 +278,10 @@ def _best_of_each_piece(
     """Give the pieces and the best passage of each."""
     (piece, begin), ratios = passages, scores.shape[1] // PHASES
     score, column = (part.numpy() for part in scores.max(1))
-    order = np.lexsort((-score, piece))
-    chosen = order[np.unique(piece[order], return_index=True)[1]]
-    chosen = chosen[np.isfinite(score[chosen])]
+    first = np.flatnonzero(np.diff(piece, prepend=-1))
+    best = np.repeat(np.maximum.reduceat(score, first), np.diff(first, append=len(piece)))
+    among = np.flatnonzero((score == best) & np.isfinite(score))
+    chosen = among[np.flatnonzero(np.diff(piece[among], prepend=-1))]
     phase, ratio = np.divmod(column[chosen], ratios)
     key = in_keys[chosen, :, column[chosen]].argmax(1).numpy()
     frame = begin[chosen] + STEP * phase
