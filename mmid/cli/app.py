@@ -11,7 +11,7 @@ from mmid.cli.build import build_index
 from mmid.cli.convert import convert
 from mmid.cli.doctor import doctor
 from mmid.cli.evaluate import evaluation
-from mmid.cli.help import AnsweringCommand, LightCommand
+from mmid.cli.help import LightCommand
 from mmid.cli.index import index_app
 from mmid.cli.listen import listen
 from mmid.cli.model import model_app
@@ -38,7 +38,7 @@ app.add_typer(model_app, name="model")
 app.command("build-index", epilog="Example: mmid build-index ~/Music/midi --index ~/my-index")(
     build_index
 )
-app.command(cls=AnsweringCommand, epilog="Example: mmid listen --seconds 30")(listen)
+app.command(epilog="Example: mmid listen --seconds 30")(listen)
 app.command(epilog="Example: mmid serve --open")(serve)
 app.command(epilog="Example: mmid convert tunes.abc --out as-midi")(convert)
 app.command(epilog="Example: mmid train my-midi --soundfont TimGM --soundfont FluidR3")(train)

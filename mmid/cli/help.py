@@ -7,7 +7,6 @@ options in frozen dataclasses, whose fields are annotated as its own parameters 
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable
 from dataclasses import MISSING, fields, is_dataclass
 from functools import wraps
@@ -20,7 +19,6 @@ from typer.core import TyperCommand, TyperGroup
 
 from mmid.errors import label
 from mmid.system.console import loading
-from mmid.system.start import postpone
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -30,9 +28,6 @@ PANELS = {
     "Models and installation": ("model", "doctor"),
 }
 """Panels of the first help page, and their commands in the order in which they are needed."""
-
-SHAPES = "torch._meta_registrations"
-"""Which operations give results of which shapes, for those that C++ says nothing of."""
 
 HELP_NAMES = ["--help", "-h"]
 
@@ -74,19 +69,6 @@ class Command(TyperCommand):
         """Run it; on a terminal, something is shown while PyTorch loads."""
         if self.heavy and not ctx.params.get("server"):
             loading("torch", "Loading PyTorch")
-        return super().invoke(ctx)
-
-
-class AnsweringCommand(Command):
-    """A command that has a model compute, and neither compiles, exports nor trains one.
-
-    So it leaves out a quarter of what PyTorch loads: shapes of results without their values.
-    """
-
-    def invoke(self, ctx: Any) -> Any:
-        """Run it, with PyTorch's `SHAPES` left out unless something else has loaded them."""
-        if "torch" not in sys.modules:
-            postpone(SHAPES)
         return super().invoke(ctx)
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from mmid.cli.help import AnsweringCommand, App
+from mmid.cli.help import App
 from mmid.cli.query import query
 from mmid.cli.shell import AllCommands, run
 from mmid.system.console import set_loudness
@@ -51,7 +51,7 @@ def new_app() -> App:
     )
     app.callback()(_options)
     example = "mmid query recording.wav --start 30 --duration 20 --json"
-    app.command(cls=AnsweringCommand, epilog=f"Example: {example}")(query)
+    app.command(epilog=f"Example: {example}")(query)
     return app
 
 

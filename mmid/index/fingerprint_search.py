@@ -5,7 +5,7 @@ Conventions: as of `mmid.index.fingerprints`; keys are semitones from a piece to
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
@@ -127,13 +127,21 @@ def search_triples(
     when = onset[triples.note[which]] - middle
     position = np.asarray(library["onset"][note], np.float64) - when * tempo_ratio
     postings_of = _Postings(found_in, key, which, position, tempo_ratio)
+    fullest = _fullest_of_all(postings_of, len(triples), top, steady)
+    kept = sorted(_best_of_each(fullest, postings_of), key=lambda one: -one[0])[:top]
+    return [postings_of.agreement(inside, votes, len(triples), middle) for votes, inside in kept]
+
+
+def _best_of_each(
+    fullest: Iterable[tuple[np.ndarray, int]], found: _Postings
+) -> Iterable[tuple[int, np.ndarray]]:
+    """Return the votes and the postings of the fullest position of each piece in each key."""
     best: dict[tuple[int, int], tuple[int, np.ndarray]] = {}
-    for inside, votes in _fullest_of_all(postings_of, len(triples), top, steady):
-        name = int(postings_of.piece[inside[0]]), int(postings_of.key[inside[0]])
+    for inside, votes in fullest:
+        name = int(found.piece[inside[0]]), int(found.key[inside[0]])
         if name not in best or votes > best[name][0]:
             best[name] = votes, inside
-    kept = sorted(best.values(), key=lambda one: -one[0])[:top]
-    return [postings_of.agreement(inside, votes, len(triples), middle) for votes, inside in kept]
+    return best.values()
 
 
 @dataclass(frozen=True, eq=False)

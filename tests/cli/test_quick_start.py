@@ -6,8 +6,6 @@ import json
 import subprocess
 import sys
 
-import pytest
-
 LEAVES = """
 import os, sys
 from mmid.__main__ import main
@@ -21,7 +19,7 @@ main()
 raise AssertionError("it took PyTorch down")
 """
 NEEDLESS = (
-    *("torch._decomp", "torch._dynamo", "jinja2", "matplotlib", "filelock", "pymilvus"),
+    *("torch._dynamo", "jinja2", "matplotlib", "filelock", "pymilvus"),
     *("mmid.index.folder_writer", "mmid.index.milvus.client", "mmid.output.page.page"),
     *("mmid.cli.app", "mmid.cli.doctor", "mmid.cli.train"),
 )
@@ -45,13 +43,3 @@ def test_a_query_that_fails_leaves_at_once(tmp_path, built, options):
     status, said, errors = leave("query", tmp_path / "broken.wav", *options, "--csv")
     assert status == 1 and len(said.splitlines()) == 2
     assert "broken.wav" in errors[0] and errors[1:] == ["[]"]
-
-
-@pytest.mark.parametrize("name", ["mmid-3", "mmid-4"])
-def test_the_packaged_models_are_built_without_shapes(name):
-    code = (
-        "import sys\nfrom mmid.cli.help import SHAPES\nfrom mmid.system.start import postpone\n"
-        f"postpone(SHAPES)\nfrom mmid.model.loading import load_model\nload_model({name!r})\n"
-        "assert 'torch._decomp' not in sys.modules"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
