@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from weakref import WeakKeyDictionary
 
@@ -27,6 +26,9 @@ from mmid.system.console import stage
 
 OUTSTANDING = 0.35
 """Support by which the best position must exceed those in other keys for its key to be likely."""
+
+WELL_EXPLAINED = 0.25
+"""Share of the transcribed notes that it must explain, or else melodies are correlated as well."""
 
 FIRST_FOUND = 5
 """Of what makes a key likely, so many are compared to see whether they explain the query."""
@@ -168,29 +170,33 @@ class Identifier:
             return by_notes, likely
         if not by_notes.gains:
             return by_notes, self._search_keys(by_notes, extra, excluded)
-        by_notes = self._thoroughly(by_notes.query, excluded)
-        return by_notes, self._compare_keys(by_notes, excluded)
+        by_notes = self.lookup.by_notes(by_notes.query, excluded, thorough=True)
+        outstanding, ranked = self._compare_keys(by_notes, excluded)
+        if outstanding is not None and (ranked[0].explained or 0) >= WELL_EXPLAINED:
+            return by_notes, outstanding
+        by_notes = self._correlated(by_notes, excluded)
+        outstanding, ranked = self._compare_keys(by_notes, excluded)
+        return by_notes, outstanding or _first(self.lookup.every(by_notes.query), ranked)
 
     def _explains(self, by_notes: SearchResult) -> bool:
         """Say whether one of the first that note triples find explains the query at all."""
         first = self._rank(by_notes.found[:FIRST_FOUND], by_notes)
         return any(one.explained is not None and one.explained > 0 for one in first)
 
-    def _thoroughly(self, query: Query, excluded: frozenset[int]) -> SearchResult:
-        """Return what more note triples find in every key, and what melodies that correlate do."""
-        lookup = self.lookup
-        with ThreadPoolExecutor(1) as beside:
-            correlated = beside.submit(lookup.by_correlation, query, lookup.every(query), excluded)
-            by_notes = lookup.by_notes(query, excluded, thorough=True)
-            return replace(by_notes, tunes=(*by_notes.tunes, *correlated.result()))
+    def _correlated(self, by_notes: SearchResult, excluded: frozenset[int]) -> SearchResult:
+        """Add what melodies that correlate with the query find."""
+        query, lookup = by_notes.query, self.lookup
+        correlated = lookup.by_correlation(query, lookup.every(query), excluded)
+        return replace(by_notes, tunes=(*by_notes.tunes, *correlated))
 
-    def _compare_keys(self, by_notes: SearchResult, excluded: frozenset[int]) -> Hypotheses:
-        """Return the keys and tempi of the best that was found, if it stands out; or `_first`."""
+    def _compare_keys(
+        self, by_notes: SearchResult, excluded: frozenset[int]
+    ) -> tuple[Hypotheses | None, list[Ranked]]:
+        """Return the keys and tempi of the best that was found, if it stands out; and all of it."""
         ranked = self._rank(self.lookup.candidates(by_notes, excluded), by_notes)
         best = [one.candidate for one in ranked if one.support > ranked[0].support - OUTSTANDING]
         every = self.lookup.every(by_notes.query)
-        outstanding = every.narrowed([(c.transpose, c.tempo_ratio) for c in best])
-        return outstanding or _first(every, ranked)
+        return every.narrowed([(c.transpose, c.tempo_ratio) for c in best]), ranked
 
     def _search_keys(
         self, by_notes: SearchResult, extra: int, excluded: frozenset[int]
