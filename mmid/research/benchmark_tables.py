@@ -112,7 +112,9 @@ def _cells(row: Row, absent: bool) -> list[str]:
     verdicts = row["verdicts"]
     cells = [str(row["clips"]), _percent(row["top1"]), _interval(row), _percent(row["top5"])]
     cells += [_percent(verdicts["found_right"]), _percent(verdicts["found_wrong"])]
-    return cells + [f"{row['auroc']:.3f}", _percent(row["falsely_matched"])] * absent
+    if absent:
+        cells += [f"{row['auroc']:.3f}", _percent(row["falsely_matched"])]
+    return cells
 
 
 def _named(first: str, rows: Sequence[tuple[str, Row]]) -> str:

@@ -16,7 +16,7 @@ from mmid.cli.app import app
 from mmid.errors import MmidError
 from mmid.model.checkpoint import save_checkpoint
 from mmid.research import benchmarks
-from mmid.research.benchmark_tables import GROWTH, TABLES, fill
+from mmid.research.benchmark_tables import GROWTH, MMID, TABLES, fill, kind_lengths_table
 from mmid.research.benchmarks import COMMANDS, DOCUMENTS, fill_in, read_results, run_benchmarks
 
 ROOT = Path(__file__).parents[2]
@@ -92,6 +92,14 @@ def test_the_commands_of_the_benchmarks_exist(name):
     words = fill_in(COMMANDS[name], EVERYTHING)
     assert words is not None
     check(words)
+
+
+def test_clips_of_which_none_was_queried_without_its_piece_have_a_row():
+    verdicts = {"found_right": 0.25, "found_wrong": 0.0}
+    row = {"clips": 4, "top1": 0.5, "top5": 1.0, "top1_interval": [0.0, 1.0], "auroc": None}
+    one = row | {"system": MMID, "verdicts": verdicts, "kind": "game"}
+    table = kind_lengths_table(dict.fromkeys(("b8-10", "b8-whole"), [one | {"kinds": [one]}]))
+    assert "| game | 50.0 % | 0 to 100 | 25.0 % | 0.0 % | 50.0 %" in table
 
 
 def test_speed_is_a_column_a_size():
