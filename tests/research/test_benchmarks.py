@@ -98,7 +98,7 @@ def test_clips_of_which_none_was_queried_without_its_piece_have_a_row():
     verdicts = {"found_right": 0.25, "found_wrong": 0.0}
     row = {"clips": 4, "top1": 0.5, "top5": 1.0, "top1_interval": [0.0, 1.0], "auroc": None}
     one = row | {"system": MMID, "verdicts": verdicts, "kind": "game"}
-    table = kind_lengths_table(dict.fromkeys(("b8-10", "b8-whole"), [one | {"kinds": [one]}]))
+    table = kind_lengths_table({key: [one | {"kinds": [one]}] for key in ("b8-10", "b8-whole")})
     assert "| game | 50.0 % | 0 to 100 | 25.0 % | 0.0 % | 50.0 %" in table
 
 
