@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
@@ -304,23 +305,41 @@ def eval_speed(
         str,
         typer.Option(help="Measure with this many pieces; copies in other keys and tempi fill up."),
     ] = "1000,10000",
+    work: Annotated[
+        Path | None,
+        typer.Option(
+            help="Keep libraries, indexes and what is measured in this folder; run again, go on.",
+            show_default="a temporary folder",
+        ),
+    ] = None,
     json_lines: JsonFlag = False,
     out: OutFile = None,
 ) -> None:
     """Measure how time, memory and disk grow with the library.
 
     The packaged model is used. The commands run as processes of their own, one at a time.
+    Stopped and run again with the same --work, it goes on from the last finished step.
     """
-    from tempfile import TemporaryDirectory
-
     from mmid.evaluation.growth import growth_table, measure_growth
 
     wanted, loaded = parse_sizes(sizes), ModelGroup(device="cpu").load()
     rows = []
-    for size in wanted:
-        with TemporaryDirectory(prefix="mmid-speed-") as folder:
-            rows.append(measure_growth(library, query, size, Path(folder), loaded, remark))
+    try:
+        for size in wanted:
+            with _folder_of(size, work) as folder:
+                rows.append(measure_growth(library, query, size, Path(folder), loaded, remark))
+    except KeyboardInterrupt:
+        if work:
+            note(f"mmid: {label(work)}: holds what is done; the same command goes on from there")
+        raise
     _deliver([row.to_dict() for row in rows], [growth_table(rows)], json_lines, out)
+
+
+def _folder_of(size: int, work: Path | None) -> AbstractContextManager[str | Path]:
+    """Return where a size is measured; what is there is deleted in the end if none was given."""
+    from tempfile import TemporaryDirectory
+
+    return nullcontext(work / str(size)) if work else TemporaryDirectory(prefix="mmid-speed-")
 
 
 @evaluation.command(
