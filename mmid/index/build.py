@@ -21,7 +21,7 @@ from mmid.errors import LibraryIndexError, label
 from mmid.index.embedder import KEPT_EVERY, Embed, embed_item, embed_nothing, embedded
 from mmid.index.items import Entry, LeftOut
 from mmid.index.library_folders import Followed, follow_folders, known_manifest, refuse_missing
-from mmid.index.manifest import FORMAT, IndexOrigin
+from mmid.index.manifest import IndexOrigin
 from mmid.index.pending import Embedded, Pending
 from mmid.index.protocol import Library, Place, Store
 from mmid.index.store import store_at
@@ -33,6 +33,9 @@ from mmid.music.library import Piece, Recording
 from mmid.options import Kind, LibraryKind
 from mmid.system.console import ProgressCallback, quiet, stage
 from mmid.system.processes import Engine, parallel
+
+EMBEDDED = "mmid-index-8"
+"""Since which format of indexes embedded items are as they are now."""
 
 
 @dataclass(frozen=True)
@@ -293,7 +296,7 @@ def _every_before(store: Store, kind: Kind) -> int | None:
 
 def _key(origin: IndexOrigin) -> str:
     """Name what embedded items depend on besides their files."""
-    text = json.dumps([FORMAT, origin.kind, origin.model, origin.recipe], sort_keys=True)
+    text = json.dumps([EMBEDDED, origin.kind, origin.model, origin.recipe], sort_keys=True)
     return sha256(text.encode()).hexdigest()[:12]
 
 

@@ -10,12 +10,10 @@ from typing import Literal
 
 import numpy as np
 
-from mmid.index.fingerprint_table import Postings
 from mmid.index.inverted_lists import InvertedLists
 from mmid.index.items import Entry
 from mmid.index.manifest import BOUNDS, LIST_ROWS, NOTES, POSITIONS, VECTORS
 from mmid.index.pending import Embedded
-from mmid.index.sorted_file import page_index_of
 from mmid.system.arrays import store_array
 from mmid.system.console import ProgressCallback
 
@@ -64,13 +62,6 @@ def laid_out(rows: Iterable[Entry], first: int = 0, first_note: int = 0) -> list
         entries.append(replace(row, first=first, first_note=first_note))
         first, first_note = first + row.count, first_note + row.notes
     return entries
-
-
-def store_postings(data: Path, files: tuple[str, str], postings: Postings) -> None:
-    """Write postings and their page index."""
-    name, page_index = files
-    stored = store_array(data / name, postings.count, postings.parts, np.dtype(np.uint64))
-    np.save(data / page_index, page_index_of(stored))
 
 
 def store_lists(data: Path, lists: InvertedLists) -> None:

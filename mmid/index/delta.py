@@ -14,12 +14,13 @@ from pathlib import Path
 
 import numpy as np
 
-from mmid.index.change import Change, laid_out, store_lists, store_postings
+from mmid.index.change import Change, laid_out, store_lists
 from mmid.index.fingerprint_table import delta_postings
 from mmid.index.folder import LibraryIndex
 from mmid.index.inverted_lists import InvertedLists, nearest_centroids
 from mmid.index.items import Entry, write_pieces
 from mmid.index.manifest import MELODY_POSTINGS, NOTES, PIECES, SORTED_FILES
+from mmid.index.packed_numbers import PackedNumbers, store_sorted
 from mmid.index.spans import rows_within
 from mmid.system.arrays import joined, map_array
 from mmid.system.console import ProgressCallback
@@ -91,12 +92,13 @@ def _write_postings(
     base_notes, *_ = old.checks.check_parts(NOTES)
     whole = joined([map_array(base_notes, notes.dtype), notes])
     firsts = [entry.first_note for entry in fresh]
-    for files in SORTED_FILES:
-        base, *known = (map_array(path, np.uint64) for path in old.checks.check_parts(files[0]))
+    for names in SORTED_FILES:
+        paths = map(old.checks.check_parts, (names.heads, names.tails))
+        base, *known = map(PackedNumbers.map, *paths)
         before = known[0] if known else np.zeros(0, np.uint64)
-        start, melody = len(old.all_notes), files[0] == MELODY_POSTINGS
+        start, melody = len(old.all_notes), names == MELODY_POSTINGS
         postings = delta_postings(base, before, whole, firsts, start, melody=melody)
-        store_postings(data, files, postings)
+        store_sorted(data, names, postings.count, postings.parts)
 
 
 def _lists(

@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import numpy as np
 
@@ -27,6 +28,10 @@ from mmid.index.fingerprints import (
     spans_of,
 )
 from mmid.index.notes import in_melody
+from mmid.index.packed_numbers import PackedNumbers
+
+Sorted: TypeAlias = np.ndarray | PackedNumbers
+"""Sorted postings, in memory or not."""
 
 NOTES_AT_ONCE = 4_000
 """Notes whose triples are listed at once: what comes of them stays in the processor's cache."""
@@ -53,7 +58,7 @@ class Postings:
 def library_postings(
     notes: np.ndarray,
     firsts: Sequence[int],
-    known: np.ndarray | None = None,
+    known: Sorted | None = None,
     start: int = 0,
     *,
     melody: bool = False,
@@ -66,7 +71,7 @@ def library_postings(
         As they are stored (`mmid.index.notes`).
     firsts : sequence of int
         Where each piece begins in them, ascending.
-    known : np.ndarray [m] uint64, optional
+    known : np.ndarray [m] uint64 or PackedNumbers, optional
         The postings of the pieces before a note.
     start : int
         That note.
@@ -87,8 +92,8 @@ def library_postings(
 
 
 def delta_postings(
-    base: np.ndarray,
-    known: np.ndarray,
+    base: Sorted,
+    known: Sorted,
     notes: np.ndarray,
     firsts: Sequence[int],
     start: int,
@@ -102,9 +107,9 @@ def delta_postings(
 
     Parameters
     ----------
-    base : np.ndarray [n] uint64
+    base : np.ndarray [n] uint64 or PackedNumbers
         The library's postings.
-    known : np.ndarray [m] uint64
+    known : np.ndarray [m] uint64 or PackedNumbers
         Those beside them until now.
     notes, firsts, start, melody
         As of `library_postings`: the library's notes and the others behind them, of which those
@@ -121,10 +126,10 @@ def delta_postings(
     return _with_more(known, _stop_list(known), more, most_common(len(base)))
 
 
-def _is_stopped(base: np.ndarray, postings: np.ndarray) -> np.ndarray:
+def _is_stopped(base: Sorted, postings: np.ndarray) -> np.ndarray:
     """Return which of sorted postings have a fingerprint on a stop list."""
     fingerprint, counts = np.unique(postings >> FINGERPRINT, return_counts=True)
-    first = np.searchsorted(base, fingerprint << FINGERPRINT)
+    first = base.searchsorted(fingerprint << FINGERPRINT)
     there = first < len(base)
     found = base[first[there]]
     stopped = np.zeros(len(fingerprint), bool)
@@ -195,7 +200,7 @@ def _refuse_too_many(notes: np.ndarray) -> None:
         )
 
 
-def _extended(known: np.ndarray, more: np.ndarray) -> Postings | None:
+def _extended(known: Sorted, more: np.ndarray) -> Postings | None:
     """Add postings to thinned ones; None if some were left out there that no longer are to be."""
     stops = _stop_list(known)
     before = len(known) + int((notes_of(known[stops]) - 1).sum())
@@ -203,17 +208,17 @@ def _extended(known: np.ndarray, more: np.ndarray) -> Postings | None:
     return _with_more(known, stops, more, most) if most == most_common(before) else None
 
 
-def _stop_list(postings: np.ndarray) -> np.ndarray:
+def _stop_list(postings: Sorted) -> np.ndarray:
     """Return where stop-list entries are in postings."""
     firsts = range(0, len(postings) + 1, BLOCK)
     return np.concatenate([_stop_entries_in(postings, first) for first in firsts])
 
 
-def _with_more(known: np.ndarray, stops: np.ndarray, more: np.ndarray, most: int) -> Postings:
+def _with_more(known: Sorted, stops: np.ndarray, more: np.ndarray, most: int) -> Postings:
     """Add sorted postings to thinned ones, whose stop list is given, and thin them as well."""
     fingerprint, added = np.unique(more >> FINGERPRINT, return_counts=True)
-    first = np.searchsorted(known, fingerprint << FINGERPRINT)
-    end = np.searchsorted(known, (fingerprint + np.uint64(1)) << FINGERPRINT)
+    first = known.searchsorted(fingerprint << FINGERPRINT)
+    end = known.searchsorted((fingerprint + np.uint64(1)) << FINGERPRINT)
     counts = end - first
     stopped = np.isin(first, stops) & (counts > 0)
     counts[stopped] = notes_of(known[first[stopped]])
@@ -227,10 +232,10 @@ def _with_more(known: np.ndarray, stops: np.ndarray, more: np.ndarray, most: int
 
 
 def _merged(
-    known: np.ndarray, fresh: np.ndarray, first: np.ndarray, end: np.ndarray
+    known: Sorted, fresh: np.ndarray, first: np.ndarray, end: np.ndarray
 ) -> Iterator[np.ndarray]:
     """Yield sorted postings with others among them and ranges left out; all are ascending."""
-    position = np.searchsorted(known, fresh)
+    position = known.searchsorted(fresh)
     for begin in range(0, len(known) + 1, BLOCK):
         block = known[begin : begin + BLOCK]
         some = slice(*np.searchsorted(position, [begin, begin + BLOCK]))
@@ -257,7 +262,7 @@ def _firsts(postings: np.ndarray) -> np.ndarray:
     return np.concatenate(found)
 
 
-def _stop_entries_in(postings: np.ndarray, first: int) -> np.ndarray:
+def _stop_entries_in(postings: Sorted, first: int) -> np.ndarray:
     """Return where stop-list entries are in a block of postings."""
     return np.flatnonzero(spans_of(postings[first : first + BLOCK]) == STOP) + first
 

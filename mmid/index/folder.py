@@ -39,6 +39,7 @@ from mmid.index.manifest import (
     read_manifest,
 )
 from mmid.index.notes import Noted
+from mmid.index.packed_numbers import SortedNames
 from mmid.index.pending import Embedded
 from mmid.index.quantization import unpack
 from mmid.index.sorted_file import SortedFile, SortedFiles, SortedNumbers
@@ -98,7 +99,7 @@ class LibraryIndex(Noted):
     def _open(self) -> None:
         manifest = self.manifest
         self._lists: InvertedLists | None = None
-        self._opened_postings: dict[str, SortedNumbers] = {}
+        self._opened_postings: dict[SortedNames, SortedNumbers] = {}
         self._exact: Any = None
         self.kind: Kind = manifest["kind"]
         self.checks = Checks(self.folder, manifest)
@@ -233,15 +234,14 @@ class LibraryIndex(Noted):
         return InvertedLists(self.vectors, centroids, np.asarray(rows), np.array(bounds), graph)
 
     def _postings(self, *, melody: bool = False) -> SortedNumbers:
-        name, page_index = SORTED_FILES[melody]
-        if name not in self._opened_postings:
-            self._opened_postings[name] = self._load_sorted(name, page_index)
-        return self._opened_postings[name]
+        names = SORTED_FILES[melody]
+        if names not in self._opened_postings:
+            self._opened_postings[names] = self._load_sorted(names)
+        return self._opened_postings[names]
 
-    def _load_sorted(self, name: str, page_index: str) -> SortedNumbers:
-        check = self.checks.check_parts
+    def _load_sorted(self, names: SortedNames) -> SortedNumbers:
         try:
-            files = [*map(SortedFile, check(name), check(page_index))]
+            files = [*map(SortedFile, *map(self.checks.check_parts, names))]
         except (ValueError, OSError) as error:
             raise LibraryIndexError(f"{self.folder}: {error}; run mmid index rebuild") from error
         some_removed = sum(entry.notes for entry in self.entries) < len(self.all_notes)

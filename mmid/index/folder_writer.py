@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from mmid.errors import LibraryIndexError
-from mmid.index.change import Change, laid_out, store_lists, store_postings
+from mmid.index.change import Change, laid_out, store_lists
 from mmid.index.delta import is_small, write_delta
 from mmid.index.fingerprint_table import Postings, library_postings
 from mmid.index.folder import LibraryIndex
@@ -45,9 +45,9 @@ from mmid.index.manifest import (
     IndexOrigin,
     Manifest,
 )
+from mmid.index.packed_numbers import PackedNumbers, SortedNames, store_sorted
 from mmid.index.spans import join_spans
 from mmid.music.notes import NOTE_DTYPE
-from mmid.system.arrays import map_array
 from mmid.system.console import ProgressCallback
 from mmid.system.files import UNFINISHED, file_digest, flush, unfinished, written_whole
 
@@ -128,8 +128,9 @@ def _write_whole(data: Path, change: Change, old: LibraryIndex | None, anew: boo
     change.store(data, "positions", _runs(old, "positions", snippets), rows)
     known = _runs(old, "all_notes", [(entry.first_note, entry.notes) for entry in kept])
     notes = change.store(data, "notes", known, count, NOTE_DTYPE)
-    for files in SORTED_FILES:
-        store_postings(data, files, _postings(extended, kept, notes, entries, files[0]))
+    for names in SORTED_FILES:
+        postings = _postings(extended, kept, notes, entries, names)
+        store_sorted(data, names, postings.count, postings.parts)
     write_pieces(data / PIECES, entries)
     _store_all_lists(data, _lists(extended, kept, vectors, change.progress))
     return rows
@@ -171,13 +172,13 @@ def _postings(
     kept: Sequence[Entry],
     notes: np.ndarray,
     entries: Sequence[Entry],
-    name: str,
+    names: SortedNames,
 ) -> Postings:
     """Add triples to those of the first data folder, if its notes all stay; else list all."""
-    firsts, melody = [entry.first_note for entry in entries], name == MELODY_POSTINGS
+    firsts, melody = [entry.first_note for entry in entries], names == MELODY_POSTINGS
     if old and sum(e.notes for e in kept if e.first < old.base_rows) == old.base_notes:
         try:
-            before = map_array(old.checks.check(name), np.uint64)
+            before = PackedNumbers.map(*map(old.checks.check, (names.heads, names.tails)))
             return library_postings(notes, firsts, before, old.base_notes, melody=melody)
         except (LibraryIndexError, ValueError):
             pass

@@ -15,11 +15,12 @@ from typing import Any, TypedDict, get_args
 
 from mmid.errors import LibraryIndexError
 from mmid.index.items import LeftOut
+from mmid.index.packed_numbers import SortedNames
 from mmid.options import Kind
 from mmid.system.files import read_json
 from mmid.version import __version__
 
-FORMAT, DELTA_FORMAT = "mmid-index-8", "mmid-index-9"
+FORMAT, DELTA_FORMAT = "mmid-index-10", "mmid-index-11"
 
 DATA_NAME = re.compile(r"data-[0-9a-f]{12}")
 MANIFEST, CHECKED = "manifest.json", "checked.json"
@@ -27,11 +28,11 @@ VECTORS, POSITIONS, NOTES = "vectors.npy", "places.npy", "notes.npy"
 PIECES = "pieces.sqlite"
 LIST_ROWS, BOUNDS = "cells.npy", "bounds.npy"
 CENTROIDS, GRAPH = "centroids.npy", "graph.bin"
-POSTINGS, PAGE_INDEX = "triples.npy", "fences.npy"
-MELODY_POSTINGS, MELODY_PAGE_INDEX = "melody-triples.npy", "melody-fences.npy"
 
-SORTED_FILES = ((POSTINGS, PAGE_INDEX), (MELODY_POSTINGS, MELODY_PAGE_INDEX))
-"""Postings and their page index: of all notes, and of melodies."""
+POSTINGS = SortedNames("heads.npy", "fences.npy", "triples.npy")
+MELODY_POSTINGS = SortedNames("melody-heads.npy", "melody-fences.npy", "melody-triples.npy")
+SORTED_FILES = (POSTINGS, MELODY_POSTINGS)
+"""The files of the postings of all notes, and of melodies."""
 
 CACHES = (LIST_ROWS, BOUNDS, CENTROIDS, GRAPH, *chain(*SORTED_FILES))
 """Made of the other files, and so made again where they are damaged."""

@@ -33,7 +33,7 @@ def mark_melody(notes: np.ndarray, melody: np.ndarray) -> np.ndarray:
 
 def in_melody(stored: np.ndarray) -> np.ndarray:
     """Return which of stored notes are the melody's."""
-    return np.asarray(stored["velocity"] >= MELODY_BIT)
+    return np.asarray(np.asarray(stored["velocity"]) >= MELODY_BIT)
 
 
 class Noted:

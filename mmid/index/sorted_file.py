@@ -1,6 +1,6 @@
-"""Sorted numbers on disk, of which only the pages needed are read.
+"""Sorted numbers on disk, of which only what is needed is read.
 
-Conventions: ``.npy`` files of uint64, sorted; the page index of one are its pages' first numbers.
+Conventions: files are as `mmid.index.packed_numbers` writes them.
 """
 
 from __future__ import annotations
@@ -12,15 +12,8 @@ from typing import Protocol
 
 import numpy as np
 
+from mmid.index.packed_numbers import PAGE, TAIL_BYTES, check_heads, heads_of, unpack
 from mmid.system.arrays import find_array, map_array
-
-PAGE = 512
-"""Numbers read together: four kilobytes."""
-
-
-def page_index_of(numbers: np.ndarray) -> np.ndarray:
-    """Return the first number of every page."""
-    return np.ascontiguousarray(numbers[::PAGE])
 
 
 class SortedNumbers(Protocol):
@@ -30,35 +23,38 @@ class SortedNumbers(Protocol):
         """Return how many pages numbers from some to others lie on, ``[n]`` int64."""
 
     def near(self, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-        """Return the pages that numbers of some ranges lie on, sorted."""
+        """Return the numbers of some ranges, sorted, and others near to them."""
 
 
 class SortedFile:
-    """Sorted numbers on disk; memory holds their page index only.
+    """Sorted numbers on disk; memory holds their page index and their heads only.
 
     A memory map would do as much, but a system counts many pages around each one touched as the
     process's own.
 
     Parameters
     ----------
-    path, page_index : Path
-        ``.npy`` files, of the numbers, read later, and of their `page_index_of`, read now.
+    heads, page_index, tails : Path
+        ``.npy`` files; tails are read later.
 
     Raises
     ------
     OSError
         If one of them cannot be read.
     ValueError
-        If one does not hold such numbers, or the page index is not the file's own by its count.
+        If one does not hold such numbers, or they are not of one another by their counts.
     """
 
-    def __init__(self, path: Path, page_index: Path) -> None:
-        self._begin, (self._count,) = find_array(path, np.uint64)
+    def __init__(self, heads: Path, page_index: Path, tails: Path) -> None:
+        self._begin, (self._count, width) = find_array(tails, np.uint8, 2)
         mapped = map_array(page_index, np.uint64)
+        if width != TAIL_BYTES:
+            raise ValueError(f"{tails}: holds another kind of array")
         if len(mapped) != -(-self._count // PAGE):
-            raise ValueError(f"{path}: counts do not agree")
+            raise ValueError(f"{tails}: counts do not agree")
         self._page_index = np.array(mapped)
-        self._file = path.open("rb", buffering=0)
+        self._head, self._first = check_heads(map_array(heads, np.uint32, 2), self._count)
+        self._file = tails.open("rb", buffering=0)
         self._reading = Lock()  # threads that read at once share where the file is read
 
     def __len__(self) -> int:
@@ -66,11 +62,12 @@ class SortedFile:
 
     def pages_within(self, low: np.ndarray, high: np.ndarray) -> np.ndarray:
         """Return how many pages numbers from some to others lie on, ``[n]`` int64."""
-        first, last = self._span(low, high)
+        first = np.maximum(np.searchsorted(self._page_index, low) - 1, 0)
+        last = np.maximum(first, np.searchsorted(self._page_index, high, "right"))
         return np.asarray(last - first)
 
     def near(self, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-        """Return the pages that numbers of some ranges lie on.
+        """Return the runs that numbers of some ranges lie in.
 
         Parameters
         ----------
@@ -82,26 +79,32 @@ class SortedFile:
         np.ndarray [m] uint64
             Sorted; others are among them.
         """
-        first, last = self._span(low, high)
-        bounds = np.zeros(len(self._page_index) + 1, np.int64)
-        np.add.at(bounds, first, 1)
-        np.add.at(bounds, last, -1)
-        wanted = np.cumsum(bounds) > 0
-        edges = np.flatnonzero(np.diff(wanted, prepend=False))
-        runs = [self._read(a, b) for a, b in zip(edges[::2], edges[1::2], strict=True)]
-        return np.concatenate([np.zeros(0, np.uint64), *runs])
+        first = np.searchsorted(self._head, heads_of(low))
+        last = np.searchsorted(self._head, heads_of(high), "right")
+        first, last = _joined(first, last)
+        tails = b"".join(map(self._read, self._first[first].tolist(), self._first[last].tolist()))
+        counts = last - first
+        run = np.repeat(first - (np.cumsum(counts) - counts), counts) + np.arange(counts.sum())
+        head = np.repeat(self._head[run], self._first[run + 1] - self._first[run])
+        return unpack(np.frombuffer(tails, np.uint8).reshape(-1, TAIL_BYTES), head)
 
-    def _span(self, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the first pages of ranges, and those after their last."""
-        first = np.maximum(np.searchsorted(self._page_index, low) - 1, 0)
-        return first, np.maximum(first, np.searchsorted(self._page_index, high, "right"))
-
-    def _read(self, first: int, last: int) -> np.ndarray:
-        """Read pages from one to before another."""
-        size = np.dtype(np.uint64).itemsize
+    def _read(self, first: int, last: int) -> bytes:
+        """Read tails from one to before another."""
         with self._reading:
-            self._file.seek(self._begin + size * PAGE * int(first))
-            return np.frombuffer(self._file.read(size * PAGE * int(last - first)), np.uint64)
+            self._file.seek(self._begin + TAIL_BYTES * first)
+            return self._file.read(TAIL_BYTES * (last - first))
+
+
+def _joined(first: np.ndarray, last: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return spans that hold what given ones do, sorted and apart from one another; none empty."""
+    if not len(first):
+        return first, last
+    order = np.argsort(first, kind="stable")
+    first, reached = first[order], np.maximum.accumulate(last[order])
+    begins = np.flatnonzero(first[1:] > reached[:-1]) + 1
+    first, last = first[np.append(0, begins)], reached[np.append(begins, 0) - 1]
+    filled = last > first
+    return first[filled], last[filled]
 
 
 class SortedFiles:
@@ -126,7 +129,7 @@ class SortedFiles:
         return np.asarray(sum(file.pages_within(low, high) for file in self._files))
 
     def near(self, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-        """Return what is kept of the pages that numbers lie on, as `SortedFile.near` does."""
+        """Return what is kept of the runs that numbers lie in, as `SortedFile.near` does."""
         numbers = np.concatenate([file.near(low, high) for file in self._files])
         if len(self._files) > 1:
             numbers.sort(kind="stable")  # merges what is sorted already

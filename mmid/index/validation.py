@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -36,9 +35,10 @@ from mmid.index.manifest import (
     Manifest,
     data_parts,
 )
+from mmid.index.packed_numbers import PackedNumbers
 from mmid.index.quantization import unpack
 from mmid.music.notes import NOTE_DTYPE
-from mmid.system.arrays import find_array, map_array, read_blocks
+from mmid.system.arrays import BLOCK_ROWS, find_array, map_array, read_blocks
 from mmid.system.files import file_digest, read_json, written_whole
 
 SETTLED_NS = 2_000_000_000
@@ -96,9 +96,29 @@ def check_notes(path: Path) -> None:
 
 
 def check_sorted(path: Path) -> None:
-    """Make sure that postings, or their page index, are sorted."""
+    """Make sure that a page index is sorted."""
+    _refuse_unsorted(read_blocks(path, np.uint64))
+
+
+def check_postings(tails: Path, heads: str) -> None:
+    """Make sure that postings are sorted and that their heads, in another file, are theirs."""
+    check_run_heads(tails.with_name(heads))
+    postings = PackedNumbers.map(tails.with_name(heads), tails)
+    _refuse_unsorted(postings[i : i + BLOCK_ROWS] for i in range(0, len(postings), BLOCK_ROWS))
+
+
+def check_run_heads(path: Path) -> None:
+    """Make sure that heads are above one another, and begin one behind the other."""
+    heads = map_array(path, np.uint32, 2)
+    if heads.shape[0] != 2 or not heads.shape[1] or heads[1, 0] != 0:
+        raise ValueError("counts do not agree")
+    if (heads[:, 1:] <= heads[:, :-1]).any():
+        raise ValueError("is not sorted")
+
+
+def _refuse_unsorted(blocks: Iterable[np.ndarray]) -> None:
     last = np.uint64(0)
-    for block in read_blocks(path, np.uint64):
+    for block in blocks:
         if block[0] < last or (block[1:] < block[:-1]).any():
             raise ValueError("is not sorted")
         last = block[-1]
@@ -164,7 +184,9 @@ class Checks:
             VECTORS: check_vectors,
             POSITIONS: check_positions,
             NOTES: check_notes,
-            **dict.fromkeys(chain(*SORTED_FILES), check_sorted),
+            **{names.page_index: check_sorted for names in SORTED_FILES},
+            **{names.heads: check_run_heads for names in SORTED_FILES},
+            **{n.tails: partial(check_postings, heads=n.heads) for n in SORTED_FILES},
             LIST_ROWS: partial(check_rows, rows=rows),
             BOUNDS: partial(check_bounds, snippets=delta["snippets"] if delta else rows),
             CENTROIDS: check_centroids,

@@ -139,11 +139,12 @@ def store_array(
 
     It is not mapped while it is written: on a full disk that would end the process.
     """
-    done = 0
+    done, row = 0, ()
     with path.open("wb") as file:
         for part in parts:
+            row = part.shape[1:]
             if not file.tell():
-                shape = rows, *part.shape[1:]
+                shape = rows, *row
                 facts = {
                     "descr": dtype_to_descr(part.dtype),
                     "fortran_order": False,
@@ -154,5 +155,5 @@ def store_array(
             done += len(part)
     assert done == rows
     if not rows:  # nothing can be mapped
-        np.save(path, np.zeros(0, dtype))
+        np.save(path, np.zeros((0, *row), dtype))
     return np.asarray(np.load(path, mmap_mode="r" if rows else None))

@@ -10,6 +10,7 @@ from mmid.index.build import update_index
 from mmid.index.fingerprint_table import library_postings
 from mmid.index.folder import LibraryIndex
 from mmid.index.manifest import POSTINGS
+from mmid.index.packed_numbers import PackedNumbers
 from mmid.index.quantization import unpack
 from mmid.model.checkpoint import Checkpoint, save_checkpoint
 
@@ -44,12 +45,16 @@ def check_whole(folder: Path, library: Path, model) -> None:
     firsts = [entry.first_note for entry in index.entries]
     postings = np.concatenate(list(library_postings(index.all_notes, firsts).parts))
     data = folder / index.manifest["data"]
-    assert np.array_equal(np.load(data / POSTINGS), postings) and len(postings) > 100
+    assert np.array_equal(stored_postings(data), postings) and len(postings) > 100
 
 
 def saved(model: Checkpoint, path: Path) -> Path:
     save_checkpoint(path, model.encoders, {})
     return path
+
+
+def stored_postings(data: Path) -> np.ndarray:
+    return PackedNumbers.map(data / POSTINGS.heads, data / POSTINGS.tails)[:]
 
 
 def data_folder(folder: Path) -> Path:

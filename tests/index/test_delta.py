@@ -40,6 +40,13 @@ def agreements(index: LibraryIndex, name: str) -> list[tuple]:
     return sorted(rows, key=lambda row: (-row[1], row[0]))
 
 
+def melodies(index: LibraryIndex) -> list[tuple]:
+    """Return the notes of all melodies, each with its piece's name."""
+    onset, pitch, item = (column.tolist() for column in index.melodies())
+    names = [index.entries[piece].name for piece in item]
+    return sorted(zip(names, onset, pitch, strict=True))
+
+
 def check_same(folder: Path, library: Path, model) -> None:
     """Compare an index with one built from nothing: what it holds, and what searches find."""
     fresh = folder.with_name("fresh")
@@ -47,6 +54,7 @@ def check_same(folder: Path, library: Path, model) -> None:
     assert contents(folder, model) == contents(fresh, model)
     index, other = LibraryIndex(folder, model), LibraryIndex(fresh, model)
     assert index.snippets == other.snippets and not verify_index(folder).faults
+    assert melodies(index) == melodies(other)
     for piece, entry in enumerate(index.entries):
         vectors = unpack(index.item(piece).vectors)
         for how in ("exact", "hnsw"):

@@ -18,8 +18,10 @@ from mmid.index.fingerprints import (
     find_triples,
     look_up,
 )
+from mmid.index.manifest import POSTINGS
 from mmid.index.notes import mark_melody
-from mmid.index.sorted_file import SortedFile, page_index_of
+from mmid.index.packed_numbers import PackedNumbers, store_sorted
+from mmid.index.sorted_file import SortedFile
 from mmid.model.transcriber import LOWEST, ONSET_THRESHOLD, PITCHES, transcribed_notes
 from mmid.music.notes import NOTE_DTYPE
 
@@ -38,9 +40,8 @@ def stored(tmp_path):
     """Return what puts postings into a file."""
 
     def store(postings: np.ndarray) -> SortedFile:
-        np.save(tmp_path / "postings.npy", postings)
-        np.save(tmp_path / "fences.npy", page_index_of(postings))
-        return SortedFile(tmp_path / "postings.npy", tmp_path / "fences.npy")
+        store_sorted(tmp_path, POSTINGS, len(postings), [postings])
+        return SortedFile(*map(tmp_path.joinpath, POSTINGS))
 
     return store
 
@@ -168,7 +169,9 @@ def test_postings_are_the_same_at_once_and_bit_by_bit(library, monkeypatch):
 
 
 @pytest.mark.parametrize(("common", "large"), [(1, 10**9), (1, 27_500)])
-def test_of_common_fingerprints_only_stop_entries_are_kept(library, monkeypatch, common, large):
+def test_of_common_fingerprints_only_stop_entries_are_kept(
+    library, monkeypatch, tmp_path, common, large
+):
     notes, firsts, pieces = library
     everything = listed(notes, firsts)
     monkeypatch.setattr("mmid.index.fingerprints.MOST_POSTINGS", common)
@@ -186,6 +189,9 @@ def test_of_common_fingerprints_only_stop_entries_are_kept(library, monkeypatch,
     for known in (1, 5, 39):
         before = listed(notes[: firsts[known]], firsts[:known])
         assert np.array_equal(listed(notes, firsts, before, int(firsts[known])), kept)
+        store_sorted(tmp_path, POSTINGS, len(before), np.array_split(before, 7))
+        packed = PackedNumbers.map(tmp_path / POSTINGS.heads, tmp_path / POSTINGS.tails)
+        assert np.array_equal(listed(notes, firsts, packed, int(firsts[known])), kept)
     triples = find_triples(pieces[9]["onset"].astype(float), pieces[9]["pitch"])
     expected, found = look_up(everything[rare], triples), look_up(kept, triples)
     assert np.array_equal(found[0], expected[0])
@@ -206,7 +212,8 @@ def test_heard_notes_lie_between_frames():
 
 @pytest.mark.parametrize("key", [0, 3, 12])
 def test_the_pages_read_answer_as_the_whole(library, stored, monkeypatch, key):
-    monkeypatch.setattr("mmid.index.sorted_file.PAGE", 16)
+    for module in ("packed_numbers", "sorted_file"):
+        monkeypatch.setattr(f"mmid.index.{module}.PAGE", 16)
     notes, firsts, pieces = library
     whole = listed(notes, firsts)
     triples = find_triples(pieces[9]["onset"].astype(float), pieces[9]["pitch"])

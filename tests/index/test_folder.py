@@ -65,10 +65,10 @@ def test_another_model_is_refused(built, make_model):
 
 def test_another_format_is_refused(built, tiny_model):
     manifest = json.loads((built / "manifest.json").read_text())
-    (built / "manifest.json").write_text(json.dumps(manifest | {"format": "mmid-index-10"}))
+    (built / "manifest.json").write_text(json.dumps(manifest | {"format": "mmid-index-9"}))
     with pytest.raises(
         LibraryIndexError,
-        match="'mmid-index-10', this mmid reads mmid-index-8 and mmid-index-9; run mmid build",
+        match="'mmid-index-9', this mmid reads mmid-index-10 and mmid-index-11; run mmid build",
     ):
         LibraryIndex(built, tiny_model)
 
@@ -171,7 +171,7 @@ def test_a_manifest_of_the_wrong_kind(built, tiny_model, change):
         LibraryIndex(built, tiny_model)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "7", '{"format": "mmid-index-8"}', "\x00"])
+@pytest.mark.parametrize("text", ["", "[]", "7", '{"format": "mmid-index-10"}', "\x00"])
 def test_a_manifest_that_is_none(built, tiny_model, text):
     (built / "manifest.json").write_text(text)
     with pytest.raises(LibraryIndexError, match=r"manifest\.json: damaged"):

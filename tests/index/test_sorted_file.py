@@ -8,25 +8,40 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmid.index.sorted_file import PAGE, SortedFile, page_index_of
+from mmid.index.packed_numbers import (
+    NO_HEAD,
+    PAGE,
+    PackedNumbers,
+    SortedNames,
+    heads_of,
+    store_sorted,
+)
+from mmid.index.sorted_file import SortedFile
+
+NAMES = SortedNames("heads.npy", "fences.npy", "tails.npy")
 
 
 @pytest.fixture
 def numbers():
-    """Return a hundred pages of sorted numbers, some of them repeated over pages."""
-    drawn = np.random.default_rng(0).integers(0, 2**63, 90 * PAGE, dtype=np.uint64)
+    """Return a hundred pages of sorted numbers, some of them repeated over pages.
+
+    Fifty follow one another with the same head, more or less.
+    """
+    rng = np.random.default_rng(0)
+    heads = rng.choice(2**24, 2 * PAGE).astype(np.uint64)
+    drawn = rng.choice(heads, 90 * PAGE) << np.uint64(40)
+    drawn += rng.integers(0, 2**40, len(drawn), dtype=np.uint64)
     return np.sort(np.concatenate([drawn, np.repeat(drawn[:4], 3 * PAGE)]))
 
 
 @pytest.fixture
 def stored(numbers, tmp_path):
-    return store(tmp_path, numbers, page_index_of(numbers))
+    return store(tmp_path, numbers)
 
 
-def store(folder: Path, numbers: np.ndarray, fences: np.ndarray) -> SortedFile:
-    np.save(folder / "numbers.npy", numbers)
-    np.save(folder / "fences.npy", fences)
-    return SortedFile(folder / "numbers.npy", folder / "fences.npy")
+def store(folder: Path, numbers: np.ndarray) -> SortedFile:
+    store_sorted(folder, NAMES, len(numbers), np.array_split(numbers, 9))
+    return SortedFile(*map(folder.joinpath, NAMES))
 
 
 def inside(numbers: np.ndarray, low: int, high: int) -> np.ndarray:
@@ -50,15 +65,17 @@ def test_pages_are_counted_before_they_are_read(numbers, stored):
     low = np.array([values[counts.argmax()], numbers[5], numbers[20 * PAGE]])
     high = low + np.uint64(1)
     pages = stored.pages_within(low, high)
-    assert pages[0] >= 3 and (pages[1:] <= 2).all()
-    for first, last, count in zip(low, high, pages, strict=True):
-        read = stored.near(np.array([first]), np.array([last]))
-        assert (count - 1) * PAGE < len(read) <= count * PAGE
+    assert pages[0] >= 3 and pages[1] <= 2
+    fences = numbers[::PAGE]
+    expected = np.searchsorted(fences, high, "right") - np.searchsorted(fences, low) + 1
+    assert np.array_equal(pages, expected)
 
 
 def test_little_else_is_read(numbers, stored):
     low = numbers[[5, 20 * PAGE, 95 * PAGE]]
-    assert len(stored.near(low, low + np.uint64(1))) <= 6 * PAGE
+    of_the_same_heads = np.isin(heads_of(numbers), heads_of(low))
+    assert np.array_equal(stored.near(low, low + np.uint64(1)), numbers[of_the_same_heads])
+    assert of_the_same_heads.sum() < 4 * PAGE
 
 
 def test_the_ends_are_read(numbers, stored):
@@ -86,14 +103,39 @@ def test_threads_that_ask_at_once_get_their_own_pages(numbers, stored):
 
 def test_nothing_is_a_file_too(tmp_path):
     none = np.zeros(0, np.uint64)
-    stored = store(tmp_path, none, page_index_of(none))
+    stored = store(tmp_path, none)
+    packed = PackedNumbers.map(tmp_path / NAMES.heads, tmp_path / NAMES.tails)
+    assert len(packed[:]) == 0 and packed.searchsorted(np.ones(2, np.uint64)).tolist() == [0, 0]
     assert len(stored.near(np.ones(2, np.uint64), np.ones(2, np.uint64) + np.uint64(5))) == 0
 
 
+def test_packed_numbers_are_an_array(numbers, stored, tmp_path):
+    packed = PackedNumbers.map(tmp_path / NAMES.heads, tmp_path / NAMES.tails)
+    assert len(packed) == len(numbers) and np.array_equal(packed[:], numbers)
+    for some in (slice(7, 9), slice(0, 0), slice(5 * PAGE, 9 * PAGE), slice(-3, None)):
+        assert np.array_equal(packed[some], numbers[some])
+    rng = np.random.default_rng(2)
+    positions = rng.integers(0, len(numbers), 1_000)
+    assert np.array_equal(packed[positions], numbers[positions])
+    values = np.concatenate([numbers[positions], rng.integers(0, 2**63, 99, dtype=np.uint64)])
+    values = np.concatenate([values, values + np.uint64(1), [np.uint64(0), np.uint64(2**64 - 1)]])
+    for side in ("left", "right"):
+        assert np.array_equal(packed.searchsorted(values, side), numbers.searchsorted(values, side))
+
+
 def test_other_files_are_refused(tmp_path):
-    numbers, fences = np.zeros(PAGE + 1, np.uint64), np.zeros(2, np.uint64)
-    for others in ((numbers * 1.0, fences), (numbers, fences * 1.0), (numbers[None], fences)):
-        with pytest.raises(ValueError, match="another kind of array"):
-            store(tmp_path, *others)
-    with pytest.raises(ValueError, match="counts do not agree"):
-        store(tmp_path, numbers, fences[:1])
+    store(tmp_path, np.arange(PAGE + 1, dtype=np.uint64))
+    whole = [tmp_path / name for name in NAMES]
+    heads, fences, tails = (np.load(path) for path in whole)
+    others = [(path, np.load(path) * 1.0, "another kind of array") for path in whole]
+    others.append((whole[2], tails[:, :4], "another kind of array"))
+    others += [(whole[2], tails[:5], "counts do not"), (whole[1], fences[:1], "counts do not")]
+    strange = heads[:, 1:1], heads[:1], heads % NO_HEAD
+    others += [(whole[0], array, "counts do not agree") for array in strange]
+    for path, array, reason in others:
+        before = np.load(path)
+        np.save(path, np.ascontiguousarray(array))
+        with pytest.raises(ValueError, match=reason):
+            SortedFile(*whole)
+        np.save(path, before)
+    assert len(SortedFile(*whole)) == PAGE + 1

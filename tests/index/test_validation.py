@@ -22,7 +22,6 @@ from mmid.index.manifest import (
     GRAPH,
     LIST_ROWS,
     NOTES,
-    PAGE_INDEX,
     PIECES,
     POSITIONS,
     POSTINGS,
@@ -50,7 +49,7 @@ def craft(folder: Path, name: str, harm: Harm) -> None:
 
 def array(change: Callable[[np.ndarray], np.ndarray]) -> Harm:
     def harm(path: Path) -> None:
-        np.save(path, change(np.load(path)))
+        np.save(path, np.ascontiguousarray(change(np.load(path))))
 
     return harm
 
@@ -106,12 +105,19 @@ def pickled(path: Path) -> None:
         (NOTES, field("offset", np.inf), "out of MIDI's range"),
         (NOTES, field("onset", np.nan), "out of MIDI's range"),
         (NOTES, array(lambda a: a[:-1]), "counts do not agree"),
-        (POSTINGS, array(lambda a: a[::-1]), "is not sorted"),
-        (POSTINGS, array(lambda a: a.astype(np.float64)), "another kind of array"),
-        (PAGE_INDEX, array(lambda a: a[::-1]), "is not sorted"),
-        (PAGE_INDEX, array(lambda a: a[:-1]), "counts do not agree"),
-        (PAGE_INDEX, promise, "is cut short"),
-        (PAGE_INDEX, pickled, "another kind of array"),
+        (POSTINGS.tails, array(lambda a: a[::-1]), "is not sorted"),
+        (POSTINGS.tails, array(lambda a: a.astype(np.float64)), "another kind of array"),
+        (POSTINGS.tails, array(lambda a: a[:-1]), "counts do not agree"),
+        (POSTINGS.tails, array(lambda a: a[:, :4]), "another kind of array"),
+        (POSTINGS.heads, array(lambda a: a[:, ::-1]), "counts do not agree"),
+        (POSTINGS.heads, array(lambda a: a[:, 1:]), "counts do not agree"),
+        (POSTINGS.heads, array(lambda a: a[:, [0, 2, 1, *range(3, a.shape[1])]]), "not sorted"),
+        (POSTINGS.heads, array(lambda a: a[:, :0]), "counts do not agree"),
+        (POSTINGS.heads, pickled, "another kind of array"),
+        (POSTINGS.page_index, array(lambda a: a[::-1]), "is not sorted"),
+        (POSTINGS.page_index, array(lambda a: a[:-1]), "counts do not agree"),
+        (POSTINGS.page_index, promise, "is cut short"),
+        (POSTINGS.page_index, pickled, "another kind of array"),
         (LIST_ROWS, array(lambda a: a + np.uint32(1)), "lists what is not there"),
         (LIST_ROWS, array(lambda a: a[:-1]), "counts of inverted lists do not agree"),
         (BOUNDS, array(lambda a: a[::-1]), "counts do not agree"),
@@ -138,7 +144,7 @@ def test_what_no_index_holds_is_refused(built, tiny_model, name, harm, reason):
 
 @pytest.mark.parametrize("value", [0, 1, 2**63, 2**64 - 1])
 def test_fences_of_other_triples_do_no_more_than_mislead(built, tiny_model, midi_folder, value):
-    craft(built, PAGE_INDEX, array(lambda a: np.full_like(a, value)))
+    craft(built, POSTINGS.page_index, array(lambda a: np.full_like(a, value)))
     index = LibraryIndex(built, tiny_model)
     Identifier(tiny_model, index).identify_file(midi_folder / "piece 1.mid")
     found = index.search_triples(index.notes(1), 5)

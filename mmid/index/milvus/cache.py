@@ -20,7 +20,8 @@ from mmid.index.fingerprint_table import library_postings
 from mmid.index.items import Entry, read_pieces, write_pieces
 from mmid.index.manifest import MELODY_POSTINGS, NOTES, PIECES, SORTED_FILES, Manifest
 from mmid.index.milvus.client import Milvus
-from mmid.index.sorted_file import SortedFile, page_index_of
+from mmid.index.packed_numbers import PackedNumbers, SortedNames, store_sorted
+from mmid.index.sorted_file import SortedFile
 from mmid.music.notes import NOTE_DTYPE
 from mmid.system.arrays import map_array, store_array
 
@@ -109,7 +110,11 @@ class Copy:
 
     def postings(self) -> tuple[SortedFile, ...]:
         """Open the postings of the note triples: of all notes, and of melodies."""
-        return tuple(SortedFile(self.folder / n, self.folder / page) for n, page in SORTED_FILES)
+        return tuple(SortedFile(*map(self.folder.joinpath, names)) for names in SORTED_FILES)
+
+    def packed(self, names: SortedNames) -> PackedNumbers:
+        """Map the numbers of some files."""
+        return PackedNumbers.map(self.folder / names.heads, self.folder / names.tails)
 
 
 class Copies:
@@ -163,13 +168,11 @@ class Copies:
         notes = store_array(folder / NOTES, sum(e.notes for e in entries), parts, NOTE_DTYPE)
         firsts = np.cumsum([0, *(entry.notes for entry in entries)]).tolist()
         extended = before if before and len(kept) == len(before.entries()) else None
-        for name, page_index in SORTED_FILES:
-            old = map_array(extended.folder / name, np.uint64) if extended else None
-            melody = name == MELODY_POSTINGS
+        for names in SORTED_FILES:
+            old = extended.packed(names) if extended else None
+            melody = names == MELODY_POSTINGS
             postings = library_postings(notes, firsts[:-1], old, firsts[len(kept)], melody=melody)
-            kind = np.dtype(np.uint64)
-            stored = store_array(folder / name, postings.count, postings.parts, kind)
-            np.save(folder / page_index, page_index_of(stored))
+            store_sorted(folder, names, postings.count, postings.parts)
         rows = [replace(e, first_note=first) for e, first in zip(entries, firsts, strict=False)]
         write_pieces(folder / PIECES, rows)
         (folder / HEADER_NAME).write_text(json.dumps(asdict(header)))
