@@ -149,7 +149,7 @@ class PackedNumbers:
         unsettled = np.flatnonzero(low < high)
         while len(unsettled):
             middle = (low[unsettled] + high[unsettled]) // 2
-            number, value = self[middle], values[unsettled]
+            number, value = unpack(self._tails[middle], heads[unsettled]), values[unsettled]
             above = number <= value if side == "right" else number < value
             low[unsettled[above]] = middle[above] + 1
             high[unsettled[~above]] = middle[~above]
