@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from mmid.model.loading import load_model
+
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 REFERENCE = ROOT / "docs" / "cli.md"
@@ -56,6 +58,31 @@ PRIVATE = re.compile(
 def test_words_are_those_of_the_field(path):
     prose = re.sub(r"`[^`]*`|^ +members:.*", "", FENCED.sub("", path.read_text()), flags=re.M)
     assert [found.group() for found in PRIVATE.finditer(prose)] == []
+
+
+@pytest.mark.dev
+def test_pages_are_easy_to_read():
+    pytest.importorskip("textstat", reason="needs an extra of mmid: dev")
+    command = [sys.executable, str(ROOT / "docs" / "site" / "readability.py")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_formula_of_the_support_has_the_packaged_weights():
+    page = (ROOT / "docs" / "method.md").read_text()
+    [formula] = re.findall(r"^S = (.*)$", page, re.M)
+    ranking = load_model().facts["ranking"]
+    names = {"other key": "key_cost", "log2": "tempo_cost"}
+    terms = re.findall(r"([+-]? ?[\d.]+)\\, (?:\\mathrm{([^}]*)}|\(\\(log)_(2))", formula)
+    shown = {
+        re.sub(r"\\(?=[_ ])", "", name) or log + base: float(number.replace(" ", ""))
+        for number, name, log, base in terms
+    }
+    assert {names.get(name, name): weight for name, weight in shown.items()} == {
+        name: pytest.approx(weight, abs=0.006)
+        for name, weight in ranking.items()
+        if name != "harmony"
+    }
 
 
 HISTORY = re.compile(r"\bmmid-[123]\b|\bcommits? `?[0-9a-f]{7,}")

@@ -1,13 +1,15 @@
 """The benchmarks of the documents, run one after the other, and their tables written.
 
 ``python -m mmid.research.benchmarks results --index INDEX --recordings FOLDER`` runs every
-benchmark whose files are given, as an ``mmid eval`` command of its own. What it measures is kept in
+benchmark whose files are given, as a command of its own. What it measures is kept in
 ``results/NAME.json`` once it is complete, and is not measured again; a benchmark that is stopped
-begins anew. Then the tables that can be made of the results replace those between
-``<!-- table NAME -->`` and ``<!-- end -->`` in the documents. Remove a result to measure it again.
+begins anew. Then tables made of all results in the folder replace those between
+``<!-- table NAME -->`` and ``<!-- end -->`` in the documents, and a table without results says that
+it was not measured. Remove a result to measure it again.
 
 Conventions: ``results/about.json`` names the model. MMID_MODEL chooses another one, as for every
-command; its results need a folder of their own.
+command; its results need a folder of their own. ``results/calibration.json`` is not run from here:
+it is what ``python -m mmid.research.calibrate --json`` prints.
 """
 
 from __future__ import annotations
@@ -35,29 +37,40 @@ Values: TypeAlias = Mapping[str, Sequence[str]]
 """What stands for the names in braces; a command whose names are not all given is not run."""
 
 _CLIPS = "--per-recording 1 --clips"
-_PIANISTS = "eval pieces {pianists} --index {index} --soundfont {soundfont}"
-_KINDS = "eval pieces {kinds} --index {index} --absent"
-_OTHER = {
+_PIECES = "mmid eval pieces"
+_PIANISTS = f"{_PIECES} {{pianists}} --index {{index}} --soundfont {{soundfont}} {_CLIPS}"
+_KINDS = f"{_PIECES} {{kinds}} --index {{index}} {_CLIPS}"
+_BASELINES = "--baseline fingerprints --baseline chroma"
+_PLAYED = {
     "half": "--tempo 0.5:0.5",
+    "slower": "--tempo 0.8:0.8",
+    "faster": "--tempo 1.25:1.25",
     "double": "--tempo 2:2",
     "down": "--semitones -2",
     "up": "--semitones 2",
 }
 
 COMMANDS = {
-    "b1": "eval snippets {tunes} --soundfont {soundfont} --pool 2000",
-    "b2": "eval pieces {tunes} --index {tunes-index} --soundfont {soundfont} --tempo 0.8:1.25"
-    f" {_CLIPS} 3,5,10,30 --absent",
-    "b3": f"{_PIANISTS} {_CLIPS} 3,5,10,30 --absent",
-    "b4": "eval pieces {recordings} --index {index} --clips 3,5,10 --absent",
-    **{f"b6-{how}": f"{_PIANISTS} {_CLIPS} 10 --rough {how}" for how in get_args(Degradation)},
-    **{f"b6-{how}": f"{_PIANISTS} {_CLIPS} 10 {option}" for how, option in _OTHER.items()},
-    "b7": "eval speed {library} --query {query} --sizes 1000,10000",
-    "b8-10": f"{_KINDS} {_CLIPS} 10",
-    "b8-30": f"{_KINDS} {_CLIPS} 30",
-    "b8-whole": f"{_KINDS} {_CLIPS} whole",
+    "b1": "mmid eval snippets {tunes} --soundfont {soundfont} --pool 2000",
+    "b2": f"{_PIECES} {{tunes}} --index {{tunes-index}} --soundfont {{soundfont}}"
+    f" --tempo 0.8:1.25 {_CLIPS} 3,5,10,30 --absent",
+    "b3": f"{_PIANISTS} 3,5,10,30 --absent",
+    "b3-baselines": f"{_PIANISTS} 3,5,10 {_BASELINES}",
+    "b4": f"{_PIECES} {{recordings}} --index {{index}} --clips 3,5,10 --absent",
+    "b4-baselines": f"{_PIECES} {{recordings}} --index {{index}} {_CLIPS} 3,5,10 {_BASELINES}",
+    **{f"b6-{how}": f"{_PIANISTS} 10 --rough {how}" for how in get_args(Degradation)},
+    **{f"b6-{how}": f"{_PIANISTS} 10 {option}" for how, option in _PLAYED.items()},
+    "b7": "mmid eval speed {library} --query {query} --sizes 1000,10000",
+    "queries": "mmid.research.query_times {recordings} --index {index}",
+    "b8-10": f"{_KINDS} 10",
+    "b8-30": f"{_KINDS} 30 --absent",
+    "b8-whole": f"{_KINDS} whole",
+    "b8-baselines": f"{_KINDS} 30 {_BASELINES}",
 }
-"""The benchmarks in the order in which they run (B5 is the ``--absent`` of the others)."""
+"""What follows ``python -m``, in the order of running (B5 is the ``--absent`` of the others)."""
+
+ELSEWHERE = ("calibration",)
+"""Results that other commands leave in the folder."""
 
 
 def fill_in(command: str, values: Values) -> list[str] | None:
@@ -65,16 +78,16 @@ def fill_in(command: str, values: Values) -> list[str] | None:
 
     Examples
     --------
-    >>> fill_in("eval pieces {kinds} --clips 10", {"kinds": ["b8"]})
-    ['eval', 'pieces', 'b8', '--clips', '10']
-    >>> fill_in("eval pieces {kinds}", {})
+    >>> fill_in("mmid eval pieces {kinds} --clips 10", {"kinds": ["b8"]})
+    ['mmid', 'eval', 'pieces', 'b8', '--clips', '10']
+    >>> fill_in("mmid eval pieces {kinds}", {})
     """
     parts = [values.get(w[1:-1], ()) if w.startswith("{") else [w] for w in command.split()]
     return [word for part in parts for word in part] if all(parts) else None
 
 
 def run_command(words: Sequence[str], target: Path) -> None:
-    """Run an ``mmid eval`` command in a process of its own; keep its result if it is complete.
+    """Run a command in a process of its own; keep its result if it is complete.
 
     Raises
     ------
@@ -83,7 +96,7 @@ def run_command(words: Sequence[str], target: Path) -> None:
     """
     part = target.with_suffix(".part")
     try:
-        done = subprocess.run([sys.executable, "-m", "mmid", *words, "--out", str(part)])
+        done = subprocess.run([sys.executable, "-m", *words, "--out", str(part)])
         if done.returncode:
             raise MmidError(f"{target.stem}: exit status {done.returncode}")
         part.replace(target)
@@ -126,7 +139,7 @@ def run_benchmarks(
         elif words is None:
             yield f"{name}: not run, as not all is given of: {COMMANDS[name]}"
         else:
-            yield f"{name}: mmid {shlex.join(words)}"
+            yield f"{name}: python -m {shlex.join(words)}"
             run(words, target)
 
 
@@ -146,7 +159,7 @@ def _keep_model(results: Path) -> None:
 def read_results(results: Path) -> dict[str, Any]:
     """Read the results there are, by the names of their benchmarks."""
     found = {}
-    for path in (results / f"{name}.json" for name in COMMANDS):
+    for path in (results / f"{name}.json" for name in (*COMMANDS, *ELSEWHERE)):
         if path.exists():
             with _readable(path):
                 found[path.stem] = json.loads(path.read_text(encoding="utf-8"))
@@ -154,8 +167,13 @@ def read_results(results: Path) -> dict[str, Any]:
 
 
 def write_tables(documents: Sequence[Path], found: Mapping[str, Any]) -> list[str]:
-    """Write the tables that results suffice for into documents; return their names."""
-    written = []
+    """Write the tables of results into documents; return the names of those with results.
+
+    Without any result, nothing is written.
+    """
+    written: list[str] = []
+    if not found:
+        return written
     for path in documents:
         with _readable(path):
             text = path.read_text(encoding="utf-8")

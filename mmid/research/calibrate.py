@@ -135,7 +135,14 @@ class Judged:
 
     def of_kind(self, kind: str) -> Judged:
         """Return those of a kind of music."""
-        own = [n for n, one in enumerate(self.answers) if one.trial.kind == kind]
+        return self._where(lambda trial: trial.kind == kind)
+
+    def of_length(self, seconds: int) -> Judged:
+        """Return those of clips of a length, in whole seconds."""
+        return self._where(lambda trial: round(trial.seconds) == seconds)
+
+    def _where(self, wanted: Callable[[Trial], bool]) -> Judged:
+        own = [n for n, one in enumerate(self.answers) if wanted(one.trial)]
         return Judged(tuple(self.answers[n] for n in own), self.odds[own])
 
 
@@ -401,8 +408,10 @@ def _print(
         bins = [asdict(one) for one in reliability(logistic(chosen.odds), chosen.right)]
         kinds = sorted({one.trial.kind for one in chosen.answers})
         by_kind = {kind: figures_of(chosen.of_kind(kind)) for kind in kinds}
-        said = {"chosen": best, "rankings": rankings, "kinds": by_kind, "reliability": bins}
-        typer.echo(json.dumps(own | said))
+        lengths = sorted({round(one.trial.seconds) for one in chosen.answers})
+        by_length = {str(length): figures_of(chosen.of_length(length)) for length in lengths}
+        said = {"chosen": best, "rankings": rankings, "kinds": by_kind, "lengths": by_length}
+        typer.echo(json.dumps(own | said | {"reliability": bins}))
         return
     for table in report(before, judged, best):
         stdout.print(table)
