@@ -307,7 +307,8 @@ def _draw_query(axes: Any, picture: Picture) -> None:
 
 def _draw_spectrogram(axes: Any, sound: Sound) -> None:
     halves = sound.params.halves
-    bands = sound.spectrogram.cpu().unflatten(0, (halves, -1)).movedim(0, -1).flatten(1)
+    apart = sound.spectrogram.cpu().reshape(halves, -1, sound.spectrogram.shape[1])
+    bands = apart.movedim(0, -1).flatten(1)
     centres = band_centres(sound.params)[: len(bands)]
     ticks = [hz for hz in OCTAVES_HZ if centres[0] <= hz <= centres[-1]]
     _draw_image(axes, bands.numpy(), sound.params.frame_rate * halves, -0.5)
