@@ -38,7 +38,7 @@ from mmid.output.figures import (
     save_whole,
 )
 from mmid.system.outputs import target_paths, written_target
-from mmid.system.tables import clock
+from mmid.system.tables import clock, in_cents
 
 INCHES = (13.0, 8.0)
 
@@ -283,7 +283,7 @@ def _title(answer: Identification) -> str:
     verdict = TITLES[answer.verdict]
     span = "" if best.start is None else f"    {clock(best.start)} - {clock(best.end)}"
     key = f"    key {best.transpose:+d}" if best.transpose else ""
-    tuning = f"    tuning {answer.tuning:+d} cents" if answer.tuning else ""
+    tuning = f"    tuning {in_cents(answer.tuning, sign='+')}" if answer.tuning else ""
     return (
         f"{query}: {verdict}{label(best.piece)}\n"
         f"confidence {best.confidence:.0%}{span}    tempo x{best.tempo_ratio:.2f}{key}{tuning}"
@@ -297,16 +297,23 @@ def _draw_query(axes: Any, picture: Picture) -> None:
         _draw_notes(axes, query.notes, 0.0, seconds)
         axes.set_title("query: its notes")
     elif isinstance(query, Sound):
-        _draw_image(axes, query.spectrogram.cpu().numpy(), rate, -0.5)
-        centres = band_centres(query.params)
-        ticks = [hz for hz in OCTAVES_HZ if centres[0] <= hz <= centres[-1]]
-        axes.set_yticks(np.interp(ticks, centres, np.arange(len(centres))), ticks)
-        axes.set(title="query: its spectrogram", ylabel="frequency (Hz)")
+        _draw_spectrogram(axes, query)
     elif isinstance(query, Transcribed):
         _draw_image(axes, query.log_odds[0].sigmoid().cpu().numpy(), rate, LOWEST - 0.5)
         axes.set(title="query: the transcribed notes", ylabel="MIDI pitch")
     axes.set(xlim=(0, max(seconds, 1 / rate)), xlabel="time in the query")
     _label_times(axes.xaxis)
+
+
+def _draw_spectrogram(axes: Any, sound: Sound) -> None:
+    halves = sound.params.halves
+    apart = sound.spectrogram.cpu().reshape(halves, -1, sound.spectrogram.shape[1])
+    bands = apart.movedim(0, -1).flatten(1)
+    centres = band_centres(sound.params)[: len(bands)]
+    ticks = [hz for hz in OCTAVES_HZ if centres[0] <= hz <= centres[-1]]
+    _draw_image(axes, bands.numpy(), sound.params.frame_rate * halves, -0.5)
+    axes.set_yticks(np.interp(ticks, centres, np.arange(len(centres))), ticks)
+    axes.set(title="query: its spectrogram", ylabel="frequency (Hz)")
 
 
 def _draw_image(axes: Any, values: np.ndarray, rate: float, bottom: float) -> None:

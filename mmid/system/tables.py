@@ -93,6 +93,17 @@ def clock(seconds: float | None) -> str:
     return f"{minutes}:{tenths / 10:04.1f}"
 
 
+def in_cents(tuning: int, sign: str = "") -> str:
+    """Return a tuning in words; a sign of "+" shows that of one above concert pitch, too.
+
+    Examples
+    --------
+    >>> in_cents(-1), in_cents(20, sign="+")
+    ('-1 cent', '+20 cents')
+    """
+    return f"{tuning:{sign}d} cent{'' if abs(tuning) == 1 else 's'}"
+
+
 def info_table(facts: dict[str, Any]) -> Table:
     """Return names and values, one a row; names within names are put together."""
     table = Table(show_header=False, box=None)

@@ -21,9 +21,11 @@ from mmid.index.build import build_index
 from mmid.index.folder import LibraryIndex
 from mmid.model.checkpoint import save_checkpoint
 from mmid.model.embedding import Query, Score, Sound
-from mmid.music.grid import DEFAULT
+from mmid.music.grid import DEFAULT, FINE
 from mmid.music.library import scan_library
+from mmid.music.log_frequency import BINS_PER_SEMITONE, half_frames
 from mmid.music.midi import write_midi
+from mmid.output import evidence
 from mmid.output.evidence import MOST_FAINT, Picture, draw_evidence, gather_evidence, picture_paths
 
 pytestmark = pytest.mark.numerical
@@ -178,8 +180,10 @@ def test_the_title_says_what_was_found(make_identifier, midi_folder, tmp_path):
     drawn = svg(replace(picture, answer=doubtful), tmp_path / "b.svg")
     assert "not found; nearest: $a_b$" in drawn
     assert "key -2    tuning -20 cents" in drawn
-    perhaps = replace(picture, answer=replace(doubtful, reason="not_confident"))
-    assert ": perhaps: $a_b$" in svg(perhaps, tmp_path / "c.svg")
+    perhaps = replace(picture, answer=replace(doubtful, tuning=1, reason="not_confident"))
+    drawn = svg(perhaps, tmp_path / "c.svg")
+    assert ": perhaps: $a_b$" in drawn
+    assert "tuning +1 cent" in drawn and "cents" not in drawn
 
 
 def test_without_a_match_the_query_is_drawn(make_identifier, tmp_path):
@@ -188,6 +192,25 @@ def test_without_a_match_the_query_is_drawn(make_identifier, tmp_path):
     assert picture.passage is None and not len(picture.agreeing.query)
     drawn = svg(picture, tmp_path / "a.svg")
     assert "not found" in drawn and "its spectrogram" in drawn
+
+
+def test_a_fine_spectrogram_is_drawn_once_with_its_half_frames_in_order(
+    make_identifier, tmp_path, monkeypatch
+):
+    drawn = []
+    draw = evidence._draw_image
+    monkeypatch.setattr(
+        evidence, "_draw_image", lambda *given: (drawn.append(given), draw(*given))[1]
+    )
+    picture = gather(make_identifier(), Sound(torch.zeros(DEFAULT.bands, 200)))
+    fine = Sound(torch.rand(FINE.bands, 50, generator=torch.Generator().manual_seed(0)), FINE)
+    draw_evidence(replace(picture, query=fine, params=FINE), tmp_path / "a.svg")
+    ((axes, values, rate, _),) = drawn
+    np.testing.assert_array_equal(values, half_frames(fine.spectrogram))
+    assert rate == 2 * FINE.frame_rate
+    ticks = np.diff(axes.get_yticks())
+    octave = 12 * BINS_PER_SEMITONE
+    np.testing.assert_allclose(ticks, octave * np.log2([2, 2, 2.5, 2, 2, 2.5]), atol=0.1)
 
 
 @pytest.mark.parametrize("frames", [1, 2, 5])

@@ -25,7 +25,7 @@ from mmid.output.answers import own_title
 from mmid.output.page.media import CLIP_SECONDS, Exhibit, prepare_exhibit
 from mmid.output.verdict import VERDICTS, sentence, verdict
 from mmid.system.outputs import check_file, written_target
-from mmid.system.tables import clock
+from mmid.system.tables import clock, in_cents
 from mmid.version import __version__
 
 SUFFIXES = (".html", ".htm")
@@ -145,6 +145,7 @@ def page_templates() -> Environment:
     )
     templates.filters |= {
         "clock": clock,
+        "in_cents": in_cents,
         "label": label,
         "breakable": breakable,
         "own_title": own_title,

@@ -88,6 +88,14 @@ def test_every_text_from_outside_is_escaped(tmp_path, identifier):
     assert "c\\udcff" in page.text
 
 
+def test_a_tuning_is_in_words(tmp_path, identifier):
+    tuned = [answer_of(f"{cents}.wav", tuning=cents) for cents in (-1, 20, 0)]
+    text = Parsed(write_page(tmp_path / "page.html", identifier, tuned)).text
+    assert "-1.wav, tuned 1 cent below concert pitch." in text
+    assert "20.wav, tuned 20 cents above concert pitch." in text
+    assert text.count("concert pitch") == 2
+
+
 def test_notes_and_path_are_data(markup):
     blocks = re.findall(r'<script type="application/json" class="path">(.*?)</script>', markup)
     assert len(blocks) == 2
