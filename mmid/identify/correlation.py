@@ -1,7 +1,8 @@
 """Melodies found by correlation: each is laid over all that sounds, wherever it may begin.
 
 It needs no note to be transcribed for certain, nor to be known as the melody's, so that it finds
-what is sung over a band. Octaves are folded together.
+what is sung over a band. Octaves are folded together. Of a large library all is tried coarsely, and
+the best of it again.
 
 Conventions: time is counted in `RATE` frames a second of the library's time, pitch classes from C.
 """
@@ -26,14 +27,23 @@ CLASSES = 12
 RATE = 4
 """Frames a second: a note may begin so much earlier or later than it is written."""
 
-STEP, PHASES = 2, 2
-"""A query may begin at every other frame: two of them make a second, for which passages stand."""
+STEP = RATE // 2
+"""A query may begin at every other frame."""
+
+PHASES, COARSE_PHASES = 2, 4
+"""So many beginnings that follow one another are a passage's, and are correlated together."""
 
 RATIOS = tuple(2 ** (step / 12) for step in range(-4, 5))
 """Tempi tried, as ratios of the query's speed to the library's."""
 
-SECONDS = 30.0
+COARSELY = slice(None, None, 2)
+"""Of these, every other one is tried with all pieces."""
+
+SECONDS, COARSE_SECONDS = 30.0, 20.0
 """Of a longer query, so much of its middle is correlated."""
+
+SHORTLIST = 1_500
+"""Pieces that correlate best at these tempi, which are tried at all of them."""
 
 SHORTEST = 2.0
 """Shorter queries correlate with anything, seconds."""
@@ -56,8 +66,8 @@ BEFORE = 8.0
 LEAST = 6
 """Notes a passage must have."""
 
-TOGETHER = 4_000
-"""Passages correlated at a time: what memory that takes."""
+TOGETHER = 2_000
+"""Passages correlated at a time: they fit in a processor's cache."""
 
 
 @dataclass(frozen=True)
@@ -98,18 +108,21 @@ class Melodies:
 
     Parameters
     ----------
-    frame, pitch_class : np.ndarray [notes] int64
+    frame, pitch_class : np.ndarray [notes] int32
         When each note begins, and its pitch class.
     first : np.ndarray [pieces] int64
         The frame at which each piece begins.
     seconds : np.ndarray [pieces] int64
         For how long a query may begin in each.
+    before : np.ndarray [seconds of all] int32
+        How many notes begin before each second.
     """
 
     frame: np.ndarray
     pitch_class: np.ndarray
     first: np.ndarray
     seconds: np.ndarray
+    before: np.ndarray
 
     @classmethod
     def of(cls, index: Library) -> Melodies:
@@ -117,19 +130,30 @@ class Melodies:
         onset, pitch, piece = index.melodies()
         long = np.array([entry.seconds for entry in index.entries])
         seconds = np.ceil(long).astype(np.int64) + LEAD // RATE
-        apart = int(SECONDS * max(RATIOS)) + 1
-        first = RATE * np.concatenate([[0], np.cumsum(seconds + apart)])[:-1] + LEAD
+        spans = seconds + int(SECONDS * max(RATIOS)) + COARSE_PHASES
+        first = RATE * (np.cumsum(spans) - spans) + LEAD
         frame = first[piece] + np.round(onset * RATE).astype(np.int64)
         order = np.lexsort((pitch % CLASSES, frame))
-        frame, pitch_class = frame[order], pitch[order].astype(np.int64) % CLASSES
-        kept = _not_repeated(frame, pitch_class)
-        return cls(frame[kept], pitch_class[kept], first, seconds)
+        frame, pitch_class = frame[order], pitch[order] % CLASSES
+        kept = _not_repeated(frame, pitch_class.astype(np.int64))
+        before = np.searchsorted(frame[kept], RATE * np.arange(spans.sum() + 1)).astype(np.int32)
+        frame, pitch_class = (part[kept].astype(np.int32) for part in (frame, pitch_class))
+        return cls(frame, pitch_class, first, seconds, before)
 
-    def passages(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Give the piece and the first frame of a passage a second, some passages at a time."""
-        piece = np.repeat(np.arange(len(self.seconds)), self.seconds)
-        second = np.arange(len(piece)) - (np.cumsum(self.seconds) - self.seconds)[piece]
-        begin = self.first[piece] - LEAD + RATE * second
+    def passages(self, pieces: np.ndarray, apart: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Give the piece and the first frame of passages, some at a time.
+
+        Parameters
+        ----------
+        pieces : np.ndarray [n] int64
+            Whose passages.
+        apart : int
+            Frames from each to the next of a piece.
+        """
+        counts = -(-RATE * self.seconds[pieces] // apart)
+        piece, ends = np.repeat(pieces, counts), np.cumsum(counts)
+        number = np.arange(len(piece)) - np.repeat(ends - counts, counts)
+        begin = self.first[piece] - LEAD + apart * number
         for part in range(0, len(piece), TOGETHER):
             yield piece[part : part + TOGETHER], begin[part : part + TOGETHER]
 
@@ -175,15 +199,17 @@ def correlate(
     list of Correlated
         The best first.
     """
-    sound, skipped = _middle(_folded(log_odds), frame_rate)
+    sound, skipped = _middle(_folded(log_odds), frame_rate, SECONDS)
     if sound.shape[2] < SHORTEST * frame_rate or sound[1].max() < ONSET_PROBABILITY:
         return []
-    table = _table(sound, frame_rate, ratios)
+    pieces = np.setdiff1d(np.arange(len(melodies.first)), list(excluded))
+    if len(pieces) > SHORTLIST:
+        pieces = _shortlist(sound, frame_rate, melodies, ratios[COARSELY], pieces)
     best: dict[int, Passage] = {}
-    for passages in _scored(table, melodies):
+    for passages in _scored(_table(sound, frame_rate, ratios, PHASES), melodies, pieces):
         for piece, passage in _best_of_each_piece(*passages):
             best[piece] = max(best.get(piece, passage), passage)
-    order = sorted((piece for piece in best if piece not in excluded), key=lambda p: -best[p].score)
+    order = sorted(best, key=lambda piece: -best[piece].score)
     others = best[order[top]].score if len(order) > top else 0.0
     found = []
     for piece in order[:top]:
@@ -194,9 +220,27 @@ def correlate(
     return found
 
 
-def _middle(sound: np.ndarray, frame_rate: float) -> tuple[np.ndarray, float]:
+def _shortlist(
+    sound: np.ndarray,
+    frame_rate: float,
+    melodies: Melodies,
+    ratios: Sequence[float],
+    pieces: np.ndarray,
+) -> np.ndarray:
+    """Return the pieces that correlate best with the middle of what sounds, in their order."""
+    middle, _ = _middle(sound, frame_rate, COARSE_SECONDS)
+    best = np.full(len(melodies.first), -np.inf, np.float32)
+    table = _table(middle, frame_rate, ratios, COARSE_PHASES)
+    for (piece, _), scores, _ in _scored(table, melodies, pieces):
+        first = np.flatnonzero(np.diff(piece, prepend=-1))
+        most = np.maximum.reduceat(scores.amax(1).numpy(), first)
+        best[piece[first]] = np.maximum(best[piece[first]], most)
+    return np.sort(pieces[np.argsort(-best[pieces], kind="stable")[:SHORTLIST]])
+
+
+def _middle(sound: np.ndarray, frame_rate: float, seconds: float) -> tuple[np.ndarray, float]:
     """Return the middle of a long query, and how many seconds come before it."""
-    frames = int(SECONDS * frame_rate)
+    frames = int(seconds * frame_rate)
     first = max(0, (sound.shape[-1] - frames) // 2)
     return sound[..., first : first + frames], first / frame_rate
 
@@ -210,26 +254,26 @@ def _folded(log_odds: Tensor) -> np.ndarray:
     return np.asarray(folded.roll(LOW % CLASSES, 1).numpy())
 
 
-def _table(sound: np.ndarray, frame_rate: float, ratios: Sequence[float]) -> Tensor:
+def _table(sound: np.ndarray, frame_rate: float, ratios: Sequence[float], phases: int) -> Tensor:
     """Return what a note adds to the scores of a passage, by its pitch class and frame in it.
 
     Returns
     -------
-    Tensor [CLASSES, frames, CLASSES + 1, PHASES * ratios]
-        In each key, for passages that begin `STEP` frames later each time, at each tempo; and as if
+    Tensor [CLASSES, frames, CLASSES + 1, phases, ratios] bfloat16
+        In each key, for queries that begin `STEP` frames later each time, at each tempo; and as if
         of another key how many notes it adds, 1 or 0.
     """
     seconds = sound.shape[2] / frame_rate
-    length = int(seconds * max(ratios) * RATE) + RATE
-    table = np.zeros((CLASSES, length, CLASSES + 1, PHASES, len(ratios)), np.float32)
+    length = RATE * (int(seconds * max(ratios)) + 1 + phases * STEP // RATE)
+    table = np.zeros((CLASSES, length, CLASSES + 1, phases, len(ratios)), np.float32)
     for number, ratio in enumerate(ratios):
         gain = _gain(_drawn(sound, int(seconds * ratio * RATE)))
         in_keys = np.stack([np.roll(gain, -key, 0) for key in range(CLASSES)], -1)
-        for phase in range(PHASES):
+        for phase in range(phases):
             within = slice(phase * STEP, phase * STEP + gain.shape[1])
             table[:, within, :CLASSES, phase, number] = in_keys
             table[:, within, CLASSES, phase, number] = 1
-    return torch.from_numpy(table).bfloat16().flatten(3)
+    return torch.from_numpy(table).bfloat16()
 
 
 def _drawn(sound: np.ndarray, frames: int) -> np.ndarray:
@@ -252,24 +296,36 @@ def _gain(drawn: np.ndarray) -> np.ndarray:
     return np.asarray(0.8 * here + 0.4 * (early + late) + together / np.sqrt(HELD))
 
 
-def _scored(table: Tensor, melodies: Melodies) -> Iterator[tuple[np.ndarray, Tensor, Tensor]]:
+def _scored(
+    table: Tensor, melodies: Melodies, pieces: np.ndarray
+) -> Iterator[tuple[np.ndarray, Tensor, Tensor]]:
     """Give passages' pieces and first frames, their scores in the best key, and those in each."""
-    length, _, columns = table.shape[1:]
+    length, phases, ratios = table.shape[1], *table.shape[3:]
     rows = table.flatten(2).flatten(0, 1)
-    row_of_first = (melodies.pitch_class * length + melodies.frame).astype(np.int32)
-    for piece, begin in melodies.passages():
-        bounds = np.searchsorted(melodies.frame, [begin, begin + length])
-        counts = bounds[1] - bounds[0]
-        ends = np.cumsum(counts)
-        note = np.arange(ends[-1]) + np.repeat(bounds[0] - ends + counts, counts)
-        row = row_of_first[note] - np.repeat(begin.astype(np.int32), counts)
-        bags = torch.from_numpy((ends - counts).astype(np.int32))
-        summed = nn.functional.embedding_bag(torch.from_numpy(row), rows, bags, mode="sum").view(
-            -1, CLASSES + 1, columns
+    row_of_first = melodies.pitch_class * np.int32(length) + melodies.frame
+    for piece, begin in melodies.passages(pieces, phases * STEP):
+        row, bags = _rows(row_of_first, melodies.before, begin, length)
+        summed = nn.functional.embedding_bag(row, rows, bags, mode="sum").view(
+            -1, CLASSES + 1, phases * ratios
         )
         in_keys, count = summed[:, :CLASSES], summed[:, CLASSES].float()
         scores = reduce(torch.maximum, in_keys.unbind(1)).float() / (count + BEFORE).sqrt()
         yield np.stack([piece, begin]), scores.masked_fill(count < LEAST, -torch.inf), in_keys
+
+
+def _rows(
+    row_of_first: np.ndarray, before: np.ndarray, begin: np.ndarray, length: int
+) -> tuple[Tensor, Tensor]:
+    """Return the rows of the notes of passages, and where each passage's begin among these."""
+    second = begin // RATE
+    low = before[second]
+    counts = before[second + length // RATE] - low
+    ends = np.cumsum(counts, dtype=np.int32)
+    note = np.repeat(low - ends + counts, counts)
+    note += np.arange(len(note), dtype=np.int32)
+    row = row_of_first[note]
+    row -= np.repeat(begin.astype(np.int32), counts)
+    return torch.from_numpy(row), torch.from_numpy(ends - counts)
 
 
 def _best_of_each_piece(

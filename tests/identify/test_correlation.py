@@ -1,5 +1,7 @@
 """Melodies that are found by correlation: in other keys, at other tempi, under an accompaniment."""
 
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -28,16 +30,22 @@ def a_melody(number: int) -> tuple[np.ndarray, np.ndarray]:
     return onsets, 60 + np.cumsum(rng.integers(-4, 5, NOTES)) % 20
 
 
+class Library:
+    """What `Melodies.of` needs of an index: some melodies, piece by piece."""
+
+    def __init__(self, *pieces: tuple[np.ndarray, np.ndarray], seconds: Sequence[float]) -> None:
+        self.pieces, self.entries = pieces, [SimpleNamespace(seconds=one) for one in seconds]
+
+    def melodies(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        onsets, pitches = (np.concatenate(side) for side in zip(*self.pieces, strict=True))
+        counts = [len(onset) for onset, _ in self.pieces]
+        return onsets, pitches, np.repeat(np.arange(len(counts)), counts)
+
+
 @pytest.fixture(scope="module")
 def melodies() -> Melodies:
-    first = (np.arange(PIECES) * (LASTING + 50) * RATE) + LEAD
-    frames, classes = [], []
-    for number in range(PIECES):
-        onsets, pitches = a_melody(number)
-        frames.append(first[number] + np.round(onsets * RATE).astype(np.int64))
-        classes.append(pitches.astype(np.int64) % CLASSES)
-    seconds = np.full(PIECES, LASTING, np.int64)
-    return Melodies(np.concatenate(frames), np.concatenate(classes), first, seconds)
+    pieces = [a_melody(number) for number in range(PIECES)]
+    return Melodies.of(Library(*pieces, seconds=[LASTING] * PIECES))
 
 
 def sung(number: int, start: float, ratio: float, key: int, seconds: float = 25.0) -> torch.Tensor:
@@ -98,24 +106,40 @@ def test_too_short_a_query_is_not_correlated(melodies):
 
 
 def test_a_library_without_melodies_gives_nothing():
-    none = np.zeros(0, np.int64)
-    empty = Melodies(none, none, np.array([LEAD]), np.array([10]))
+    nothing = np.zeros(0), np.zeros(0, int)
+    empty = Melodies.of(Library(nothing, seconds=[10.0]))
     assert correlate(sung(1, 0.0, 1.0, 0), FRAME_RATE, empty) == []
 
 
-class TwoPieces:
-    """What `Melodies.of` needs of an index: a trill, and one note."""
+@pytest.mark.parametrize("ratio", [1.0, RATIOS[5]])
+def test_a_large_library_is_tried_coarsely_first(melodies, monkeypatch, ratio):
+    query = sung(7, 12.0, ratio, 3)
+    whole = correlate(query, FRAME_RATE, melodies, top=2)
+    tried = []
+    passages = Melodies.passages
 
-    entries = (SimpleNamespace(seconds=10.0), SimpleNamespace(seconds=5.5))
+    def seen(self: Melodies, pieces: np.ndarray, apart: int) -> Iterator[tuple[np.ndarray, ...]]:
+        tried.append(len(pieces))
+        return passages(self, pieces, apart)
 
-    def melodies(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        trill = np.arange(20) / 10
-        pitches = np.where(np.arange(20) % 2, 62, 60)
-        return np.append(trill, 1.0), np.append(pitches, 64), np.append(np.zeros(20, int), 1)
+    monkeypatch.setattr(Melodies, "passages", seen)
+    monkeypatch.setattr("mmid.identify.correlation.SHORTLIST", 6)
+    first = correlate(query, FRAME_RATE, melodies, top=2)[0]
+    assert replace(first, excess=0.0) == replace(whole[0], excess=0.0)
+    assert tried == [PIECES, 6]
+
+
+def test_what_is_excluded_has_no_part_in_the_shortlist(melodies, monkeypatch):
+    monkeypatch.setattr("mmid.identify.correlation.SHORTLIST", 1)
+    excluded = frozenset(range(PIECES)) - {4, 7}
+    found = correlate(sung(7, 12.0, 1.0, 0), FRAME_RATE, melodies, top=5, excluded=excluded)
+    assert [one.piece for one in found] == [7]
 
 
 def test_notes_repeated_at_once_count_once():
-    gathered = Melodies.of(TwoPieces())
+    trill = np.arange(20) / 10, np.where(np.arange(20) % 2, 62, 60)
+    one_note = np.array([1.0]), np.array([64])
+    gathered = Melodies.of(Library(trill, one_note, seconds=[10.0, 5.5]))
     assert gathered.seconds.tolist() == [14, 10]
     of_trill = gathered.frame < gathered.first[1] - LEAD
     assert np.count_nonzero(~of_trill) == 1
