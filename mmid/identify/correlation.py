@@ -60,6 +60,12 @@ REPEATED = RATE // 2
 HELD = 2
 """A note sounds for so many frames at least."""
 
+LED = 0.5
+"""What the transcriber takes for the melody weighs so much beside all that sounds."""
+
+SPREAD = 1.45
+"""Standard deviation of what notes add to a score, in each query at each tempo."""
+
 BEFORE = 8.0
 """Notes that correlate with nothing, added to those of every passage: a few prove little."""
 
@@ -177,6 +183,7 @@ def correlate(
     ratios: Sequence[float] = RATIOS,
     top: int = 40,
     excluded: frozenset[int] = frozenset(),
+    melody: Tensor | None = None,
 ) -> list[Correlated]:
     """Find the pieces whose melodies correlate best with what sounds.
 
@@ -193,14 +200,17 @@ def correlate(
         Pieces to return.
     excluded : frozenset of int
         Pieces that do not count.
+    melody : Tensor [2, PITCHES, frames], optional
+        The log-odds of the notes of the query's melody.
 
     Returns
     -------
     list of Correlated
         The best first.
     """
-    sound, skipped = _middle(_folded(log_odds), frame_rate, SECONDS)
-    if sound.shape[2] < SHORTEST * frame_rate or sound[1].max() < ONSET_PROBABILITY:
+    sides = [_folded(side) for side in (log_odds, melody) if side is not None]
+    sound, skipped = _middle(np.stack(sides), frame_rate, SECONDS)
+    if sound.shape[-1] < SHORTEST * frame_rate or sound[0, 1].max() < ONSET_PROBABILITY:
         return []
     pieces = np.setdiff1d(np.arange(len(melodies.first)), list(excluded))
     if len(pieces) > SHORTLIST:
@@ -257,17 +267,25 @@ def _folded(log_odds: Tensor) -> np.ndarray:
 def _table(sound: np.ndarray, frame_rate: float, ratios: Sequence[float], phases: int) -> Tensor:
     """Return what a note adds to the scores of a passage, by its pitch class and frame in it.
 
+    Parameters
+    ----------
+    sound : np.ndarray [sides, 2, CLASSES, frames]
+        As `_folded` gives it: all that sounds, and where it is known the melody.
+    frame_rate : float
+    ratios : sequence of float
+    phases : int
+
     Returns
     -------
     Tensor [CLASSES, frames, CLASSES + 1, phases, ratios] bfloat16
         In each key, for queries that begin `STEP` frames later each time, at each tempo; and as if
         of another key how many notes it adds, 1 or 0.
     """
-    seconds = sound.shape[2] / frame_rate
+    seconds = sound.shape[-1] / frame_rate
     length = RATE * (int(seconds * max(ratios)) + 1 + phases * STEP // RATE)
     table = np.zeros((CLASSES, length, CLASSES + 1, phases, len(ratios)), np.float32)
     for number, ratio in enumerate(ratios):
-        gain = _gain(_drawn(sound, int(seconds * ratio * RATE)))
+        gain = _gain_of_sides([_drawn(side, int(seconds * ratio * RATE)) for side in sound])
         in_keys = np.stack([np.roll(gain, -key, 0) for key in range(CLASSES)], -1)
         for phase in range(phases):
             within = slice(phase * STEP, phase * STEP + gain.shape[1])
@@ -282,6 +300,18 @@ def _drawn(sound: np.ndarray, frames: int) -> np.ndarray:
     lengths = np.diff(edges, append=sound.shape[2])
     sounding = np.add.reduceat(sound[0], edges, axis=1) / np.maximum(lengths, 1)
     return np.stack([sounding, np.maximum.reduceat(sound[1], edges, axis=1)])
+
+
+def _gain_of_sides(drawn: Sequence[np.ndarray]) -> np.ndarray:
+    """Return ``[CLASSES, frames]``: what a note adds, by all that sounds and by the melody."""
+    weights = (1.0, LED)[: len(drawn)]
+    gain = sum(w * _standard(_gain(side)) for w, side in zip(weights, drawn, strict=True))
+    return SPREAD * _standard(np.asarray(gain))
+
+
+def _standard(values: np.ndarray) -> np.ndarray:
+    """Return values less their mean, over their standard deviation."""
+    return np.asarray((values - values.mean()) / max(float(values.std()), 1e-6))
 
 
 def _gain(drawn: np.ndarray) -> np.ndarray:

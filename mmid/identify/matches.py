@@ -148,7 +148,8 @@ def _within(time: float | None, seconds: float) -> float | None:
 def _is_proven(match: Match, sounding: float) -> bool:
     """Return whether a match rests on enough, by whichever voter found it."""
     figures = match.figures
-    return is_proven(sounding, max(figures.votes, figures.triples, figures.tune), match.passage)
+    votes = max(figures.votes, figures.triples, figures.tune, figures.correlation)
+    return is_proven(sounding, votes, match.passage)
 
 
 def _capped(match: Match, sounding: float) -> Match:

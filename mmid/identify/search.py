@@ -292,7 +292,13 @@ class Lookup:
             return ()
         rate = self._params.frame_rate
         found = correlate(
-            query.log_odds, rate, self._melodies, ratios, top=CORRELATED, excluded=excluded
+            query.log_odds,
+            rate,
+            self._melodies,
+            ratios,
+            top=CORRELATED,
+            excluded=excluded,
+            melody=query.melody,
         )
         return tuple(
             Candidate(

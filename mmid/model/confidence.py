@@ -41,7 +41,8 @@ def is_proven(sounding: float, votes: float, passage: float | None) -> bool:
     sounding : float
         Seconds of the query in which notes were transcribed.
     votes : float
-        The answer's share of the votes of snippets, or of note triples.
+        What a voter gives the answer: its share of the votes of snippets or of note triples, or how
+        far its melody correlates.
     passage : float or None
         Seconds of the piece that the query covers; None where the vote does not say.
 

@@ -145,3 +145,12 @@ def test_notes_repeated_at_once_count_once():
     assert np.count_nonzero(~of_trill) == 1
     assert np.bincount(gathered.pitch_class[of_trill]).tolist() == [4, 0, 5]
     assert gathered.frame[-1] == gathered.first[1] + RATE
+
+
+def test_what_is_the_melodys_counts_more_than_what_is_not(melodies):
+    sound = torch.maximum(sung(7, 12.0, 1.0, 0), sung(11, 3.0, 1.0, 0))
+    by_melody = [
+        correlate(sound, FRAME_RATE, melodies, top=5, melody=sung(number, start, 1.0, 0))[0].piece
+        for number, start in ((7, 12.0), (11, 3.0))
+    ]
+    assert by_melody == [7, 11]
