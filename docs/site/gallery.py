@@ -33,7 +33,7 @@ PLAYED, PAUSE = 40.0, 8.0
 
 INDEX = "--index demo/index"
 QUERIES = {
-    "perhaps": f"mmid query demo/recording.ogg {INDEX} --start 2 --duration 3",
+    "perhaps": f"mmid query demo/recording.ogg {INDEX} --start 8 --duration 3",
     "batch": f"mmid query takes {INDEX}",
 }
 WIDE, NARROW = 1280, 390
