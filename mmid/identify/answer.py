@@ -71,7 +71,7 @@ class Match:
 
     @property
     def passage(self) -> float | None:
-        """Seconds of it that the query covers; None where the vote does not say."""
+        """Seconds from its start to its end, less than none where a repeat goes back; or None."""
         return None if self.start is None or self.end is None else self.end - self.start
 
     @property

@@ -44,14 +44,17 @@ def is_proven(sounding: float, votes: float, passage: float | None) -> bool:
         What a voter gives the answer: its share of the votes of snippets or of note triples, or how
         far its melody correlates.
     passage : float or None
-        Seconds of the piece that the query covers; None where the vote does not say.
+        Seconds of the piece from where the query begins to where it ends: less than none where a
+        repeat goes back, and None where the vote does not say.
 
     Examples
     --------
     >>> is_proven(3.0, 0.4, 2.8), is_proven(0.4, 0.4, 2.8), is_proven(3.0, 0.0, 2.8)
     (True, False, False)
+    >>> is_proven(30.0, 0.4, -18.1)
+    True
     """
-    long_enough = passage is None or passage >= LEAST_PASSAGE
+    long_enough = passage is None or passage < 0 or passage >= LEAST_PASSAGE
     return sounding >= LEAST_NOTES and votes > 0 and long_enough
 
 

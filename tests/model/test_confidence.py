@@ -133,6 +133,7 @@ def test_a_figure_that_never_changes_does_not_hurt():
         (LEAST_NOTES - 0.1, 0.9, 9.0, False),
         (9.0, 0.0, 9.0, False),
         (9.0, 0.9, LEAST_PASSAGE - 0.1, False),
+        (30.0, 0.4, -18.0, True),
     ],
 )
 def test_an_answer_must_rest_on_something(sounding, votes, passage, proven):
