@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from mmid.evaluation.scores import ClipScores
     from mmid.evaluation.sources import Source
     from mmid.identify.identifier import Identifier
+    from mmid.index.protocol import Library
 
 evaluation = App(help="Measure how good the answers are.")
 
@@ -133,6 +134,10 @@ class ClipGroup:
         bool,
         typer.Option("--absent", help="Query again with the right pieces taken out of the index."),
     ] = False
+    variants: Annotated[
+        bool,
+        typer.Option("--variants", help="Count other files with the same tune as right, too."),
+    ] = False
     seed: Annotated[int, typer.Option(help="Seed the split, the tempi and the clips.")] = 0
 
 
@@ -208,9 +213,8 @@ def eval_pieces(
         degradation=sources.rough,
         leave_out=leave_out,
     )
-    digests = [entry.digest for entry in opened.entries]
     results = _identify_clips(
-        found, identifier, digests, lengths, clips, baselines, queries_at_once(jobs), report.out
+        found, identifier, opened, lengths, clips, baselines, queries_at_once(jobs), report.out
     )
     _report(results, results[: len(lengths)], report, by_recording=sources.soundfont is None)
     if lost:
@@ -232,7 +236,7 @@ def _check_direction(direction: Direction, kind: Kind) -> None:
 def _identify_clips(
     found: tuple[int, Iterable[Source]],
     identifier: Identifier,
-    digests: Sequence[str],
+    index: Library,
     lengths: Sequence[float | None],
     chosen: ClipGroup,
     baselines: Sequence[Baseline],
@@ -241,8 +245,10 @@ def _identify_clips(
 ) -> list[ClipScores]:
     """Identify clips and show progress; what is done stays in a file if it breaks off."""
     from mmid.evaluation.pieces import evaluate_pieces
+    from mmid.evaluation.variants import Variants
 
     (count, sources), done = found, 0
+    digests = [entry.digest for entry in index.entries]
     with progress() as advance:
 
         def progressed(name: str) -> None:
@@ -263,6 +269,7 @@ def _identify_clips(
             clips=chosen.clips,
             absent=chosen.absent,
             baselines=baselines,
+            variants=Variants(index) if chosen.variants else None,
             seed=chosen.seed,
             jobs=jobs,
             progress=progressed,

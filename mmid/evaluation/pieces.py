@@ -18,6 +18,7 @@ from mmid.evaluation.baselines.methods import Baseline
 from mmid.evaluation.scores import MMID, ClipResult, ClipScores, compare, sum_up
 from mmid.evaluation.snippets import SAME_ROLL
 from mmid.evaluation.sources import Source
+from mmid.evaluation.variants import Variants
 from mmid.identify.answer import Identification, Match
 from mmid.identify.identifier import Identifier
 from mmid.identify.search import FEW_KEYS, NEIGHBOURS, SearchResult
@@ -42,6 +43,7 @@ def evaluate_pieces(
     clips: int = 3,
     absent: bool = False,
     baselines: Sequence[Baseline] = (),
+    variants: Variants | None = None,
     seed: int = 0,
     jobs: int = 1,
     progress: Callable[[str], None] = lambda name: None,
@@ -53,9 +55,8 @@ def evaluate_pieces(
     ----------
     sources : iterable of Source
     identifier : Identifier
-        Over the library.
     digests : sequence of str
-        SHA-256 of everything in the index.
+        SHA-256 of everything in its index.
     lengths : sequence of float or None
         Clip lengths, seconds; None is the whole source.
     clips : int
@@ -64,25 +65,25 @@ def evaluate_pieces(
         Query each clip again with all that is right taken out of the library (benchmark B5).
     baselines : sequence of Baseline
         Queried with the same clips.
-    seed : int
-    jobs : int
-        Sources queried at once, in threads, which share the model and the index.
-    progress : callable
-        Called with each source's name once it is done, in their order.
-    keep : callable
-        Called with the scores so far if it is stopped, by Ctrl-C for instance.
+    variants : Variants, optional
+        Of the library; files that hold a variant of the right tune are right, too.
+    seed, jobs : int
+        Of the draws; sources queried at once, in threads.
+    progress, keep : callable
+        Called with each source's name once it is done, in their order; and with the scores so far
+        if it is stopped, by Ctrl-C for instance.
 
     Returns
     -------
     list of ClipScores
-        One a length; then as many of each baseline; each with those of every kind of source.
+        One a length, then as many of each baseline, each with those of every kind.
 
     Raises
     ------
     MmidError
         If baselines are queried with scores.
     """
-    trial = _Trial(identifier, digests, lengths, clips, absent, baselines, seed)
+    trial = _Trial(identifier, digests, lengths, clips, absent, baselines, variants, seed)
     done: list[_Answers] = []
     try:
         for name, answers in in_threads(trial.query_named, sources, jobs):
@@ -109,6 +110,7 @@ class _Trial:
     clips: int
     absent: bool
     baselines: Sequence[Baseline]
+    variants: Variants | None
     seed: int
 
     def query_named(self, source: Source) -> tuple[str, _Answers]:
@@ -119,7 +121,7 @@ class _Trial:
         """Query clips of a source."""
         params = self.identifier.params
         rng = np.random.default_rng([self.seed, crc32(source.name.encode())])
-        right = frozenset(i for i, digest in enumerate(self.digests) if digest in source.right)
+        right = self._right(source)
         answers: _Answers = [[[] for _ in self.lengths] for _ in (MMID, *self.baselines)]
         for column, length in enumerate(self.lengths):
             whole = source.size(params)
@@ -132,6 +134,16 @@ class _Trial:
                     names = self.identifier.names
                     of[column].append(_by_baseline(baseline, sound, result, right, names))
         return answers
+
+    def _right(self, source: Source) -> frozenset[int]:
+        """Return the pieces of the library that are right for a source."""
+        own = frozenset(i for i, digest in enumerate(self.digests) if digest in source.right)
+        return own.union(*map(self.variants.of, own)) if self.variants else own
+
+    def _is_own(self, name: str, source: Source) -> bool:
+        """Say whether a piece of the library is a source's match, rather than a variant of it."""
+        names = self.identifier.names
+        return name in names and self.digests[names.index(name)] in source.right
 
     def _by_mmid(self, source: Source, first: int, size: int, right: frozenset[int]) -> ClipResult:
         identifier, params = self.identifier, self.identifier.params
@@ -151,6 +163,8 @@ class _Trial:
                 absent_evidence=_evidence(other, identifier.snippets),
                 absent_verdict=other.verdict,
             )
+        if self.variants and not self._is_own(result.answer, source):
+            result = replace(result, position_error=None)  # a variant begins elsewhere
         return replace(result, piece=min(source.right, default=source.name), kind=source.kind)
 
     def sum_up(self, done: Sequence[_Answers]) -> list[ClipScores]:

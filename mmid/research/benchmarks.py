@@ -62,10 +62,11 @@ COMMANDS = {
     **{f"b6-{how}": f"{_PIANISTS} 10 {option}" for how, option in _PLAYED.items()},
     "b7": "mmid eval speed {library} --query {query} --sizes 1000,10000",
     "queries": "mmid.research.query_times {recordings} --index {index}",
-    "b8-10": f"{_KINDS} 10",
-    "b8-30": f"{_KINDS} 30 --absent",
-    "b8-whole": f"{_KINDS} whole",
-    "b8-baselines": f"{_KINDS} 30 {_BASELINES}",
+    "b8-10": f"{_KINDS} 10 --variants",
+    "b8-30": f"{_KINDS} 30 --absent --variants",
+    "b8-whole": f"{_KINDS} whole --variants",
+    "b8-own": f"{_KINDS} 30 --absent",
+    "b8-baselines": f"{_KINDS} 30 --variants {_BASELINES}",
 }
 """What follows ``python -m``, in the order of running (B5 is the ``--absent`` of the others)."""
 

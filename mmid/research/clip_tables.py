@@ -75,9 +75,9 @@ def rows_of_kinds(results: Results, name: str) -> dict[str, Row]:
     return {**{kind: kinds[kind] for kind in order}, "all": whole}
 
 
-def kinds_table(results: Results) -> str:
-    """Return B8 at 30 s, a row a kind of music."""
-    return named_rows("kind", list(rows_of_kinds(results, "b8-30").items()))
+def by_kind(name: str) -> Callable[[Results], str]:
+    """Return what makes the table of a benchmark with one clip length, a row a kind of music."""
+    return lambda results: named_rows("kind", list(rows_of_kinds(results, name).items()))
 
 
 def kind_lengths_table(results: Results) -> str:

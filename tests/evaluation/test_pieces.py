@@ -203,6 +203,27 @@ def test_each_kind_is_scored_by_its_own_clips(tmp_path, pieces, tiny_model):
     assert reels.verdicts.found_right + reels.verdicts.perhaps_right <= 0.5
 
 
+def test_a_variant_of_the_tune_counts_as_right_and_is_taken_out_too(tmp_path, pieces, tiny_model):
+    build_index(tmp_path / "index", pieces, tiny_model)
+    index = LibraryIndex(tmp_path / "index", tiny_model)
+    digests = [entry.digest for entry in index.entries]
+    names = [entry.name for entry in index.entries]
+    played, other = names.index(pieces[0].name), names.index(pieces[1].name)
+    source = ScoreSource("other", frozenset({digests[other]}), pieces[0].midi)
+
+    class OneVariant:
+        def of(self, piece):
+            return frozenset({other: {played}}.get(piece, ()))
+
+    identifier = Identifier(tiny_model, index, SearchOptions(keys=(0,)))
+    asked = {"lengths": [8.0], "clips": 1, "absent": True}
+    (alone,) = evaluate_pieces([source], identifier, digests, **asked)
+    (both,) = evaluate_pieces([source], identifier, digests, variants=OneVariant(), **asked)
+    assert (alone.top1, both.top1) == (0, 1)
+    assert both.results[0].answer == pieces[0].name and both.results[0].position_error is None
+    assert alone.falsely_matched == 1 and both.falsely_matched == 0
+
+
 def test_several_at_once_are_scored_as_one_after_the_other(tmp_path, pieces, tiny_model):
     build_index(tmp_path / "index", pieces, tiny_model)
     index = LibraryIndex(tmp_path / "index", tiny_model)

@@ -51,7 +51,7 @@ def given(tmp_path, tunes_index, known_tunes, play, write_wav):
 
 def test_what_is_given_is_run_once_and_its_tables_are_written(given, tmp_path):
     results = tmp_path / "results"
-    only = ["b1", "b4", "b8-10", "b8-30", "b8-whole"]
+    only = ["b1", "b4", "b8-10", "b8-30", "b8-whole", "b8-own"]
     for name in ("b4-baselines", "b8-baselines"):  # which need packages of their own
         (tmp_path / "results").mkdir(exist_ok=True)
         (tmp_path / "results" / f"{name}.json").write_text("[]")
@@ -59,11 +59,11 @@ def test_what_is_given_is_run_once_and_its_tables_are_written(given, tmp_path):
     assert [line.split(":")[0] for line in lines if "done" not in line] == only
     assert lines[0].startswith("b1: not run")
     again = list(run_benchmarks(results, given, ["b4", "b8"], None))
-    assert [line.partition(": ")[2] for line in again] == ["done before"] * 6
+    assert [line.partition(": ")[2] for line in again] == ["done before"] * 7
 
     marks = [f"<!-- table {name} -->\nold\n<!-- end -->\n" for name in TABLES]
     text, written = fill("\n".join(marks), read_results(results))
-    assert set(written) == {"b4", "b8", "b8-lengths", "music", "confidence", "readme"}
+    assert set(written) == {"b4", "b8", "b8-own", "b8-lengths", "music", "confidence", "readme"}
     assert text.count(NOT_MEASURED) == len(TABLES) - len(written) and "old" not in text
     [row] = [r for r in json.loads((results / "b4.json").read_text()) if r["seconds"] == 3]
     low, high = (f"{100 * end:.0f}" for end in row["top1_interval"])
