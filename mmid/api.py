@@ -58,19 +58,20 @@ class Embedding(NamedTuple):
 
 @dataclass(frozen=True)
 class IndexedPiece:
-    """What an index holds of a file.
+    """A piece that an index holds.
 
     Parameters
     ----------
     name : str
-        Path relative to the library folder.
+        Path of the file relative to the library folder; of a tune in an ABC file, with its number.
     title : str or None
-        Of a MIDI file that has one.
+        The title in the file; None if it has none.
     seconds : float
+        Length of the piece.
     digest : str
         SHA-256 of the file, hexadecimal.
     snippets : int
-        How many of it can be found.
+        Number of its snippets in the index.
     """
 
     name: str
@@ -80,19 +81,24 @@ class IndexedPiece:
     snippets: int
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON-ready names and values."""
+        """Return the fields by name, as values that `json.dumps` takes."""
         return asdict(self)
 
 
 def load_model(name: PathLike | None = None, device: str = "auto") -> Checkpoint:
-    """Load a model once, to give to what takes a model.
+    """Load a model, to pass it to several calls that take one.
 
     Parameters
     ----------
     name : str or path, optional
-        A model's name or a .safetensors file; by default ``MMID_MODEL``, else the packaged one.
-    device : str
-        ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        Name of a model, ``hf://OWNER/REPO`` or a .safetensors file; by default the one that the
+        environment variable ``MMID_MODEL`` names, else the packaged one.
+    device : {"auto", "cpu", "cuda", "mps"}
+        Where it computes; ``auto`` takes a GPU if there is one.
+
+    Returns
+    -------
+    Checkpoint
 
     Raises
     ------
@@ -116,16 +122,17 @@ def _store(place: PathLike | None) -> Store:
 class Index:
     """An index of a library, with the model that made it, ready for queries.
 
-    Get one from `Index.open` or `Index.build`. It stays as it is whatever becomes of the folder.
+    Get one from `Index.open` or `Index.build`. ``len(index)`` is the number of its pieces. It does
+    not change when the folder does: open it again to see a later build.
 
     Attributes
     ----------
     where : str
-        Where it lives: the absolute path of its folder, or its address.
+        The absolute path of its folder, or its address on Milvus.
     folder : Path or None
-        Its folder; None of an index on Milvus.
+        The same path; None if the index is on Milvus.
     built : BuildReport or None
-        What `Index.build` did; None of an index that was only opened.
+        What `Index.build` did; None if the index was only opened.
     """
 
     def __init__(self, index: Library, model: Checkpoint, built: BuildReport | None = None) -> None:
@@ -142,19 +149,25 @@ class Index:
         Parameters
         ----------
         folder : str or path, optional
-            Of the index, or its address on Milvus; by default ``MMID_INDEX``, else the one in the
-            user's data folder.
+            The folder of the index, or its address on Milvus; by default the one that the
+            environment variable ``MMID_INDEX`` names, else the one in the user's data folder.
         model : str, path or Checkpoint, optional
-            The one it was built with, as of `load_model`.
-        device : str
-            Of a model that is to be loaded.
+            The model that made it, as `load_model` takes or returns it.
+        device : {"auto", "cpu", "cuda", "mps"}
+            Where a model that is not loaded yet computes.
+
+        Returns
+        -------
+        Index
 
         Raises
         ------
         LibraryIndexError
-            If it is missing, damaged, or made by another model.
+            If the index is missing, damaged, or made by another model.
         ModelError
             If there is no such model, or its file is damaged.
+        MmidError
+            If there is no such device.
         """
         loaded = _loaded(model, device)
         return cls(_store(folder).open(loaded), loaded)
@@ -174,7 +187,7 @@ class Index:
         jobs: int | None = 1,
         progress: Callable[[str, int, int], None] = quiet,
     ) -> Index:
-        """Bring an index up to its library, as ``mmid build-index`` does; the first time, build it.
+        """Build an index, or update it after its library changed, as ``mmid build-index`` does.
 
         Parameters
         ----------
@@ -183,22 +196,23 @@ class Index:
         library : str or path, or a sequence of them
             Folders of MIDI files or of recordings, or single files.
         model, device
-            As of `open`.
+            As `open` takes them.
         kind : {"auto", "midi", "recordings"}
-            What to index; ``auto`` is what the index holds, of a new one MIDI files where there
-            are any.
+            What to index. ``auto`` is what the index holds; for a new index, recordings if there
+            are any and no MIDI file, else MIDI files and scores.
         every : int, optional
-            Keep every so many-th position, 4 frames apart; by default 2 of scores, 1 of recordings.
+            Keep one in so many positions, which are 4 frames (0.19 s) apart; by default one in 2
+            of scores, and all of recordings.
         keep_missing : bool
-            Keep what the library does not hold any more.
+            Keep pieces whose files are gone.
         replace : bool
-            Follow nothing but `library`, and drop the rest, whatever its kind; else it is added to
-            what the index follows.
+            Follow only `library`, and drop all other pieces. By default `library` is added to the
+            folders that the index follows.
         jobs : int or None
-            Worker processes; None for all cores. A script that wants more than one must do its
-            work under ``if __name__ == "__main__":``, as workers import it.
+            Worker processes; None for all cores. A script that takes more than one must do its
+            work under ``if __name__ == "__main__":``, as workers import the script.
         progress : callable
-            Called with ``(what, done, total)``.
+            Called with ``(what, done, total)``: what is being done, and how much of it.
 
         Returns
         -------
@@ -208,8 +222,8 @@ class Index:
         Raises
         ------
         LibraryIndexError
-            If the folder holds something else, the index files of the other kind, or another
-            process writes it.
+            If the folder holds something that is no index, if the index holds files of the other
+            kind, or if another process is writing it.
         MmidError
             If a folder of the library is missing, or no file in it can be read.
         """
@@ -227,12 +241,12 @@ class Index:
 
     @property
     def kind(self) -> Kind:
-        """Whether it holds ``midi`` files or ``recordings``."""
+        """What the index holds: ``midi`` or ``recordings``."""
         return self._index.kind
 
     @property
     def pieces(self) -> tuple[IndexedPiece, ...]:
-        """What it holds."""
+        """The pieces that the index holds, in its own order."""
         return tuple(
             IndexedPiece(e.name, e.title, e.seconds, e.digest, e.count) for e in self._index.entries
         )
@@ -253,22 +267,27 @@ class Index:
         Parameters
         ----------
         music : str or path, or np.ndarray [n] or [channels, n]
-            A recording or a MIDI file, or sound.
+            A recording or MIDI file, or samples.
         sr : float, optional
-            Sample rate of an array, Hz.
+            Sample rate of an array, Hz; an array needs one, a file takes none.
         start, duration : float
-            The span to use; to the end by default.
+            The span to use, seconds; by default all of it.
         transpose : int or "auto"
-            The recording's key against the scores, semitones; ``auto`` finds it, -12 to 12.
+            How many semitones the recording is above the score; ``auto`` tries -12 to 12.
         top : int
-            Matches to return, at most.
+            The most matches to return.
         min_confidence : float
-            The first match counts as found from here on.
+            Confidence, 0 to 1, from which on the first match counts as found.
+
+        Returns
+        -------
+        Identification
+            The matches, the best first, and whether the first one counts as found.
 
         Raises
         ------
         AudioError, MidiError
-            If the file cannot be read, or the array is no sound.
+            If the file cannot be read, or the array is not sound.
         MmidError
             If an argument is out of range.
         """
@@ -328,22 +347,32 @@ def embed_audio(
 ) -> Embedding:
     """Embed a recording in snippets of about two seconds, four frames (0.19 s) apart.
 
-    Those in which there is nothing to recognise are left out.
+    Snippets in which no note begins, or (with a model of spectrograms) nothing sounds, are left
+    out.
 
     Parameters
     ----------
     music : str or path, or np.ndarray [n] or [channels, n]
+        A recording, or samples.
     sr : float, optional
-        Sample rate of an array, Hz.
+        Sample rate of an array, Hz; an array needs one, a file takes none.
     model : str, path or Checkpoint, optional
-        As of `load_model`.
-    device : str
-        Of a model that is to be loaded.
+        As `load_model` takes or returns it.
+    device : {"auto", "cpu", "cuda", "mps"}
+        Where a model that is not loaded yet computes.
+
+    Returns
+    -------
+    Embedding
 
     Raises
     ------
     AudioError
-        If it cannot be read, or the array is no sound.
+        If the recording cannot be read, or the array is not sound.
+    ModelError
+        If there is no such model, or its file is damaged.
+    MmidError
+        If a file is given with a sample rate, or there is no such device.
     """
     loaded = _loaded(model, device)
     if not isinstance(music, np.ndarray) and is_written(music):
@@ -354,18 +383,27 @@ def embed_audio(
 def embed_midi(path: PathLike, model: Model = None, device: str = "auto") -> Embedding:
     """Embed a MIDI file or a score in snippets of about two seconds, four frames (0.19 s) apart.
 
-    Those in which no note begins are left out.
+    Snippets in which no note begins are left out.
 
     Parameters
     ----------
     path : str or path
+        A MIDI file or a score.
     model, device
-        As of `embed_audio`.
+        As `embed_audio` takes them.
+
+    Returns
+    -------
+    Embedding
 
     Raises
     ------
     MidiError
-        If it cannot be read.
+        If the file cannot be read.
+    ModelError
+        If there is no such model, or its file is damaged.
+    MmidError
+        If there is no such device.
     """
     if not is_written(path):
         raise MidiError(f"{label(path)}: not named as a MIDI file; embed_audio embeds recordings")

@@ -1,7 +1,8 @@
-"""Draws the gallery from real runs of the demo: python docs/site/gallery.py docs/images/gallery.
+"""Draws the gallery from real runs of the demo: python docs/site/gallery.py [FOLDER].
 
-Needs fluidsynth for the concert, and playwright and chromium for the pages; what needs a program
-that is not there is left out, with a line that says so.
+The pictures go to FOLDER, or else to docs/images/gallery. The concert needs fluidsynth, the pages
+need playwright and chromium. A picture whose program is missing is left out, with a line that
+says so.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-from pictures import COLOUR, run, save_terminal
+from pictures import COLOUR, IMAGES, run, save_terminal, target_folder
 from PIL import Image
 
 from mmid.cli.demo import prepare_demo
@@ -49,7 +50,7 @@ def draw_terminals(folder: Path, target: Path) -> None:
 
 
 def make_takes(folder: Path) -> None:
-    """Make a folder of recordings: the demo's, a piece of the concert's, and noise."""
+    """Make a folder of two recordings: the demo's, and noise."""
     takes = folder / "takes"
     takes.mkdir()
     shutil.copy(folder / "demo" / "recording.ogg", takes / "jig.ogg")
@@ -150,8 +151,7 @@ DRAWN: tuple[Callable[[Path, Path], None], ...] = (
 
 def main() -> None:
     """Draw all into the folder given."""
-    target = Path(sys.argv[1])
-    target.mkdir(parents=True, exist_ok=True)
+    target = target_folder(IMAGES / "gallery", "Draw the gallery from real runs of the demo.")
     with TemporaryDirectory() as name:
         folder = Path(name)
         prepare_demo(folder / "demo")

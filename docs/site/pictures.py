@@ -1,6 +1,7 @@
-"""Draws the documents' pictures from real runs: python docs/site/pictures.py FOLDER.
+"""Draws the documents' pictures from real runs: python docs/site/pictures.py [FOLDER].
 
-`terminal.svg` is what the commands print; `votes.png` is how the demo's recording finds its place.
+The pictures go to FOLDER, or else to docs/images. `terminal.svg` is what two commands print,
+`votes.png` is how the votes of the demo's recording agree on a position.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import os
 import re
 import subprocess
 import sys
+from argparse import ArgumentParser
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,6 +21,8 @@ from rich.console import Console
 from rich.text import Text
 
 from mmid.cli.demo import prepare_demo
+
+IMAGES = Path(__file__).parents[1] / "images"
 
 WIDTH = 100
 COLOUR = {"FORCE_COLOR": "1", "TERM": "xterm-256color"}
@@ -105,9 +109,19 @@ def draw_votes(folder: Path, target: Path) -> None:
     figure.savefig(target, dpi=110)
 
 
+def target_folder(default: Path, description: str) -> Path:
+    """Return the folder that the command line names, or the default, and make it."""
+    parser = ArgumentParser(description=description)
+    text = f"write the pictures here (default: {default})"
+    parser.add_argument("folder", nargs="?", type=Path, default=default, help=text)
+    folder: Path = parser.parse_args().folder
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 def main() -> None:
     """Draw both into the folder given."""
-    target = Path(sys.argv[1])
+    target = target_folder(IMAGES, "Draw the documents' pictures from real runs of the demo.")
     with TemporaryDirectory() as name:
         prepare_demo(Path(name) / "demo")
         draw_terminal(Path(name), target / "terminal.svg")

@@ -34,7 +34,7 @@ class UpdateGroup:
         typer.Option(
             min=1,
             max=8,
-            help="Keep one position in N, 4 frames apart; a higher N makes a smaller index.",
+            help="Keep one in N positions (0.19 s apart); a higher N makes a smaller index.",
             show_default="2 of scores, 1 of recordings",
         ),
     ] = None
@@ -77,8 +77,8 @@ def build_index(
 ) -> None:
     """Index every MIDI file and score, or every recording, below the folders.
 
-    Run it again to update the index: new and changed files of all its folders are added, and
-    files that are gone are dropped. A folder that you name is added to its folders.
+    Run it again to update the index: it adds the new and changed files of all its folders, and
+    drops those that are gone. A folder that you name is added to its folders.
     Every tune of an ABC file is a piece of its own.
     Files that cannot be read are left out and reported; the exit status is 1 if the index held
     them before.

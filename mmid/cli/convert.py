@@ -22,8 +22,8 @@ def convert(
 ) -> None:
     """Convert scores to MIDI files, as mmid reads them.
 
-    These are the notes that an index holds: repeats unfolded, percussion and chord symbols left
-    out. Every tune of an ABC file gets a file of its own.
+    The files hold the notes that an index would hold: repeats are unfolded, percussion and chord
+    symbols are left out. Every tune of an ABC file gets a file of its own.
     No file is overwritten. Files that could not be converted are reported; the exit status is
     then 1.
     """

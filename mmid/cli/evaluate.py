@@ -41,13 +41,16 @@ if TYPE_CHECKING:
     from mmid.identify.identifier import Identifier
     from mmid.index.protocol import Library
 
-evaluation = App(help="Measure how good the answers are.")
+evaluation = App(
+    help="Measure how good the answers are.",
+    epilog="Example: mmid eval pieces my-recordings --index my-index",
+)
 
 AtOnce = Annotated[
     int | None,
     typer.Option(
         min=1,
-        help="Recordings to query at once, and processes that read MIDI files.",
+        help="Query this many recordings at once; read MIDI files in as many processes.",
         show_default=f"as many as there are cores, {MOST_JOBS} at most",
         rich_help_panel="Machine",
     ),
@@ -58,9 +61,7 @@ AtOnce = Annotated[
     "snippets", epilog="Example: mmid eval snippets nottingham --soundfont MuseScore --pool 2000"
 )
 def eval_snippets(
-    library: Annotated[
-        Path, typer.Argument(help="Use the test part of this folder of MIDI files.")
-    ],
+    library: Annotated[Path, typer.Argument(help="Render MIDI files of this folder; see --side.")],
     *,
     soundfont: Annotated[
         str, typer.Option(help="Render with this soundfont, which the model was not trained with.")
@@ -76,7 +77,7 @@ def eval_snippets(
     model: ModelGroup,
     jobs: Jobs = None,
 ) -> None:
-    """Measure how well snippets of rendered pieces are found, in both directions."""
+    """Measure how well snippets find each other, from recording to score and back."""
     from mmid.evaluation.snippets import evaluate_snippets, snippet_table
     from mmid.evaluation.sources import held_out
     from mmid.music.synthesizer import Synthesizer, find_soundfont
@@ -109,13 +110,16 @@ class SourceGroup:
     soundfont: Annotated[
         str | None, typer.Option(help="Render the MIDI files with this soundfont.")
     ] = None
-    tempo: Annotated[str, typer.Option(help="Render at speeds from slowest:fastest.")] = "1:1"
+    tempo: Annotated[
+        str, typer.Option(help="Render at random speeds between these two: slowest:fastest.")
+    ] = "1:1"
     semitones: Annotated[
-        int, typer.Option(min=-12, max=12, help="Render performances this many semitones higher.")
+        int,
+        typer.Option(min=-12, max=12, help="Transpose the renderings up by this many semitones."),
     ] = 0
     rough: Annotated[
         Degradation | None,
-        typer.Option(help="Degrade the sound first, in this way.", show_default=False),
+        typer.Option(help="Degrade the recordings first, in this way.", show_default=False),
     ] = None
     side: SideOption = "test"
 
@@ -168,7 +172,7 @@ def eval_pieces(
     source: Annotated[
         Path,
         typer.Argument(
-            help="Use this folder with a pairs.csv (id, audio, midi), or of MIDI files."
+            help="Use a folder with a pairs.csv (id, audio, midi), or MIDI files to render."
         ),
     ],
     index: Index = None,
@@ -181,7 +185,7 @@ def eval_pieces(
     model: ModelGroup,
     jobs: AtOnce = None,
 ) -> None:
-    """Measure how many clips of recordings, whose piece is known, are named right.
+    """Measure how many clips are named right, of recordings whose piece is known.
 
     Where pairs.csv has a column kind, each kind of music is reported as well. A row whose recording
     or MIDI file cannot be read is left out and reported; the exit status is then 1.
@@ -310,12 +314,12 @@ def eval_speed(
     query: Annotated[Path, typer.Option(help="Query the first 30 s of this recording.")],
     sizes: Annotated[
         str,
-        typer.Option(help="Measure with this many pieces; copies in other keys and tempi fill up."),
+        typer.Option(help="Measure with this many pieces; transposed copies make up the number."),
     ] = "1000,10000",
     work: Annotated[
         Path | None,
         typer.Option(
-            help="Keep libraries, indexes and what is measured in this folder; run again, go on.",
+            help="Keep libraries, indexes and results in this folder, to continue from.",
             show_default="a temporary folder",
         ),
     ] = None,
@@ -324,8 +328,8 @@ def eval_speed(
 ) -> None:
     """Measure how time, memory and disk grow with the library.
 
-    The packaged model is used. The commands run as processes of their own, one at a time.
-    Stopped and run again with the same --work, it goes on from the last finished step.
+    The packaged model is used. Each step is a command of its own, one at a time.
+    After a stop, run it again with the same --work: it goes on from the last finished step.
     """
     from mmid.evaluation.growth import growth_table, measure_growth
 

@@ -1,4 +1,4 @@
-"""`mmid index`: look at an index and look after it."""
+"""`mmid index`: list, check and change what an index holds."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ from mmid.system.tables import FittingTable, clock
 if TYPE_CHECKING:
     from mmid.index.items import Entry
 
-index_app = App(help="List, check and change what an index holds.")
+index_app = App(
+    help="List, check and change what an index holds.", epilog="Example: mmid index list"
+)
 
 
 @index_app.command("list", epilog="Example: mmid index list --json")
@@ -70,7 +72,9 @@ def info(index: Index = None, as_json: JsonFlag = False) -> None:
 def remove(
     pieces: Annotated[
         list[str],
-        typer.Argument(help="Remove these names of mmid index list, with * and ?; or a folder."),
+        typer.Argument(
+            help="Remove the pieces of these names or patterns ('old/*'), or of a folder."
+        ),
     ],
     index: Index = None,
 ) -> None:
@@ -107,8 +111,7 @@ def duplicates(index: Index = None, as_json: JsonFlag = False) -> None:
 def verify(index: Index = None, as_json: JsonFlag = False) -> None:
     """Check the index for damage, measure its search, and check the library's files.
 
-    The exit status is 1 if the index is damaged; files that are gone or changed are only
-    reported.
+    Files that are gone or changed are reported. The exit status is 1 only if the index is damaged.
     """
     from dataclasses import asdict
 
@@ -130,7 +133,7 @@ def verify(index: Index = None, as_json: JsonFlag = False) -> None:
     if found.faults:
         raise typer.Exit(1)
     if not as_json:
-        stdout.print("sound")
+        stdout.print("no damage found")
 
 
 @index_app.command(epilog="Example: mmid index rebuild --vectors --model best.safetensors")
@@ -143,7 +146,7 @@ def rebuild(
     model: ModelGroup,
     jobs: Jobs = None,
 ) -> None:
-    """Rebuild lists and fingerprints; with --vectors, rebuild everything from the files."""
+    """Rebuild inverted lists and fingerprints; with --vectors, everything from the files."""
     from mmid.index.build import update_index
     from mmid.index.maintenance import rebuild_caches
     from mmid.index.store import library_of, store_at
@@ -162,10 +165,13 @@ def rebuild(
 
 @index_app.command(epilog="Example: mmid index merge songs-index folk-index --index all")
 def merge(
-    others: Annotated[list[str], typer.Argument(help="Merge these indexes, made by one model.")],
+    others: Annotated[list[str], typer.Argument(help="Merge these indexes of one model.")],
     index: Index = None,
 ) -> None:
-    """Merge several indexes into a new one."""
+    """Merge several indexes into a new one.
+
+    --index names the new index. The others stay as they are.
+    """
     from mmid.index.maintenance import merge_indexes
     from mmid.index.store import store_at
 

@@ -31,7 +31,7 @@ def listen(
     device_name: Annotated[
         str | None,
         typer.Option(
-            help="Use the microphone with this in its name.", show_default="the system's choice"
+            help="Use the microphone whose name contains this.", show_default="the system's choice"
         ),
     ] = None,
     list_inputs: Annotated[
@@ -42,7 +42,7 @@ def listen(
         typer.Option("--from", help="Use this recording in place of a microphone."),
     ] = None,
     fast: Annotated[
-        bool, typer.Option("--fast", help="Read the recording faster than it sounds.")
+        bool, typer.Option("--fast", help="With --from, read the recording faster than it sounds.")
     ] = False,
     json_lines: Annotated[
         bool,

@@ -20,7 +20,7 @@ from mmid.system.tables import FittingTable
 if TYPE_CHECKING:
     from mmid.model.registry import Listed
 
-model_app = App(help="List, describe and export models.")
+model_app = App(help="List, describe and export models.", epilog="Example: mmid model list")
 
 Named = Annotated[
     str | None,

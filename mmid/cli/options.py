@@ -44,7 +44,7 @@ def complete_soundfont(incomplete: str) -> list[str]:
 Device = Annotated[
     str,
     typer.Option(
-        help="Compute on auto, cpu, cuda or mps.",
+        help="Compute on cpu, cuda or mps; auto takes a GPU if there is one.",
         rich_help_panel="Machine",
         autocompletion=_complete_device,
     ),
@@ -177,7 +177,7 @@ TransposeOption = Annotated[
     typer.Option(
         "--transpose",
         metavar="[auto|SEMITONES]",
-        help="Give the recording's key, semitones above the score's; auto finds it.",
+        help="Say how many semitones the recording is above the score; auto finds out.",
         callback=check_transpose,
         rich_help_panel="Search",
     ),
@@ -191,14 +191,15 @@ class SearchGroup:
     search: Annotated[
         Search,
         typer.Option(
-            help="Compare every snippet (exact) or the nearest lists (hnsw); auto chooses by size.",
+            help="Search all snippets (exact) or the nearest lists (hnsw); auto decides by size.",
             rich_help_panel="Search",
         ),
     ] = SearchOptions.search
     vote: Annotated[
         Vote,
         typer.Option(
-            help="Count votes that agree on the position, or all votes.", rich_help_panel="Search"
+            help="Count only votes that agree on a position (consistent), or all (majority).",
+            rich_help_panel="Search",
         ),
     ] = SearchOptions.vote
     transpose: TransposeOption = "auto"
@@ -219,7 +220,9 @@ Top = Annotated[
         rich_help_panel="Output",
     ),
 ]
-SideOption = Annotated[Side, typer.Option(help="Use this part of the 75/5/20 split.")]
+SideOption = Annotated[
+    Side, typer.Option(help="Render this part of the files: 75 % are train, 5 % valid, 20 % test.")
+]
 
 
 def _check_baselines(names: list[str] | None) -> list[str] | None:

@@ -42,13 +42,14 @@ class SpanGroup:
     """The part of each recording that is used."""
 
     start: Annotated[
-        float, typer.Option(min=0, help="Skip this many seconds.", rich_help_panel=INPUT)
+        float,
+        typer.Option(min=0, help="Skip this many seconds at the beginning.", rich_help_panel=INPUT),
     ] = 0.0
     duration: Annotated[
         float | None,
         typer.Option(
             min=0.1,
-            help="Use this many seconds.",
+            help="Use this many seconds from there on.",
             show_default="to the end",
             rich_help_panel=INPUT,
         ),
@@ -64,7 +65,7 @@ class OutputGroup:
         float | None,
         typer.Option(
             metavar="SECONDS",
-            help="List the pieces of a long recording with their times; look up windows this long.",
+            help="List the pieces of a long recording with their times; query windows this long.",
             show_default=False,
             rich_help_panel=OUTPUT,
         ),
@@ -116,7 +117,7 @@ class OutputGroup:
     export_aligned: Annotated[
         Path | None,
         typer.Option(
-            help="Write the MIDI file found, in the recording's time: a .mid file, or a folder.",
+            help="Write the MIDI file found, in step with the recording: a .mid file, or a folder.",
             show_default=False,
             rich_help_panel=OUTPUT,
         ),
@@ -192,11 +193,12 @@ def query(
 ) -> None:
     """Name the piece that each recording is a performance of.
 
-    With an index of recordings, name the recordings of a MIDI file.
+    Where the index holds recordings, query a MIDI file to find its recordings.
     Answers come in the order of the files. A file that fails does not stop the rest.
 
-    Exit status: 0 all files were processed, found or not; 1 a file failed; 2 wrong usage;
-    130 stopped by Ctrl-C, with the answers so far printed and written.
+    Exit status: 0 all files were processed, found or not.
+    1 a file failed. 2 wrong usage.
+    130 stopped by Ctrl-C; the answers so far are printed and written.
     """
     output.check()
     if server:

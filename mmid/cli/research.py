@@ -34,7 +34,7 @@ FigureFile = Annotated[Path | None, typer.Option(help="Draw a figure to this .pn
 
 @studies.command("curves", epilog="Example: mmid eval curves my-model --out curves.png")
 def eval_curves(
-    run: Annotated[Path, typer.Argument(help="Read this folder of mmid train.")],
+    run: Annotated[Path, typer.Argument(help="Read the run in this folder, made by mmid train.")],
     out: Annotated[Path, typer.Option(help="Draw a figure to this .png or .svg file.")] = Path(
         "curves.png"
     ),
@@ -82,7 +82,7 @@ def eval_space(
 def eval_lengths(
     rendered: Rendered,
     limit: Annotated[
-        int, typer.Option(min=1, help="Use the first songs of the list, this many.")
+        int, typer.Option(min=1, help="Use this many songs, the first of the list.")
     ] = 100,
     out: FigureFile = None,
     json_lines: JsonFlag = False,
@@ -108,7 +108,7 @@ def eval_lengths(
 def eval_search(
     index: Index = None,
     sizes: Annotated[
-        str, typer.Option(help="Search among these many vectors, comma-separated.")
+        str, typer.Option(help="Search among this many vectors; several sizes, comma-separated.")
     ] = "1000,10000,100000,1000000",
     queries: Annotated[
         int, typer.Option(min=1, help="Query with this many vectors, which are held out.")

@@ -45,6 +45,7 @@ def new_app() -> App:
         AllCommands,
         name="mmid",
         help="Name the MIDI file in your library that a recording is a performance of.",
+        epilog="Example: mmid query recording.wav",
         add_completion=True,
         pretty_exceptions_enable=False,
         rich_markup_mode="rich",

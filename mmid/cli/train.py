@@ -60,7 +60,7 @@ class RunGroup:
     validation_soundfont: Annotated[
         list[str] | None,
         typer.Option(
-            help="Render what is validated on, and nothing else, with this one; repeatable."
+            help="Validate on renderings with this soundfont, used for nothing else; repeatable."
         ),
     ] = None
     extra_copies: Annotated[
@@ -81,13 +81,21 @@ class PresetGroup:
     """Parts of the preset that are replaced; None leaves the preset's."""
 
     task: Annotated[Task | None, _option("network", "Choose what the network learns.")] = None
-    encoder: Annotated[Encoder | None, _option("network", "Choose the encoders.")] = None
+    encoder: Annotated[
+        Encoder | None,
+        _option(
+            "network", "Embed notes (notes), or spectrograms (conv; dorfer, as Dorfer et al.)."
+        ),
+    ] = None
     spectrogram: Annotated[
-        Scale | None, _option("features", "Choose the spacing of the bands.")
+        Scale | None,
+        _option(
+            "features", "Space bands 16 an octave (log), as mels (mel), or 3 a semitone (fine)."
+        ),
     ] = None
     roll_rate: Annotated[
         RollRate | None,
-        _option("features", "Use the audio's frame rate, or the 2020 report's."),
+        _option("features", "Draw rolls at the audio's frame rate (exact), or the 2020 report's."),
     ] = None
     onsets: Annotated[
         bool | None, _option("features", "Give rolls a channel of onsets.", "--onsets/--no-onsets")
@@ -99,7 +107,8 @@ class PresetGroup:
         ),
     ] = None
     snippet: Annotated[
-        int | None, _option("features", "Set the length of a snippet, frames.", min=10, max=200)
+        int | None,
+        _option("features", "Set the length of a snippet, frames of 46 ms.", min=10, max=200),
     ] = None
     performance: Annotated[
         Performance | None,
@@ -115,7 +124,9 @@ class PresetGroup:
         str | None,
         _option("data", "Apply these effects: all, none, or some of them, such as noise,mismatch."),
     ] = None
-    sampling: Annotated[Sampling | None, _option("data", "Choose where snippets begin.")] = None
+    sampling: Annotated[
+        Sampling | None, _option("data", "Begin snippets anywhere (random), or end to end (grid).")
+    ] = None
     neighbours: Annotated[
         int | None, _option("data", "Take this many snippets of a batch from one rendering.", min=1)
     ] = None
@@ -126,16 +137,20 @@ class PresetGroup:
             "Train both encoders, or only that of recordings, so that indexes stay valid.",
         ),
     ] = None
-    loss: Annotated[Loss | None, _option("loss", "Choose the loss.")] = None
+    loss: Annotated[
+        Loss | None,
+        _option("loss", "Learn by InfoNCE, or by ranking audio for MIDI (ranking) or both ways."),
+    ] = None
     negatives: Annotated[
-        Negatives | None, _option("loss", "Choose what a ranking compares a match with.")
+        Negatives | None,
+        _option("loss", "Compare a match with its batch, or with snippets from outside it."),
     ] = None
     margin: Annotated[
         float | None, _option("loss", "Set the margin of the ranking loss.", min=0, max=2)
     ] = None
     cca: Annotated[
         bool | None,
-        _option("loss", "Project the embeddings by CCA in the end.", "--cca/--no-cca"),
+        _option("loss", "Project the embeddings by CCA after training.", "--cca/--no-cca"),
     ] = None
     batch: Annotated[int | None, _option("loss", "Use this many pairs in a step.", min=2)] = None
     learning_rate: Annotated[

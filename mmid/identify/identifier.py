@@ -1,4 +1,4 @@
-"""Music to what the library has of it: a recording to its piece, a score to its recordings."""
+"""Identify music: search the index, compare what was found, and choose an answer."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ class Trace:
     Parameters
     ----------
     candidate : Candidate
-        The position in the piece, at the tempo and in the key, that was voted for.
+        The position in the piece, the tempo and the key that got the votes.
     path : Alignment or None
-        Of the query with the piece, where notes were compared.
+        The alignment of the query with the piece; None if notes were not compared.
     notes : np.ndarray [n] of mmid.music.notes.NOTE_DTYPE
-        The piece's; none of a recording.
+        The notes of the piece; empty for a recording.
     seconds : float
-        The piece's length.
+        The length of the piece.
     """
 
     candidate: Candidate
@@ -62,9 +62,11 @@ class Identifier:
     Parameters
     ----------
     model : Checkpoint
+        The model that made the index.
     index : Library
-        Of a folder or on Milvus.
+        An index in a folder or on Milvus, opened.
     options : SearchOptions
+        How to search, and how many matches to return.
     """
 
     def __init__(
@@ -77,31 +79,31 @@ class Identifier:
 
     @property
     def names(self) -> list[str]:
-        """What the index holds, by position."""
+        """The names of the pieces, in the index's order."""
         return [entry.name for entry in self.index.entries]
 
     def notes(self, piece: int) -> np.ndarray:
-        """Return the notes of a MIDI file of the index, by its position."""
+        """Return the notes of the piece at a position of `names`, [n] of `NOTE_DTYPE`."""
         return self.index.notes(piece)
 
     @property
     def snippets(self) -> int:
-        """How many snippets the index holds."""
+        """The number of snippets that the index holds."""
         return self.index.snippets
 
     @property
     def kind(self) -> Kind:
-        """Whether the index holds MIDI files or recordings."""
+        """What the index holds: ``midi`` or ``recordings``."""
         return self.index.kind
 
     @property
     def weights(self) -> Weights:
-        """What figures weigh in the ranking and in the confidence."""
+        """The weights of the ranking and of the confidence."""
         return self._builder.weights
 
     @property
     def params(self) -> FeatureParams:
-        """The grid queries must be on."""
+        """The time grid that queries must be on."""
         return self.model.encoders.config.features
 
     def identify_file(
@@ -109,51 +111,71 @@ class Identifier:
     ) -> Identification:
         """Identify a recording or a MIDI file, or a span of it.
 
+        Parameters
+        ----------
+        path : str or path
+            A recording or a MIDI file.
+        start, duration : float
+            The span to use, seconds; by default all of it.
+
+        Returns
+        -------
+        Identification
+
         Raises
         ------
         MmidError
-            If it cannot be read.
+            If the file cannot be read, or the span lies outside it.
         """
         return self.identify(self.open(path, start, duration), os.fspath(path))
 
     def open(
         self, path: str | os.PathLike[str], start: float = 0.0, duration: float | None = None
     ) -> Query:
-        """Read a recording or a MIDI file, or a span of it, as `embedding.open_query` does."""
+        """Read a recording or a MIDI file, or a span of it in seconds, as `open_query` does."""
         return open_query(path, self.params, start, duration, self.model.encoders.device)
 
     def listen(self, query: Query) -> Query:
-        """Return music transcribed once and for all, if the model works on notes."""
+        """Return the query with its transcription, if the model works on notes."""
         return query.transcribed(self.model.encoders)
 
     def identify(self, query: Query, name: str = "") -> Identification:
-        """Identify music.
+        """Identify music that was read.
 
         Parameters
         ----------
         query : Query
-            Of either kind, whatever the index holds.
+            A recording or a score, whatever the index holds.
         name : str
-            What to call it in the answer.
+            The name of the query in the answer.
+
+        Returns
+        -------
+        Identification
         """
         return self.decide(self.search(query), name)
 
     def search(
         self, query: Query, extra: int = 0, excluded: frozenset[int] = frozenset()
     ) -> SearchResult:
-        """Look music up, as `Lookup.find` does; of many keys, those in which something fits.
+        """Find candidates for a query.
 
-        These are the likely ones by note triples; or else those in which what these and melodies
-        that correlate find explains the query best. So an answer rests on as much evidence as if
+        Where many keys are allowed, those are searched that fingerprints make likely, or else those
+        of the candidates that explain the query best. So an answer rests on as much evidence as if
         its key had been known.
 
         Parameters
         ----------
         query : Query
+            Music, transcribed or not.
         extra : int
-            How many more neighbours to find of each snippet, for `decide` to leave some out.
+            How many more neighbours to find of each snippet, so that `decide` may exclude some.
         excluded : frozenset of int
-            Positions of items that do not count where keys are chosen.
+            Positions of pieces to ignore when keys are chosen.
+
+        Returns
+        -------
+        SearchResult
         """
         query, lookup = self.listen(query), self.lookup
         by_notes, tried = lookup.by_notes(query, excluded), lookup.every(query)
@@ -220,15 +242,20 @@ class Identifier:
     def decide(
         self, result: SearchResult, name: str = "", excluded: frozenset[int] = frozenset()
     ) -> Identification:
-        """Choose among what `search` found.
+        """Rank what `search` found, and compute the confidence.
 
         Parameters
         ----------
         result : SearchResult
+            What `search` returned.
         name : str
-            What to call the query in the answer.
+            The name of the query in the answer.
         excluded : frozenset of int
-            Positions of items to act as if they were not in the index.
+            Positions of pieces to leave out, as if they were not in the index.
+
+        Returns
+        -------
+        Identification
         """
         ranked = (
             self._rank(self.lookup.candidates(result, excluded), result)
@@ -249,14 +276,18 @@ class Identifier:
         )
 
     def trace(self, result: SearchResult, match: Match) -> Trace:
-        """Say how `decide`, with nothing left out, came to a match.
+        """Return how `decide`, with nothing excluded, came to a match.
 
         Parameters
         ----------
         result : SearchResult
-            What the decision was made from.
+            What `search` returned.
         match : Match
-            One of its matches.
+            One of the matches that `decide` returned for it.
+
+        Returns
+        -------
+        Trace
         """
         entries, found = self.index.entries, (one.candidate for one in self._rank_found(result))
         candidate = next(one for one in found if entries[one.piece].name == match.piece)

@@ -1,6 +1,6 @@
-"""Where indexes live, in a folder or on Milvus: what queries and builds need of either.
+"""Where an index is stored: in a folder or on Milvus.
 
-Conventions: a place is the path of a folder, or an address that begins with ``milvus:``.
+Conventions: a place is the path of a folder, an address that begins with ``milvus:``, or a store.
 """
 
 from __future__ import annotations
@@ -25,30 +25,54 @@ from mmid.system.console import ProgressCallback, quiet
 
 @dataclass(frozen=True)
 class FolderStore:
-    """An index in a folder."""
+    """An index in a folder; `mmid.index.protocol.Store` says what the methods do.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder of the index, which need not exist yet.
+    """
 
     folder: Path
 
     @property
     def where(self) -> str:
-        """The folder's name."""
+        """The path of the folder, as it was given."""
         return os.fspath(self.folder)
 
     @property
     def work(self) -> Path:
-        """The folder itself."""
+        """Where a build keeps unfinished work: the folder itself."""
         return self.folder
 
     def manifest(self) -> Manifest:
-        """Return the manifest."""
+        """Return the manifest.
+
+        Raises
+        ------
+        LibraryIndexError
+            If there is no index, or its manifest is damaged.
+        """
         return read_manifest(self.folder)
 
     def open(self, model: Checkpoint | None) -> LibraryIndex:
-        """Open the index."""
+        """Open the index for queries with a model; with None, only to read what it holds.
+
+        Raises
+        ------
+        LibraryIndexError
+            If the index is missing, damaged, or made by another model.
+        """
         return LibraryIndex(self.folder, model)
 
     def writing(self) -> AbstractContextManager[None]:
-        """Be the only writer."""
+        """Return a context in which no other process writes the index.
+
+        Raises
+        ------
+        LibraryIndexError
+            If another process is writing it, or the folder holds something that is no index.
+        """
         from mmid.index.lock import writing
 
         return writing(self.folder)
@@ -62,7 +86,23 @@ class FolderStore:
         old: LibraryIndex | None = None,
         progress: ProgressCallback = quiet,
     ) -> None:
-        """Write the index in place of what is there."""
+        """Write the index in place of the one that is there.
+
+        Parameters
+        ----------
+        origin : IndexOrigin
+            What the manifest will say of its library, model and settings.
+        kept : sequence of (Entry, Entry)
+            Pieces of the old index that stay: each as it was, and as it will be.
+        fresh : sequence of Entry
+            Pieces to add.
+        load : callable
+            Returns what was embedded of the fresh piece at a position.
+        old : LibraryIndex or None
+            The old index, if there is one.
+        progress : callable
+            Called with ``(what, done, total)``.
+        """
         from mmid.index.change import Change
         from mmid.index.folder_writer import write_index
 
@@ -70,12 +110,12 @@ class FolderStore:
 
 
 def store_at(place: Place | None) -> Store:
-    """Return the store that a place names; None is the folder in the user's data.
+    """Return the store that a place names; None is the index in the user's data folder.
 
     Raises
     ------
     LibraryIndexError
-        If it is on Milvus, and the address is wrong, pymilvus missing or the server silent.
+        If it is on Milvus, and the address is wrong, pymilvus missing or no server answers.
     """
     if place is not None and not isinstance(place, (str, os.PathLike)):
         return place
@@ -94,7 +134,7 @@ def folder_at(place: Place | None, why: str) -> Path:
     Raises
     ------
     LibraryIndexError
-        If it lives elsewhere; ``why`` says what that means.
+        If it is on Milvus; the message is ``why``.
     """
     store = store_at(place)
     if isinstance(store, FolderStore):
@@ -108,7 +148,7 @@ def library_of(place: Place | None) -> list[Path]:
     Raises
     ------
     LibraryIndexError
-        If there is no index, or it does not say.
+        If there is no index, or it does not name its folders.
     """
     store = store_at(place)
     folders = store.manifest()["folders"]

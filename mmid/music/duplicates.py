@@ -63,6 +63,8 @@ def group_duplicates(notes: Sequence[np.ndarray]) -> np.ndarray:
     np.ndarray [pieces] int64
         The label is the lowest position of the group's pieces.
     """
+    if not notes:
+        return np.zeros(0, np.int64)
     shingles = [melody_shingles(n) for n in notes]
     known: dict[bytes, int] = {}
     twin = np.array([known.setdefault(s.tobytes(), i) for i, s in enumerate(shingles)])

@@ -1,7 +1,7 @@
-"""A folder of MIDI files or of recordings: found, and read in parallel.
+"""Find the MIDI files or recordings of a library, and read them in parallel.
 
-Conventions: a file is named by its path relative to the library's folder (the common parent,
-where there are several), with forward slashes, and known by its SHA-256.
+Conventions: the name of a file is its path relative to the library's folder (the common parent of
+several), with forward slashes. Files are compared by their SHA-256.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ QUIET = 0.25
 
 @dataclass(frozen=True, eq=False)
 class Piece:
-    """A readable MIDI file or score of a library, or a tune of a book.
+    """A MIDI file or score of a library that was read, or a tune of an ABC file.
 
     Parameters
     ----------
@@ -49,9 +49,9 @@ class Piece:
     path : Path
         Where the file is.
     digest : str
-        SHA-256 of the file, of a tune that of its text, hexadecimal.
+        SHA-256 of the file, or of a tune's text, hexadecimal.
     midi : Midi
-        Its notes.
+        Its notes and title.
     """
 
     name: str
@@ -62,14 +62,14 @@ class Piece:
 
 @dataclass(frozen=True, eq=False)
 class Recording:
-    """A readable recording of a library.
+    """A recording of a library that was read.
 
     Parameters
     ----------
     name, path, digest
-        As of a `Piece`.
+        As those of a `Piece`.
     spectrogram : np.ndarray [bands, frames] float32
-        From `mmid.music.spectrogram`.
+        Compressed magnitudes, as `mmid.music.spectrogram` makes them.
     """
 
     name: str
@@ -79,7 +79,7 @@ class Recording:
 
 
 def read_piece(path: Path, folder: Path) -> Piece | BadFile:
-    """Read one MIDI file or score of a library; a bad one is returned as such, not raised."""
+    """Read one MIDI file or score of a library; return a `BadFile` if it cannot be read."""
     try:
         midi = read_music(path)
         return Piece(item_name(path, folder), path, piece_digest(path), midi)
@@ -88,7 +88,7 @@ def read_piece(path: Path, folder: Path) -> Piece | BadFile:
 
 
 def read_recording(path: Path, folder: Path, params: FeatureParams) -> Recording | BadFile:
-    """Read one recording of a library; a bad or silent one is returned as such, not raised."""
+    """Read one recording of a library; return a `BadFile` if it cannot be read or is silent."""
     import torch
 
     from mmid.music.spectrogram import recording_spectrogram
@@ -107,7 +107,7 @@ def read_recording(path: Path, folder: Path, params: FeatureParams) -> Recording
 def read_item(
     path: Path, root: Path, kind: Kind, params: FeatureParams
 ) -> Piece | Recording | BadFile:
-    """Read one file of a library of a kind; names begin at the root."""
+    """Read one file of a library of that kind; names are relative to the root."""
     return read_piece(path, root) if kind == "midi" else read_recording(path, root, params)
 
 
@@ -117,7 +117,7 @@ def scan(folders: Sequence[Path], jobs: int | None = None) -> tuple[int, Iterato
     Returns
     -------
     int, iterator of Piece or BadFile
-        How many files there are, and each as read.
+        The number of files, and what was read of each.
 
     Raises
     ------
@@ -143,7 +143,12 @@ def _warned(items: Iterator[Item]) -> Iterator[Item]:
 def list_library(folders: Sequence[Path], kind: LibraryKind) -> tuple[Kind, list[Path]]:
     """Find the files of a kind below folders.
 
-    ``auto`` means recordings where there are any but no MIDI file, else MIDI files.
+    ``auto`` means recordings if there are any and no MIDI file, else MIDI files and scores.
+
+    Returns
+    -------
+    Kind, list of Path
+        The kind that was found, and its files.
 
     Raises
     ------
@@ -160,7 +165,28 @@ def scan_library(
     params: FeatureParams,
     jobs: int | None = None,
 ) -> tuple[int, Iterator[Piece | Recording | BadFile]]:
-    """Find the files of a kind below folders and read them, as `scan` does."""
+    """Find the files of a kind below folders, and read them in worker processes.
+
+    Parameters
+    ----------
+    folders : sequence of Path
+        Library folders, or single files.
+    kind : {"auto", "midi", "recordings"}
+    params : FeatureParams
+        The grid of the recordings' spectrograms.
+    jobs : int, optional
+        Worker processes; all cores by default.
+
+    Returns
+    -------
+    int, iterator of Piece, Recording or BadFile
+        The number of files, and what was read of each.
+
+    Raises
+    ------
+    MmidError
+        If a folder is missing or without such files.
+    """
     what, files = list_library(folders, kind)
     read = partial(read_item, root=library_root(folders), kind=what, params=params)
     batch, least = (32, 16) if what == "midi" else (1, 8)
@@ -187,6 +213,7 @@ def read_library(
     Returns
     -------
     list of Piece, list of BadFile
+        What was read, and the files that could not be.
 
     Raises
     ------

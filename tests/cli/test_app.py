@@ -178,8 +178,9 @@ def test_eval_pieces_goes_on_without_rows_it_cannot_use(
     assert scores["clips"] == 9 and len({clip["source"] for clip in scores["results"]}) == 3
 
 
-def test_eval_pieces_without_a_row_it_can_use_is_an_error(tmp_path, index, model, midi_folder):
-    (midi_folder / "pairs.csv").write_text("id,audio,midi\nx,gone.wav,piece 0.mid\n")
+@pytest.mark.parametrize("row", ["x,gone.wav,piece 0.mid", "x,gone.wav,gone.mid"])
+def test_eval_pieces_without_a_row_it_can_use_is_an_error(tmp_path, index, model, midi_folder, row):
+    (midi_folder / "pairs.csv").write_text(f"id,audio,midi\n{row}\n")
     result = invoke("eval", "pieces", midi_folder, "--model", model, "--index", index)
     assert result.exit_code == 1 and "no row of it can be used" in str(result.exception)
 

@@ -102,7 +102,7 @@ def test_a_book_that_is_named_is_followed_too(mmid, book):
     mmid("build-index", book)
     assert "2 unchanged" in mmid("build-index").stderr
     result = mmid("index", "verify")
-    assert "sound" in result.stdout and "gone" not in result.stdout
+    assert "no damage found" in result.stdout and "gone" not in result.stdout
 
 
 @needs_abc2midi

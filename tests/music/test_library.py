@@ -269,6 +269,7 @@ def test_very_short_pieces_are_grouped_when_they_are_the_same():
     scale, same, other = tune(1, 5), transposed(tune(1, 5), 2), tune(2, 5)
     assert group_duplicates([scale, same, other, tune(3, 1)]).tolist() == [0, 0, 2, 3]
     assert group_duplicates([tune(0)]).tolist() == [0]
+    assert group_duplicates([]).tolist() == []
 
 
 def test_shingles_are_sorted_each_once_and_do_not_change():
