@@ -69,14 +69,16 @@ def test_it_prints_its_address_and_stops_on_a_signal(place, tmp_path, stop, stat
     assert said.splitlines()[-1] in ("mmid: stopped", "mmid: terminated")
 
 
-def test_other_machines_need_the_token_it_prints(place, tmp_path):
+def test_other_machines_need_the_token_it_prints_and_its_port_is_taken(place, tmp_path):
     with process(*place, "--host", "0.0.0.0", temporary=tmp_path / "temporary") as (_, address):
-        token = address.split("#token=")[1]
-        local = f"http://127.0.0.1:{address.split('/')[2].rsplit(':', 1)[1]}"
+        token, port = address.split("#token=")[1], address.split("/")[2].rsplit(":", 1)[1]
+        local = f"http://127.0.0.1:{port}"
         assert len(token) > 20 and "token" in get(local, "/library")["error"]
         asked = connection(local)
         asked.request("GET", "/library", headers={"Authorization": f"Bearer {token}"})
         assert json.loads(asked.getresponse().read())["items"] == 6
+        second = CliRunner().invoke(app, ["serve", *place, "--port", port])
+    assert second.exit_code == 1 and "cannot listen there" in str(second.exception)
 
 
 def test_killed_during_a_build_it_leaves_the_index_whole(place, tmp_path, draw_notes, library):
@@ -112,13 +114,6 @@ def test_killed_during_an_upload_it_leaves_no_file(place, tmp_path):
         time.sleep(0.5)
         server.kill()
     assert list((tmp_path / "temporary").rglob("*")) == []
-
-
-def test_a_port_that_is_taken_is_one_line(place, tmp_path):
-    with process(*place, temporary=tmp_path / "temporary") as (_, address):
-        port = address.rstrip("/").rsplit(":", 1)[1]
-        result = CliRunner().invoke(app, ["serve", *place, "--port", port])
-    assert result.exit_code == 1 and "cannot listen there" in str(result.exception)
 
 
 def test_without_the_extra_it_says_what_to_install(monkeypatch):
