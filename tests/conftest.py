@@ -11,7 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # of processes, too: tiny models gain nothing from more
+os.environ.setdefault(
+    "OMP_NUM_THREADS", "1"
+)  # of processes, too: tiny models gain nothing from more
 os.environ.pop("COLUMNS", None)  # which pytest-xdist sets; tables are as wide as in a pipe
 
 import numpy as np

@@ -146,6 +146,7 @@ def test_eval_pieces_asks_scores_of_recordings(tmp_path, recorded, index, model,
     (midi_folder / "pairs.csv").write_text("\n".join(["id,audio,midi", *rows]))
     out = tmp_path / "results.json"
     arguments = [midi_folder, "--model", model, "--clips", "3,whole", "--out", out]
+    arguments += ["--transpose", "0"]
     scores = [*arguments, "--direction", "scores"]
     result = invoke("eval", "pieces", *scores, "--index", recorded, "--absent")
     assert result.exit_code == 0, result.output
@@ -168,6 +169,7 @@ def test_eval_pieces_goes_on_without_rows_it_cannot_use(
     (midi_folder / "pairs.csv").write_text("\n".join(["id,audio,midi", *rows]))
     out = tmp_path / "results.json"
     arguments = [midi_folder, "--model", model, "--clips", "3", "--out", out]
+    arguments += ["--transpose", "0"]
     where = index if direction == "recordings" else recorded
     result = invoke("eval", "pieces", *arguments, "--index", where, "--direction", direction)
     assert result.exit_code == 1 and isinstance(result.exception, SystemExit)

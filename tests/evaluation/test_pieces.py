@@ -85,9 +85,8 @@ def test_the_packaged_model_finds_the_recordings_of_scores(tmp_path, demo_tunes,
     digests = [entry.digest for entry in index.entries]
     count, sources = open_sources(tmp_path, None, grid, (1, 1), "all", 0, direction="scores")
     assert count == 3
-    (scores,) = evaluate_pieces(
-        sources, Identifier(model, index), digests, lengths=[10.0], clips=1, absent=True
-    )
+    identifier = Identifier(model, index, SearchOptions(keys=(0,)))
+    (scores,) = evaluate_pieces(sources, identifier, digests, lengths=[10.0], clips=1, absent=True)
     assert scores.clips == 3 and scores.top1 > 0.9 and scores.matched > 0.9
     assert scores.auroc > 0.95 and scores.median_position_error is None
 
