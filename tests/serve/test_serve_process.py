@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -81,12 +80,19 @@ def test_other_machines_need_the_token_it_prints_and_its_port_is_taken(place, tm
     assert second.exit_code == 1 and "cannot listen there" in str(second.exception)
 
 
-def test_killed_during_a_build_it_leaves_the_index_whole(place, tmp_path, draw_notes, library):
+def test_killed_during_a_build_and_an_upload_it_leaves_the_index_whole_and_no_file(
+    place, tmp_path, draw_notes, library
+):
     more = tmp_path / "more"
     more.mkdir()
     for seed in range(60):
         write_midi(draw_notes(seed + 10), more / f"{seed}.mid")
     with process(*place, temporary=tmp_path / "temporary") as (server, address):
+        upload = connection(address)
+        upload.putrequest("POST", "/identify?name=a.wav")
+        upload.putheader("Content-Length", "10000000")
+        upload.endheaders()
+        upload.send(bytes(5_000_000))  # more than waits to be read
         asked = connection(address)
         content = json.dumps({"folder": str(more)})
         asked.request("POST", "/build", content, {"Content-Type": "application/json"})
@@ -96,24 +102,13 @@ def test_killed_during_a_build_it_leaves_the_index_whole(place, tmp_path, draw_n
         while b'"done": ' not in (line := stream.readline()) or b'"done": 0' in line:
             assert line
         server.kill()
+    assert list((tmp_path / "temporary").rglob("*")) == []
     index = store_at(tmp_path / "index")
     assert verify_index(index).faults == () and len(index.open(None)) == 6
     assert library.build(str(more))["added"] == 60, "the next build goes on"
     assert {path.name.split("-")[0] for path in (tmp_path / "index").iterdir()} <= {
         *("manifest.json", "checked.json", "data", "writing.lock")
     }, "what was pending is used up"
-
-
-def test_killed_during_an_upload_it_leaves_no_file(place, tmp_path):
-    with process(*place, temporary=tmp_path / "temporary") as (server, address):
-        asked = connection(address)
-        asked.putrequest("POST", "/identify?name=a.wav")
-        asked.putheader("Content-Length", "10000000")
-        asked.endheaders()
-        asked.send(bytes(5_000_000))
-        time.sleep(0.5)
-        server.kill()
-    assert list((tmp_path / "temporary").rglob("*")) == []
 
 
 def test_without_the_extra_it_says_what_to_install(monkeypatch):
