@@ -11,6 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+os.environ.setdefault(
+    "OMP_NUM_THREADS", "1"
+)  # of processes, too: tiny models gain nothing from more
 os.environ.pop("COLUMNS", None)  # which pytest-xdist sets; tables are as wide as in a pipe
 
 import numpy as np
@@ -29,7 +32,7 @@ from mmid.music.library import Piece, read_library
 from mmid.music.midi import write_midi
 from mmid.music.notes import NOTE_DTYPE
 
-torch.set_num_threads(1)  # tiny models gain nothing from more, and lose much on a busy machine
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session", autouse=True)

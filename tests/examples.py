@@ -14,8 +14,10 @@ import shlex
 import shutil
 import subprocess
 import sys
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from functools import cache
+from io import StringIO
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -182,6 +184,7 @@ SECONDS = 6
 
 RECORDINGS = (
     *("recording.wav", "take.wav", "concert.flac", "radio.mp3", "my-recordings/take.wav"),
+    "my-takes/take.wav",
     *("takes/one.wav", "takes/two.flac", "more/one.wav", "home/Music/takes/one.wav"),
     "home/recordings/phone.m4a",
 )
@@ -203,6 +206,7 @@ K:D
 DFAd|]
 """
 PAIRS = "id,audio,midi\ntake1,take.wav,swallowtail-jig.mid\n"
+PLAYED = f"{PAIRS}take2,take.wav,swallowtail-jig.mid\n"
 
 
 def lay_out(folder: Path) -> None:
@@ -215,8 +219,9 @@ def lay_out(folder: Path) -> None:
     for name in FOLDERS:
         for tune in TUNES:
             _copy(library / f"{tune}.mid", folder / name / f"{tune}.mid")
-    _copy(library / "swallowtail-jig.mid", folder / "my-recordings" / "swallowtail-jig.mid")
-    (folder / "my-recordings" / "pairs.csv").write_text(PAIRS)
+    for name, rows in (("my-recordings", PAIRS), ("my-takes", PLAYED)):
+        _copy(library / "swallowtail-jig.mid", folder / name / "swallowtail-jig.mid")
+        (folder / name / "pairs.csv").write_text(rows)
     for name in BOOKS:
         (folder / name).write_text(BOOK)
     export_model(None, folder / "best.safetensors")
@@ -258,6 +263,8 @@ def run_statement(statement: str) -> str:
     """Run a command as a shell would, mmid's own in this process; return what it prints."""
     fed, _, last = statement.rpartition(" | ")
     command, _, target = last.partition(" > ")
+    if command.startswith("python -m mmid."):
+        return _module(*shlex.split(command)[2:])
     if not command.startswith("mmid "):
         return _shell(statement)
     words = _shell(f"printf '%s\\0' {command}").split("\0")[1:-1]
@@ -266,6 +273,13 @@ def run_statement(statement: str) -> str:
     if target:
         Path(target).write_text(result.stdout)
     return result.stdout
+
+
+def _module(name: str, *words: str) -> str:
+    """Run a module's own command in this process; return what it prints."""
+    with redirect_stdout(StringIO()) as printed:
+        assert importlib.import_module(name).main(words) == 0, f"{name} {shlex.join(words)}"
+    return printed.getvalue()
 
 
 def _shell(command: str) -> str:

@@ -1,5 +1,7 @@
 """A few rounds of the long campaigns."""
 
+import sys
+
 import pytest
 from campaigns import damage, prepare_fuzz, queries
 from fuzz.cases import CASES
@@ -17,7 +19,8 @@ def faults(seen: dict[str, int]) -> set[str]:
 
 
 @pytest.mark.parametrize(("campaign", "rounds"), [(kills, 2), (damage, 25), (queries, 15)])
-def test_no_round_of_a_campaign_ends_in_a_fault(tmp_path, campaign, rounds):
+def test_no_round_of_a_campaign_ends_in_a_fault(tmp_path, campaign, rounds, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)  # takes seconds to import
     seen = campaign(rounds, tmp_path, seed=1)
     assert sum(seen.values()) >= rounds
     assert not faults(seen) - {"fault: memory grows"}  # which it does until it is settled

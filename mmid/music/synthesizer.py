@@ -6,18 +6,17 @@ Needs the ``train`` extra and the fluidsynth library (Debian: ``apt-get install 
 
 from __future__ import annotations
 
-import ctypes.util
 import os
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
-from typing import Any
 
 import numpy as np
 
-from mmid.errors import RenderError
+from mmid.errors import RenderError, label
+from mmid.music.fluidsynth_library import load_fluidsynth, logged
 from mmid.music.notes import last_offset
 
 SOUNDFONT_FOLDERS = ("/usr/share/sounds/sf2", "/usr/share/sounds/sf3", "/usr/share/soundfonts")
@@ -76,16 +75,6 @@ def pick_soundfonts(names: Sequence[str] | None) -> list[Path]:
     return installed
 
 
-def _load_fluidsynth() -> Any:
-    if ctypes.util.find_library("fluidsynth") is None:
-        raise RenderError("rendering needs fluidsynth: apt-get install fluidsynth (or brew)")
-    try:
-        import fluidsynth
-    except ImportError as error:
-        raise RenderError("rendering needs pyfluidsynth: pip install 'mmid[train]'") from error
-    return fluidsynth
-
-
 class Synthesizer:
     """A soundfont loaded once, to render many note arrays, one after the other in any thread.
 
@@ -103,7 +92,7 @@ class Synthesizer:
     """
 
     def __init__(self, soundfont: Path, sample_rate: int) -> None:
-        fluidsynth = _load_fluidsynth()
+        fluidsynth = load_fluidsynth()
         settings = {
             "synth.reverb.active": 0,
             "synth.chorus.active": 0,
@@ -113,10 +102,12 @@ class Synthesizer:
         self._playing = Lock()
         self._synth = fluidsynth.Synth(gain=0.3, samplerate=float(sample_rate), **settings)
         self.close = weakref.finalize(self, self._synth.delete)
-        self._font = self._synth.sfload(str(soundfont))
+        with logged() as said:
+            self._font = self._synth.sfload(str(soundfont))
         if self._font < 0:
             self.close()
-            raise RenderError(f"{soundfont}: fluidsynth cannot load this soundfont")
+            why = f": {said[0]}" if said else ""
+            raise RenderError(f"{label(soundfont)}: fluidsynth cannot load this soundfont{why}")
 
     def __enter__(self) -> Synthesizer:
         return self

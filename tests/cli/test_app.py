@@ -142,16 +142,17 @@ def test_bad_recordings_are_reported_and_left_out(tmp_path, recorded, model):
 
 
 def test_eval_pieces_asks_scores_of_recordings(tmp_path, recorded, index, model, midi_folder):
-    rows = [f"r{n},{tmp_path}/audio/{n}.wav,piece {n}.mid" for n in range(3)]
+    rows = [f"r{n},{tmp_path}/audio/{n}.wav,piece {n}.mid" for n in range(2)]
     (midi_folder / "pairs.csv").write_text("\n".join(["id,audio,midi", *rows]))
     out = tmp_path / "results.json"
     arguments = [midi_folder, "--model", model, "--clips", "3,whole", "--out", out]
+    arguments += ["--transpose", "0"]
     scores = [*arguments, "--direction", "scores"]
     result = invoke("eval", "pieces", *scores, "--index", recorded, "--absent")
     assert result.exit_code == 0, result.output
     short, whole = json.loads(out.read_text())
-    assert short["clips"] == 9 and whole["clips"] == 3
-    assert [clip["source"] for clip in whole["results"]] == [f"piece {n}.mid" for n in range(3)]
+    assert short["clips"] == 6 and whole["clips"] == 2
+    assert [clip["source"] for clip in whole["results"]] == [f"piece {n}.mid" for n in range(2)]
     assert 0 <= whole["auroc"] <= 1
     for options in ([*scores, "--index", index], [*arguments, "--index", recorded]):
         refused = invoke("eval", "pieces", *options)
@@ -163,11 +164,12 @@ def test_eval_pieces_asks_scores_of_recordings(tmp_path, recorded, index, model,
 def test_eval_pieces_goes_on_without_rows_it_cannot_use(
     tmp_path, recorded, index, model, midi_folder, direction
 ):
-    rows = [f"r{n},{tmp_path}/audio/{n}.wav,piece {n}.mid" for n in range(3)]
+    rows = [f"r{n},{tmp_path}/audio/{n}.wav,piece {n}.mid" for n in range(2)]
     rows += [f"deaf,{tmp_path}/gone.wav,piece 3.mid", f"mute,{tmp_path}/audio/0.wav,gone.mid"]
     (midi_folder / "pairs.csv").write_text("\n".join(["id,audio,midi", *rows]))
     out = tmp_path / "results.json"
     arguments = [midi_folder, "--model", model, "--clips", "3", "--out", out]
+    arguments += ["--transpose", "0"]
     where = index if direction == "recordings" else recorded
     result = invoke("eval", "pieces", *arguments, "--index", where, "--direction", direction)
     assert result.exit_code == 1 and isinstance(result.exception, SystemExit)
@@ -175,7 +177,7 @@ def test_eval_pieces_goes_on_without_rows_it_cannot_use(
     assert "left out: row mute: gone.mid: " in result.stderr
     assert "2 rows of " in result.stderr
     (scores,) = json.loads(out.read_text())
-    assert scores["clips"] == 9 and len({clip["source"] for clip in scores["results"]}) == 3
+    assert scores["clips"] == 6 and len({clip["source"] for clip in scores["results"]}) == 2
 
 
 @pytest.mark.parametrize("row", ["x,gone.wav,piece 0.mid", "x,gone.wav,gone.mid"])

@@ -85,10 +85,9 @@ def test_the_packaged_model_finds_the_recordings_of_scores(tmp_path, demo_tunes,
     digests = [entry.digest for entry in index.entries]
     count, sources = open_sources(tmp_path, None, grid, (1, 1), "all", 0, direction="scores")
     assert count == 3
-    (scores,) = evaluate_pieces(
-        sources, Identifier(model, index), digests, lengths=[10.0], clips=2, absent=True
-    )
-    assert scores.clips == 6 and scores.top1 > 0.9 and scores.matched > 0.9
+    identifier = Identifier(model, index, SearchOptions(keys=(0,)))
+    (scores,) = evaluate_pieces(sources, identifier, digests, lengths=[10.0], clips=1, absent=True)
+    assert scores.clips == 3 and scores.top1 > 0.9 and scores.matched > 0.9
     assert scores.auroc > 0.95 and scores.median_position_error is None
 
 
@@ -182,14 +181,14 @@ def test_each_kind_is_scored_by_its_own_clips(tmp_path, pieces, tiny_model):
         ScoreSource(piece.name, frozenset({digest}), piece.midi, kind=kind)
         for piece, digest, kind in zip(pieces, right, ["reel", "jig", "reel", ""], strict=False)
     ]
-    asked = {"lengths": [3.0, 8.0], "clips": 2, "absent": True}
+    asked = {"lengths": [3.0, 8.0], "clips": 1, "absent": True}
     identifier = Identifier(tiny_model, index, SearchOptions(keys=(0,)))
     short, long = evaluate_pieces(sources, identifier, digests, **asked)
     alone = evaluate_pieces(sources[1:2], identifier, digests, **asked)
     for row, jig in zip((short, long), alone, strict=True):
         reels, jigs, others = row.kinds
         assert [part.kind for part in row.kinds] == ["reel", "jig", ""] and row.kind == ""
-        assert [part.clips for part in row.kinds] == [4, 2, 2]
+        assert [part.clips for part in row.kinds] == [2, 1, 1]
         assert reels.top1 == 0.5 and jigs.top1 == others.top1 == 1, "the second reel is another"
         assert all(part.seconds == row.seconds and not part.results for part in row.kinds)
         assert replace(jig.kinds[0], kinds=()) == jigs
@@ -228,10 +227,10 @@ def test_several_at_once_are_scored_as_one_after_the_other(tmp_path, pieces, tin
     build_index(tmp_path / "index", pieces, tiny_model)
     index = LibraryIndex(tmp_path / "index", tiny_model)
     digests = [entry.digest for entry in index.entries]
-    sources = [ScoreSource(p.name, frozenset({p.digest}), p.midi) for p in pieces]
+    sources = [ScoreSource(p.name, frozenset({p.digest}), p.midi) for p in pieces[:4]]
     identifier = Identifier(tiny_model, index, SearchOptions(keys=(0,)))
     names: list[str] = []
-    asked = {"lengths": [3.0, 8.0], "clips": 2, "absent": True, "progress": names.append}
+    asked = {"lengths": [3.0, 8.0], "clips": 1, "absent": True, "progress": names.append}
     one, three = (
         evaluate_pieces(iter(sources), identifier, digests, jobs=jobs, **asked) for jobs in (1, 3)
     )

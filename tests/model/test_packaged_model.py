@@ -11,6 +11,7 @@ from synth import SOUNDFONT, needs_fluidsynth
 
 from mmid.evaluation.degradations import degrade_samples
 from mmid.identify.identifier import Identifier
+from mmid.identify.search_options import SearchOptions
 from mmid.index.build import build_index
 from mmid.index.folder import LibraryIndex
 from mmid.model.embedding import (
@@ -64,10 +65,10 @@ def recordings(tunes):
 def open_over(tmp_path_factory):
     """Return a function that indexes tunes or recordings, and opens an identifier over them."""
 
-    def over(items):
+    def over(items, **options):
         model, folder = load_model(), tmp_path_factory.mktemp("index")
         build_index(folder / "index", items, model)
-        return Identifier(model, LibraryIndex(folder / "index", model))
+        return Identifier(model, LibraryIndex(folder / "index", model), SearchOptions(**options))
 
     return over
 
@@ -154,7 +155,7 @@ def check_both_ways(sounds, tunes, open_over, ratio: float) -> None:
         Recording(tune.name, tune.path, tune.digest, one.spectrogram.numpy())
         for tune, one in zip(tunes, queries, strict=True)
     ]
-    scores, recordings = open_over(tunes), open_over(parts)
+    scores, recordings = (open_over(items, keys=(0,)) for items in (tunes, parts))
     for tune, one in zip(tunes, queries, strict=True):
         by_sound = scores.identify(one).matches[0]
         by_score = recordings.identify(as_query(tune, grid())).matches[0]

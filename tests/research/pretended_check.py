@@ -45,6 +45,7 @@ def recall_of_a_taught_model(model: str, folder: Path) -> float:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    sys.modules["torch.utils.tensorboard"] = None  # takes seconds to import
     model, folder = sys.argv[1], Path(sys.argv[2])
     with ExitStack() as quick, pretend_gpu():
         for name, other in QUICK.items():

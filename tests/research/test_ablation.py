@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import fields
 from itertools import pairwise
 from pathlib import Path
@@ -71,6 +72,7 @@ def test_a_row_is_trained_and_measured_once(tmp_path, monkeypatch):
     for number, path in enumerate(sorted((tmp_path / "tunes").iterdir())):
         if number >= 24:
             path.unlink()
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)  # takes seconds to import
     monkeypatch.setattr(module, "EXCERPT", 6.0)
     monkeypatch.setattr(module, "POOL", 50)
     bench = Bench(tmp_path / "tunes", (SOUNDFONT,), SOUNDFONT, tmp_path / "out", 5 * 256, 1)

@@ -55,6 +55,7 @@ def run(app: Typer, *arguments: str):
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Try models that run in no time, on little."""
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)  # takes seconds to import
     for name, other in QUICK.items():
         monkeypatch.setattr(name, other)
 

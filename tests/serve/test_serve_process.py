@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -69,22 +68,31 @@ def test_it_prints_its_address_and_stops_on_a_signal(place, tmp_path, stop, stat
     assert said.splitlines()[-1] in ("mmid: stopped", "mmid: terminated")
 
 
-def test_other_machines_need_the_token_it_prints(place, tmp_path):
+def test_other_machines_need_the_token_it_prints_and_its_port_is_taken(place, tmp_path):
     with process(*place, "--host", "0.0.0.0", temporary=tmp_path / "temporary") as (_, address):
-        token = address.split("#token=")[1]
-        local = f"http://127.0.0.1:{address.split('/')[2].rsplit(':', 1)[1]}"
+        token, port = address.split("#token=")[1], address.split("/")[2].rsplit(":", 1)[1]
+        local = f"http://127.0.0.1:{port}"
         assert len(token) > 20 and "token" in get(local, "/library")["error"]
         asked = connection(local)
         asked.request("GET", "/library", headers={"Authorization": f"Bearer {token}"})
         assert json.loads(asked.getresponse().read())["items"] == 6
+        second = CliRunner().invoke(app, ["serve", *place, "--port", port])
+    assert second.exit_code == 1 and "cannot listen there" in str(second.exception)
 
 
-def test_killed_during_a_build_it_leaves_the_index_whole(place, tmp_path, draw_notes, library):
+def test_killed_during_a_build_and_an_upload_it_leaves_the_index_whole_and_no_file(
+    place, tmp_path, draw_notes, library
+):
     more = tmp_path / "more"
     more.mkdir()
     for seed in range(60):
         write_midi(draw_notes(seed + 10), more / f"{seed}.mid")
     with process(*place, temporary=tmp_path / "temporary") as (server, address):
+        upload = connection(address)
+        upload.putrequest("POST", "/identify?name=a.wav")
+        upload.putheader("Content-Length", "10000000")
+        upload.endheaders()
+        upload.send(bytes(5_000_000))  # more than waits to be read
         asked = connection(address)
         content = json.dumps({"folder": str(more)})
         asked.request("POST", "/build", content, {"Content-Type": "application/json"})
@@ -94,31 +102,13 @@ def test_killed_during_a_build_it_leaves_the_index_whole(place, tmp_path, draw_n
         while b'"done": ' not in (line := stream.readline()) or b'"done": 0' in line:
             assert line
         server.kill()
+    assert list((tmp_path / "temporary").rglob("*")) == []
     index = store_at(tmp_path / "index")
     assert verify_index(index).faults == () and len(index.open(None)) == 6
     assert library.build(str(more))["added"] == 60, "the next build goes on"
     assert {path.name.split("-")[0] for path in (tmp_path / "index").iterdir()} <= {
         *("manifest.json", "checked.json", "data", "writing.lock")
     }, "what was pending is used up"
-
-
-def test_killed_during_an_upload_it_leaves_no_file(place, tmp_path):
-    with process(*place, temporary=tmp_path / "temporary") as (server, address):
-        asked = connection(address)
-        asked.putrequest("POST", "/identify?name=a.wav")
-        asked.putheader("Content-Length", "10000000")
-        asked.endheaders()
-        asked.send(bytes(5_000_000))
-        time.sleep(0.5)
-        server.kill()
-    assert list((tmp_path / "temporary").rglob("*")) == []
-
-
-def test_a_port_that_is_taken_is_one_line(place, tmp_path):
-    with process(*place, temporary=tmp_path / "temporary") as (_, address):
-        port = address.rstrip("/").rsplit(":", 1)[1]
-        result = CliRunner().invoke(app, ["serve", *place, "--port", port])
-    assert result.exit_code == 1 and "cannot listen there" in str(result.exception)
 
 
 def test_without_the_extra_it_says_what_to_install(monkeypatch):

@@ -1,4 +1,4 @@
-"""`ray_cluster`: a Ray cluster of two workers on this machine, against worker processes."""
+"""`ray_cluster`: a Ray cluster of two workers on this machine, against this process."""
 
 from __future__ import annotations
 
@@ -67,9 +67,9 @@ def library(tmp_path_factory, draw_notes) -> Path:
 
 @pytest.fixture(scope="module")
 def here(tmp_path_factory, library, tiny_model) -> tuple[Path, BuildReport]:
-    """Return the index that worker processes make, and what they say of it."""
+    """Return the index that this process makes, and what it says of it."""
     index = tmp_path_factory.mktemp("here")
-    return index, update_index(index, [library], tiny_model, jobs=2)
+    return index, update_index(index, [library], tiny_model, jobs=1)
 
 
 def same(one: Path, other: Path) -> bool:

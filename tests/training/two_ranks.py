@@ -46,6 +46,7 @@ def train(cache: Path, out: Path, device: torch.device) -> dict[str, list[dict]]
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    sys.modules["torch.utils.tensorboard"] = None  # takes seconds to import
     cache, out = map(Path, sys.argv[1:])
     with process_group(torch.device("cpu")) as device:
         curves = train(cache, out, device)
