@@ -70,7 +70,13 @@ Direction = Literal["recordings", "scores"]
 Side = Literal["test", "valid", "train", "all"]
 """Parts of a split."""
 
-Degradation = Literal["noise-10", "noise-0", "room", "phone", "mp3", "flat", "sharp"]
+Damage = Literal["noise-10", "noise-0", "room", "phone", "mp3", "flat", "sharp"]
+"""What the sound of recordings may suffer."""
+
+Form = Literal["introduction", "skip", "repeat"]
+"""How recordings may depart from the form of their score."""
+
+Degradation = Literal[Damage, Form]
 """What recordings may suffer before they are queried."""
 
 AudioFormat = Literal["wav", "flac"]

@@ -12,7 +12,7 @@ import torch
 
 from mmid.music._torchaudio import functional
 from mmid.music.acoustics import coded, convolved, decaying_noise, pink_noise
-from mmid.options import Degradation
+from mmid.options import Damage
 
 ROOM_SECONDS, ROOM_WET = 0.8, 0.5
 """Time in which the room's sound falls by 60 dB, and its share of the power."""
@@ -27,7 +27,7 @@ SLOW, FAST = (34, 35), (35, 34)
 
 
 def degrade_samples(
-    samples: np.ndarray, how: Degradation, sample_rate: int, seed: int = 0
+    samples: np.ndarray, how: Damage, sample_rate: int, seed: int = 0
 ) -> np.ndarray:
     """Play samples through something that harms them.
 
@@ -46,7 +46,7 @@ def degrade_samples(
         Longer or shorter by 3 % where a tape's speed is off.
     """
     rng = np.random.default_rng(seed)
-    effects: dict[Degradation, Callable[[], np.ndarray]] = {
+    effects: dict[Damage, Callable[[], np.ndarray]] = {
         "noise-10": lambda: _add_noise(samples, 10.0, rng),
         "noise-0": lambda: _add_noise(samples, 0.0, rng),
         "room": lambda: _in_a_room(samples, sample_rate, rng),

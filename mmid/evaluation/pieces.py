@@ -152,11 +152,11 @@ class _Trial:
         spare = NEIGHBOURS if self.absent else 0
         found = identifier.search(clip, spare)
         result = _judge(
-            source, first / params.sample_rate, identifier.decide(found), names, identifier
+            source, first / params.sample_rate, identifier.answer(found), names, identifier
         )
         if self.absent:
             others = search_without(identifier, clip, found, right, spare)
-            other = identifier.decide(others, excluded=right)
+            other = identifier.answer(others, excluded=right)
             result = replace(
                 result,
                 absent_confidence=_first(other).confidence,
@@ -256,11 +256,12 @@ def _first(answer: Identification) -> Match:
 
 def _evidence(answer: Identification, snippets: int) -> Evidence:
     best = _first(answer)
+    first, last = answer.rests_on
     return Evidence(
         **asdict(best.figures),
         lead=best.lead,
         above=best.above,
-        seconds=answer.seconds,
+        seconds=last - first,
         snippets=snippets,
     )
 
@@ -276,7 +277,8 @@ def _judge(
     rank = right.index(True) + 1 if any(right) else None
     best = _first(answer)
     error = None
-    span = source.span(start, start + answer.seconds) if rank == 1 else None
+    first, last = answer.rests_on
+    span = source.span(start + first, start + last) if rank == 1 else None
     if span is not None and best.start is not None:
         begin, end = span
         notes = identifier.notes(identifier.names.index(best.piece))

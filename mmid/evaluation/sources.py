@@ -11,13 +11,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, cast, get_args
 
 import numpy as np
 import torch
 
 from mmid.errors import AudioError, MidiError, MmidError, label
 from mmid.evaluation.degradations import degrade_samples
+from mmid.evaluation.forms import reshaped
 from mmid.evaluation.score_position import Reference
 from mmid.model.embedding import Query, Score, Sound
 from mmid.music.audio import read_audio
@@ -30,7 +31,7 @@ from mmid.music.pairs import PAIRS_NAME, Pair, lose_row, read_pairs
 from mmid.music.performance import Recipe, performed
 from mmid.music.spectrogram import spectrogram
 from mmid.music.synthesizer import Synthesizer, find_soundfont
-from mmid.options import Degradation, Direction, Kind
+from mmid.options import Damage, Degradation, Direction, Form, Kind
 from mmid.system.files import file_digest
 
 INDEX_KIND: dict[Direction, Kind] = {"recordings": "midi", "scores": "recordings"}
@@ -177,16 +178,17 @@ class DegradedSource(SoundingSource):
         As of every `Source`.
     of : Source
     how : Degradation
-    sample_rate : int
+    params : FeatureParams
+        The grid's.
     """
 
     of: Source
     how: Degradation
-    sample_rate: int
+    params: FeatureParams
 
     def span(self, start: float, end: float) -> tuple[float, float] | None:
-        """Return where in its match a span of it begins and ends, where that is known."""
-        return self.of.span(start, end)
+        """Return where in its match a span of it begins and ends; of another form that is open."""
+        return None if self.how in get_args(Form) else self.of.span(start, end)
 
     def size(self, params: FeatureParams) -> int:
         """Return its length, samples."""
@@ -194,7 +196,11 @@ class DegradedSource(SoundingSource):
 
     def sound(self, first: int, count: int) -> np.ndarray:
         """Return the samples of a span of it."""
-        return degrade_samples(self.of.sound(first, count), self.how, self.sample_rate, first)
+        rate = self.params.sample_rate
+        if self.how in get_args(Form):
+            how = cast(Form, self.how)
+            return reshaped(self.of.sound, first, count, self.of.size(self.params), how, rate)
+        return degrade_samples(self.of.sound(first, count), cast(Damage, self.how), rate, first)
 
 
 @dataclass(frozen=True, eq=False)
@@ -404,9 +410,8 @@ def open_sources(
             semitones=semitones,
             leave_out=leave_out,
         )
-        rate = params.sample_rate
         return count, (
-            DegradedSource(s.name, s.right, s, degradation, rate, kind=s.kind) for s in smooth
+            DegradedSource(s.name, s.right, s, degradation, params, kind=s.kind) for s in smooth
         )
     if soundfont is not None and direction == "scores":
         raise MmidError("scores are queried as they are written: leave out the soundfont")

@@ -108,6 +108,9 @@ class Identification:
         Why nothing was found; None where something was, or the query could not be processed.
     keys : tuple of int
         Transpositions that were tried, semitones.
+    stretch : tuple of (float, float) or None
+        What of the query the matches rest on, seconds, where that is not all of it: they begin and
+        end where it does, and their figures are of it.
     """
 
     query: str
@@ -118,6 +121,12 @@ class Identification:
     error: str | None = None
     reason: Reason | None = None
     keys: tuple[int, ...] = (0,)
+    stretch: tuple[float, float] | None = None
+
+    @property
+    def rests_on(self) -> tuple[float, float]:
+        """Where in the query its matches begin and end, seconds."""
+        return self.stretch or (0.0, self.seconds)
 
     @property
     def verdict(self) -> Verdict:

@@ -100,7 +100,7 @@ def _answer(
         try:
             query = identifier.open(path, start, duration)
             result = identifier.search(query)
-            answer = identifier.decide(result, os.fspath(path))
+            answer = identifier.answer(result, os.fspath(path))
             return Answered(answer, query, result)
         except MmidError as failure:
             error = str(failure)

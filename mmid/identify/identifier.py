@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from weakref import WeakKeyDictionary
 
@@ -13,12 +13,20 @@ from mmid.identify.alignment import Alignment
 from mmid.identify.answer import Identification, Match
 from mmid.identify.matches import MatchBuilder
 from mmid.identify.ranking import Ranked, rank
-from mmid.identify.search import FEW_KEYS, Hypotheses, Lookup, SearchResult, widely
+from mmid.identify.search import (
+    FEW_KEYS,
+    NEIGHBOURS,
+    Hypotheses,
+    Lookup,
+    SearchResult,
+    widely,
+)
 from mmid.identify.search_options import SearchOptions
+from mmid.identify.stretches import resting_on, stretches_of
 from mmid.identify.voting import Candidate, straightened
 from mmid.index.protocol import Library
 from mmid.model.checkpoint import Checkpoint
-from mmid.model.embedding import Query, open_query, sounding_seconds
+from mmid.model.embedding import Query, Transcribed, open_query, sounding_seconds
 from mmid.model.evidence import Weights
 from mmid.music.grid import FeatureParams
 from mmid.options import Kind
@@ -76,6 +84,9 @@ class Identifier:
         self.lookup = Lookup(model, index, options)
         self._builder = MatchBuilder(model, index, options)
         self._ranked: WeakKeyDictionary[SearchResult, list[Ranked]] = WeakKeyDictionary()
+        self._telling: WeakKeyDictionary[SearchResult, tuple[SearchResult, float]] = (
+            WeakKeyDictionary()
+        )
 
     @property
     def names(self) -> list[str]:
@@ -153,7 +164,7 @@ class Identifier:
         -------
         Identification
         """
-        return self.decide(self.search(query), name)
+        return self.answer(self.search(query), name)
 
     def search(
         self, query: Query, extra: int = 0, excluded: frozenset[int] = frozenset()
@@ -187,18 +198,29 @@ class Identifier:
         self, by_notes: SearchResult, extra: int, excluded: frozenset[int]
     ) -> tuple[SearchResult, Hypotheses]:
         """Choose keys and tempi; return also what was found on the way."""
-        likely = self.lookup.likely(by_notes)
-        if likely is not None and self._explains(by_notes):
+        likely = self._likely(by_notes)
+        if likely is not None:
             return by_notes, likely
         if not by_notes.gains:
             return by_notes, self._search_keys(by_notes, extra, excluded)
         by_notes = self.lookup.by_notes(by_notes.query, excluded, thorough=True)
-        outstanding, ranked = self._compare_keys(by_notes, excluded)
-        if outstanding is not None and (ranked[0].explained or 0) >= WELL_EXPLAINED:
-            return by_notes, outstanding
+        fitting = self._fitting(by_notes, excluded)
+        if fitting is not None:
+            return by_notes, fitting
         by_notes = self._correlated(by_notes, excluded)
         outstanding, ranked = self._compare_keys(by_notes, excluded)
         return by_notes, outstanding or _first(self.lookup.every(by_notes.query), ranked)
+
+    def _likely(self, by_notes: SearchResult) -> Hypotheses | None:
+        """Return the keys and tempi that note triples make likely, if these explain the query."""
+        likely = self.lookup.likely(by_notes)
+        return likely if likely is not None and self._explains(by_notes) else None
+
+    def _fitting(self, by_notes: SearchResult, excluded: frozenset[int]) -> Hypotheses | None:
+        """Return the keys and tempi of what fits best by far, if it explains the query well."""
+        outstanding, ranked = self._compare_keys(by_notes, excluded)
+        well = outstanding is not None and (ranked[0].explained or 0) >= WELL_EXPLAINED
+        return outstanding if well else None
 
     def _explains(self, by_notes: SearchResult) -> bool:
         """Say whether one of the first that note triples find explains the query at all."""
@@ -238,6 +260,15 @@ class Identifier:
             self._ranked[result] = self._rank(self.lookup.candidates(result), result)
         return self._ranked[result]
 
+    def _ranked_candidates(self, result: SearchResult) -> Iterator[Candidate]:
+        """Give what was ranked, best first: of the stretch that answered, then of the whole."""
+        stretch = self._telling.get(result)
+        if stretch is not None:
+            for one in self._rank_found(stretch[0]):
+                yield _earlier(one.candidate, stretch[1])
+        for one in self._rank_found(result):
+            yield one.candidate
+
     @stage("compare and align")
     def decide(
         self, result: SearchResult, name: str = "", excluded: frozenset[int] = frozenset()
@@ -275,8 +306,46 @@ class Identifier:
             keys=tuple(self.options.keys),
         )
 
+    def answer(
+        self, result: SearchResult, name: str = "", excluded: frozenset[int] = frozenset()
+    ) -> Identification:
+        """Choose as `decide` does; where nothing is found, a stretch of the query may answer.
+
+        Parameters
+        ----------
+        result, name, excluded
+            As for `decide`.
+        """
+        whole = self.decide(result, name, excluded)
+        open_ = result.gains and whole.reason in ("not_confident", "nothing_fits")
+        parts = stretches_of(result.query) if open_ else []
+        least = self.options.min_confidence
+        for stretch in parts:
+            part = self._glance(stretch.query, excluded)
+            if part is None:
+                continue
+            alone = self.decide(part, name, excluded)
+            found = resting_on(stretch, alone, whole, 1 + len(parts), least)
+            if found is not None:
+                if not excluded:
+                    self._telling[result] = part, stretch.start * self.params.frame_rate
+                return found
+        return whole
+
+    def _glance(self, query: Transcribed, excluded: frozenset[int]) -> SearchResult | None:
+        """Look music up in the keys that its note triples make likely, if they make any."""
+        lookup = self.lookup
+        by_notes, tried = lookup.by_notes(query, excluded), lookup.every(query)
+        if len(tried.keys) > FEW_KEYS:
+            likely = self._likely(by_notes) or self._fitting(by_notes, excluded)
+            if likely is None:
+                return None
+            tried = likely
+        extra = NEIGHBOURS if excluded else 0
+        return lookup.find(lookup.embed(query, tried), extra, by_notes)
+
     def trace(self, result: SearchResult, match: Match) -> Trace:
-        """Return how `decide`, with nothing excluded, came to a match.
+        """Return how `answer` or `decide`, with nothing excluded, came to a match.
 
         Parameters
         ----------
@@ -289,7 +358,8 @@ class Identifier:
         -------
         Trace
         """
-        entries, found = self.index.entries, (one.candidate for one in self._rank_found(result))
+        entries = self.index.entries
+        found = self._ranked_candidates(result)
         candidate = next(one for one in found if entries[one.piece].name == match.piece)
         path = self._builder.align(candidate, result)
         return Trace(
@@ -298,6 +368,13 @@ class Identifier:
             notes=self.index.notes(candidate.piece),
             seconds=entries[candidate.piece].seconds,
         )
+
+
+def _earlier(candidate: Candidate, frames: float) -> Candidate:
+    """Return a candidate for a query that begins so many frames before."""
+    if candidate.start is None or not frames:
+        return candidate
+    return replace(candidate, start=candidate.start - frames * candidate.tempo_ratio)
 
 
 def _first(every: Hypotheses, ranked: Sequence[Ranked]) -> Hypotheses:

@@ -52,7 +52,13 @@ def sentence(answer: Identification) -> str:
     if answer.verdict == "absent":
         return f"Not found. {advice(answer)}".rstrip()
     best = answer.matches[0]
-    facts = (_named(best), _start(best), _tempo(answer.query, best), _key(best.transpose))
+    facts = (
+        _named(best),
+        _start(best),
+        _tempo(answer.query, best),
+        _key(best.transpose),
+        _stretch(answer),
+    )
     said = f"{', '.join(filter(None, facts))} - {100 * best.confidence:.0f} % confident"
     if answer.matched:
         return f"Found: {said}"
@@ -70,6 +76,14 @@ def _start(match: Match) -> str | None:
         return None
     bars = f" ({match.first_beat})" if match.first_beat else ""
     return f"from {clock(match.start)}{bars}"
+
+
+def _stretch(answer: Identification) -> str | None:
+    """Say what of the query it rests on, where that is not all."""
+    if answer.stretch is None:
+        return None
+    start, end = map(clock, answer.stretch)
+    return f"by {start}-{end} of the recording"
 
 
 def _tempo(query: str, match: Match) -> str:

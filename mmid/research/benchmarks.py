@@ -28,7 +28,7 @@ import typer
 
 from mmid.errors import MmidError, label
 from mmid.model.registry import find_weights
-from mmid.options import Degradation
+from mmid.options import Damage, Form
 from mmid.research.benchmark_tables import fill
 from mmid.system.files import file_digest
 from mmid.system.outputs import written_target
@@ -58,7 +58,8 @@ COMMANDS = {
     "b3-baselines": f"{_PIANISTS} 3,5,10 {_BASELINES}",
     "b4": f"{_PIECES} {{recordings}} --index {{index}} --clips 3,5,10 --absent",
     "b4-baselines": f"{_PIECES} {{recordings}} --index {{index}} {_CLIPS} 3,5,10 {_BASELINES}",
-    **{f"b6-{how}": f"{_PIANISTS} 10 --rough {how}" for how in get_args(Degradation)},
+    **{f"b6-{how}": f"{_PIANISTS} 10 --rough {how}" for how in get_args(Damage)},
+    **{f"b6-{how}": f"{_PIANISTS} 30 --rough {how}" for how in get_args(Form)},
     **{f"b6-{how}": f"{_PIANISTS} 10 {option}" for how, option in _PLAYED.items()},
     "b7": "mmid eval speed {library} --query {query} --sizes 1000,10000",
     "queries": "mmid.research.query_times {recordings} --index {index}",

@@ -6,7 +6,7 @@ intervals are 95 %, by bootstrap over pieces.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from statistics import mean
 
 from mmid.evaluation.intervals import mean_interval
@@ -28,6 +28,9 @@ SOUNDS = {
     "double": "twice the tempo",
     "down": "two semitones down",
     "up": "two semitones up",
+    "introduction": "30 s, the first 10 s other music",
+    "skip": "30 s, 10 s in the middle skipped",
+    "repeat": "30 s, the first 10 s played twice",
 }
 """Rows of B6 in their order."""
 
@@ -40,19 +43,19 @@ def _ahead(difference: float, interval: tuple[float, float]) -> str:
 
 
 def sounds_table(results: Results) -> str:
-    """Return B6: a row a way in which the sound is degraded or played, against B3's at 10 s."""
-    [clean] = [row for row in own_rows(results["b3"]) if row["seconds"] == 10]
-    rows = [_sound("as it is", clean), *_degraded(results, clean)]
+    """Return B6: a row a way in which the sound is degraded or played, against B3 as it is."""
+    clean = {row["seconds"]: row for row in own_rows(results["b3"])}
+    rows = [_sound("as it is", clean[10.0]), *_degraded(results, clean)]
     if len(rows) == 1:
         raise KeyError("b6")
     head = ["sound", "clips", "top-1", "against clean sound, points", "found right", "found wrong"]
     return markdown(head, rows)
 
 
-def _degraded(results: Results, clean: Row) -> Iterator[list[str]]:
+def _degraded(results: Results, clean: Mapping[float, Row]) -> Iterator[list[str]]:
     for how, name in SOUNDS.items():
         for row in own_rows(results.get(f"b6-{how}", ())):
-            yield _sound(name, row, _ahead(*_difference(row, clean)))
+            yield _sound(name, row, _ahead(*_difference(row, clean[row["seconds"]])))
 
 
 def _sound(name: str, row: Row, against: str = "") -> list[str]:

@@ -123,7 +123,7 @@ def _query(
     start = max(0.0, (sound_seconds(audio) - length) / 2)
     began, computed = time.perf_counter(), time.process_time()
     found = identifier.search(identifier.open(audio, start, length), 0, excluded)
-    identifier.decide(found, excluded=excluded)
+    identifier.answer(found, excluded=excluded)
     return time.perf_counter() - began, time.process_time() - computed
 
 

@@ -55,7 +55,7 @@ def identified(
     with upload.named():
         query = upload.open(identifier, start, duration)
         result = identifier.search(query)
-        answer = identifier.decide(result, upload.name)
+        answer = identifier.answer(result, upload.name)
         said = described(answer)
         if shown:
             said["shown"] = _shown(identifier, Answered(answer, query, result))

@@ -134,7 +134,9 @@ def _answer(said: dict[str, Any], query: str) -> Identification:
         given = {name: value for name, value in said.items() if name in names}
         matches = [{n: v for n, v in match.items() if n in of_match} for match in given["matches"]]
         given["matches"] = tuple(Match(**{**m, "also": tuple(m["also"])}) for m in matches)
-        return Identification(**{**given, "query": query, "keys": tuple(given["keys"])})
+        given["keys"], stretch = tuple(given["keys"]), given.get("stretch")
+        given["stretch"] = None if stretch is None else tuple(stretch)
+        return Identification(**{**given, "query": query})
     except (KeyError, TypeError, AttributeError) as error:
         raise MmidError("this server answers as another version of mmid does") from error
 

@@ -12,6 +12,7 @@ TEXT, NUMBER, WHOLE, YES_NO = ({"type": t} for t in ("string", "number", "intege
 MAYBE_NUMBER: Schema = {"type": ["number", "null"]}
 MAYBE_WHOLE: Schema = {"type": ["integer", "null"]}
 MAYBE_TEXT: Schema = {"type": ["string", "null"]}
+MAYBE_SPAN: Schema = {"type": ["array", "null"], "items": NUMBER}
 
 
 def _object(**properties: Schema) -> Schema:
@@ -102,6 +103,7 @@ ANSWER = _object(
     error=MAYBE_TEXT,
     reason=MAYBE_TEXT,
     keys=_list(WHOLE),
+    stretch=MAYBE_SPAN,
     shown=_object(html=TEXT, notes=_list(_list(NUMBER)), midi=MAYBE_TEXT, csv=TEXT),
 )
 PIECE = _object(name=TEXT, title=MAYBE_TEXT, seconds=NUMBER, snippets=WHOLE, copies=_list(TEXT))

@@ -62,7 +62,7 @@ def test_one_json_object_a_line_and_nothing_else(takes, options):
     for answer in answers:
         assert answer["path"] == os.path.abspath(answer["query"])
         names = ["query", "seconds", "matched", "matches", "tuning", "error", "reason", "keys"]
-        names += ["verdict", "path"]
+        names += ["stretch", "verdict", "path"]
         assert list(answer) == names
         names = ["piece", "confidence", "votes", "explained", "lead", "above"]
         names += ["start", "end", "tempo_ratio", "transpose", "also", "title"]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mmid.evaluation.degradations import MP3_RATE, ROOM_SECONDS, degrade_samples
-from mmid.options import Degradation
+from mmid.options import Damage
 
 RATE = 22_050
 
@@ -28,7 +28,7 @@ def level(samples: np.ndarray, hertz: float) -> float:
     return float(2 * np.abs(np.mean(samples * turning)))
 
 
-@pytest.mark.parametrize("how", get_args(Degradation))
+@pytest.mark.parametrize("how", get_args(Damage))
 def test_every_effect_is_the_same_for_a_seed(how, tones):
     once = degrade_samples(tones, how, RATE, seed=3)
     assert once.dtype == np.float32 and np.isfinite(once).all()

@@ -277,7 +277,7 @@ def test_sources_are_of_the_kind_that_the_list_says(midi_folder, recording):
     pairs = read_pairs(midi_folder)
     assert [pair.kind for pair in pairs] == ["reel", ""]
     opened = (midi_folder, None, DEFAULT, (1, 1), "all", 0)
-    ways = ({}, {"degradation": "flat"}, {"direction": "scores"})
+    ways = ({}, {"degradation": "flat"}, {"degradation": "skip"}, {"direction": "scores"})
     for sources in (open_sources(*opened, **way)[1] for way in ways):
         assert [source.kind for source in sources] == ["reel", ""]
 

@@ -37,6 +37,11 @@ def test_what_is_found_is_said_in_a_sentence():
     )
 
 
+def test_what_part_of_the_recording_it_rests_on_is_said():
+    partly = replace(FOUND, stretch=(15.0, 30.0))
+    assert "in the file's key, by 0:15.0-0:30.0 of the recording - 96 %" in sentence(partly)
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
