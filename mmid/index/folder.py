@@ -30,6 +30,8 @@ from mmid.index.manifest import (
     CENTROIDS,
     GRAPH,
     LIST_ROWS,
+    MELODIES,
+    MELODY_BOUNDS,
     NOTES,
     PIECES,
     POSITIONS,
@@ -38,6 +40,7 @@ from mmid.index.manifest import (
     data_parts,
     read_manifest,
 )
+from mmid.index.melodies import PackedMelodies
 from mmid.index.notes import Noted
 from mmid.index.packed_numbers import SortedNames
 from mmid.index.pending import Embedded
@@ -99,6 +102,7 @@ class LibraryIndex(Noted):
     def _open(self) -> None:
         manifest = self.manifest
         self._lists: InvertedLists | None = None
+        self._melodies: PackedMelodies | None = None
         self._opened_postings: dict[SortedNames, SortedNumbers] = {}
         self._exact: Any = None
         self.kind: Kind = manifest["kind"]
@@ -121,6 +125,7 @@ class LibraryIndex(Noted):
         if self._searched:  # now, as a writer may replace the files later
             self._postings()
             self._postings(melody=True)
+            self.melodies()
             if self.snippets > EXACT_BELOW:
                 self.inverted_lists()
 
@@ -232,6 +237,23 @@ class LibraryIndex(Noted):
         except (RuntimeError, ValueError, OSError) as error:
             raise LibraryIndexError(f"{self.folder}: {error}; run mmid index rebuild") from error
         return InvertedLists(self.vectors, centroids, np.asarray(rows), np.array(bounds), graph)
+
+    def melodies(self) -> PackedMelodies:
+        """Return the melodies of all items, packed.
+
+        Raises
+        ------
+        LibraryIndexError
+            If their files are damaged or missing.
+        """
+        if self._melodies is None:
+            codes, bounds = map(self.checks.check_parts, (MELODIES, MELODY_BOUNDS))
+            try:
+                self._melodies = PackedMelodies.map(codes, bounds, self.entries)
+            except (ValueError, OSError) as error:
+                message = f"{self.folder}: {error}; run mmid index rebuild"
+                raise LibraryIndexError(message) from error
+        return self._melodies
 
     def _postings(self, *, melody: bool = False) -> SortedNumbers:
         names = SORTED_FILES[melody]

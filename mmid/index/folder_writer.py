@@ -45,6 +45,7 @@ from mmid.index.manifest import (
     IndexOrigin,
     Manifest,
 )
+from mmid.index.melodies import store_melodies
 from mmid.index.packed_numbers import PackedNumbers, SortedNames, store_sorted
 from mmid.index.spans import join_spans
 from mmid.music.notes import NOTE_DTYPE
@@ -131,6 +132,7 @@ def _write_whole(data: Path, change: Change, old: LibraryIndex | None, anew: boo
     for names in SORTED_FILES:
         postings = _postings(extended, kept, notes, entries, names)
         store_sorted(data, names, postings.count, postings.parts)
+    store_melodies(data, notes, entries)
     write_pieces(data / PIECES, entries)
     _store_all_lists(data, _lists(extended, kept, vectors, change.progress))
     return rows

@@ -96,16 +96,6 @@ class Noted:
         """Return which of the notes of a MIDI file are its melody's."""
         return in_melody(self.stored_notes(self.entries[piece]))
 
-    def melodies(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the onset, the pitch and the item of every note of a melody, item by item."""
-        counts = [entry.notes for entry in self.entries]
-        firsts = np.array([entry.first_note for entry in self.entries], np.int64)
-        item = np.repeat(np.arange(len(counts)), counts)
-        number = np.arange(len(item)) - (np.cumsum(counts) - counts)[item] + firsts[item]
-        leading = in_melody(self.all_notes)[number]
-        notes = self.all_notes[number[leading]]
-        return notes["onset"], notes["pitch"], item[leading]
-
     def stored_notes(self, entry: Entry) -> np.ndarray:
         """Return the notes of a row of the table as they are stored, with the melody's marked."""
         return np.asarray(self.all_notes[entry.first_note : entry.first_note + entry.notes])
