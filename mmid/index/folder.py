@@ -57,6 +57,9 @@ from mmid.system.console import LOG, stage
 EXACT_BELOW = 20_000
 """``auto`` searches exactly up to so many snippets: fast enough there, and never wrong."""
 
+HELD_BITS = 8
+"""Notes that agree in all but so many lowest bits are looked at together: are all of items?"""
+
 RETRIES = 5
 """How often to look again for an index that was replaced while it was opened."""
 
@@ -168,6 +171,12 @@ class LibraryIndex(Noted):
         spans = ((entry.first_note, entry.notes) for entry in self.entries)
         return rows_within(spans, len(self.all_notes))
 
+    @cached_property
+    def _blocks_held(self) -> np.ndarray:
+        """Which blocks of notes items have all of, bool: a table that stays in a cache."""
+        firsts = np.arange(0, len(self._held_notes), 1 << HELD_BITS)
+        return np.logical_and.reduceat(self._held_notes, firsts)
+
     def search(
         self, queries: np.ndarray, k: int, how: Search = "auto"
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -273,8 +282,11 @@ class LibraryIndex(Noted):
 
     def _of_held_notes(self, postings: np.ndarray) -> np.ndarray:
         """Return which postings are of items' notes; what stop-list entries say does not matter."""
-        last = len(self._held_notes) - 1
-        return np.asarray(self._held_notes[np.minimum(notes_of(postings), last)])
+        note = np.minimum(notes_of(postings), len(self._held_notes) - 1)
+        held = self._blocks_held[note >> HELD_BITS]
+        unsettled = np.flatnonzero(~held)
+        held[unsettled] = self._held_notes[note[unsettled]]
+        return np.asarray(held)
 
     def faults(self) -> list[str]:
         """Hash every file again and return what is damaged."""

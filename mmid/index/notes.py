@@ -13,6 +13,7 @@ import numpy as np
 from mmid.index.fingerprint_search import Agreement, search_triples
 from mmid.index.items import Entry
 from mmid.index.sorted_file import SortedNumbers
+from mmid.system.arrays import let_go
 
 MELODY_BIT = 0x80
 
@@ -75,7 +76,7 @@ class Noted:
         """
         firsts = np.array([entry.first_note for entry in self.entries])
         postings = self._postings(melody=melody)
-        return search_triples(
+        found = search_triples(
             postings,
             self.all_notes,
             firsts,
@@ -85,6 +86,8 @@ class Noted:
             steady=melody,
             thorough=thorough,
         )
+        let_go(self.all_notes)
+        return found
 
     def notes(self, piece: int) -> np.ndarray:
         """Return the notes of a MIDI file, as `mmid.music.midi.read_midi` read them."""
