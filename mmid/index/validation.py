@@ -183,6 +183,10 @@ class Signature:
         stat = path.stat()
         return cls(stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
 
+    def settled_at(self, when: int) -> bool:
+        """Say whether a file was last changed so long before that no change goes unseen."""
+        return when - max(self.changed, self.created) >= SETTLED_NS
+
 
 class Checks:
     """Which files of an index were hashed and have not changed since.
@@ -262,9 +266,27 @@ class Checks:
         return path
 
     def _remember(self, data: str, name: str, signature: Signature) -> None:
-        if time.time_ns() - max(signature.changed, signature.created) < SETTLED_NS:
-            return
-        self._known[data][name] = signature
+        if signature.settled_at(time.time_ns()):
+            self._known[data][name] = signature
+            self._store()
+
+    def trust(self, data: str, hashed: int) -> None:
+        """Take the files of a data folder for checked whose writer has hashed them, after a time.
+
+        Parameters
+        ----------
+        data : str
+        hashed : int
+            Nanoseconds since 1970; what changed shortly before or later is checked when it is read.
+        """
+        folder, files = next(part for part in self._parts if part[0].name == data)
+        written = {name: Signature.of(folder / name) for name in files}
+        settled = {name: one for name, one in written.items() if one.settled_at(hashed)}
+        self._known[data] |= settled
+        if settled:
+            self._store()
+
+    def _store(self) -> None:
         values = {
             data: {name: list(vars(known).values()) for name, known in of_data.items()}
             for data, of_data in self._known.items()

@@ -153,7 +153,7 @@ def read_rows(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
         return np.asarray(found)
     place = np.full(len(array), len(rows), np.uint32)
     place[rows] = np.arange(len(rows), dtype=np.uint32)
-    found = np.empty((len(rows), *array.shape[1:]), array.dtype)
+    found = np.zeros((len(rows), *array.shape[1:]), array.dtype)
     for first in range(0, len(array), BLOCK_ROWS):
         own = place[first : first + BLOCK_ROWS]
         wanted = np.flatnonzero(own < len(rows))

@@ -115,6 +115,19 @@ def test_files_are_hashed_once_a_change(built, tiny_model, monkeypatch):
     assert hashed == [VECTORS]
 
 
+def test_what_its_writer_has_hashed_is_not_hashed_again(tmp_path, pieces, tiny_model, monkeypatch):
+    hashed = []
+    plain = validation.file_digest
+    monkeypatch.setattr(validation, "SETTLED_NS", -(10**12))
+    monkeypatch.setattr(validation, "file_digest", lambda path: hashed.append(path) or plain(path))
+    build_index(tmp_path / "index", pieces, tiny_model)
+    LibraryIndex(tmp_path / "index", tiny_model).inverted_lists()
+    assert not hashed
+    flip(data_folder(tmp_path / "index") / NOTES, 200)
+    with pytest.raises(LibraryIndexError, match=f"{NOTES}: damaged"):
+        LibraryIndex(tmp_path / "index", tiny_model)
+
+
 def test_a_damaged_graph_is_never_read(built, tiny_model):
     flip(data_folder(built) / GRAPH, 500)
     index = LibraryIndex(built, tiny_model)
