@@ -65,7 +65,7 @@ BEFORE = 8.0
 LEAST = 6
 """Notes a passage must have."""
 
-TOGETHER = 2_000
+TOGETHER = 4_000
 """Passages correlated at a time: they fit in a processor's cache."""
 
 
