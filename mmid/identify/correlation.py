@@ -18,14 +18,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mmid.index.melodies import CLASSES, RATE, REST, PackedMelodies
 from mmid.index.protocol import Library
 from mmid.model.embedding import ONSET_PROBABILITY
 from mmid.model.transcriber import LOWEST
-
-CLASSES = 12
-
-RATE = 4
-"""Frames a second: a note may begin so much earlier or later than it is written."""
 
 STEP = RATE // 2
 """A query may begin at every other frame."""
@@ -54,9 +50,6 @@ LOW, HIGH = 45, 88
 LEAD = 4 * RATE
 """A query may begin so many frames ahead of a piece."""
 
-REPEATED = RATE // 2
-"""Notes of one pitch class that follow each other within so many frames count once."""
-
 HELD = 2
 """A note sounds for so many frames at least."""
 
@@ -72,8 +65,16 @@ BEFORE = 8.0
 LEAST = 6
 """Notes a passage must have."""
 
-TOGETHER = 2_000
+TOGETHER = 4_000
 """Passages correlated at a time: they fit in a processor's cache."""
+
+
+APART = int(SECONDS * max(RATIOS)) + COARSE_PHASES
+"""Seconds between pieces on one time axis: no passage spans two."""
+
+PASSED, SOUNDED = np.divmod(np.arange(REST + 1, dtype=np.int32), CLASSES)
+SOUNDED[REST] = CLASSES
+"""Frames that pass at each code of a melody, and the pitch class that sounds then."""
 
 
 @dataclass(frozen=True)
@@ -108,43 +109,47 @@ class Passage(NamedTuple):
     key: int
 
 
-@dataclass(frozen=True, eq=False)
-class Melodies:
-    """The melodies of a library, one after the other.
+class Line(NamedTuple):
+    """The melodies of some pieces, laid on one time axis.
 
     Parameters
     ----------
     frame, pitch_class : np.ndarray [notes] int32
-        When each note begins, and its pitch class.
+        When each note begins, and its pitch class; of rests among them, `CLASSES`.
     first : np.ndarray [pieces] int64
         The frame at which each piece begins.
-    seconds : np.ndarray [pieces] int64
-        For how long a query may begin in each.
-    before : np.ndarray [seconds of all] int32
+    before : np.ndarray [seconds + 1] int32
         How many notes begin before each second.
     """
 
     frame: np.ndarray
     pitch_class: np.ndarray
     first: np.ndarray
-    seconds: np.ndarray
     before: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Melodies:
+    """The melodies of a library, of which some are unpacked at a time.
+
+    Parameters
+    ----------
+    packed : PackedMelodies
+    seconds : np.ndarray [pieces] int64
+        For how long a query may begin in each piece.
+    """
+
+    packed: PackedMelodies
+    seconds: np.ndarray
 
     @classmethod
     def of(cls, index: Library) -> Melodies:
-        """Gather those of an index."""
-        onset, pitch, piece = index.melodies()
+        """Take those of an index."""
         long = np.array([entry.seconds for entry in index.entries])
-        seconds = np.ceil(long).astype(np.int64) + LEAD // RATE
-        spans = seconds + int(SECONDS * max(RATIOS)) + COARSE_PHASES
-        first = RATE * (np.cumsum(spans) - spans) + LEAD
-        frame = first[piece] + np.round(onset * RATE).astype(np.int64)
-        order = np.lexsort((pitch % CLASSES, frame))
-        frame, pitch_class = frame[order], pitch[order] % CLASSES
-        kept = _not_repeated(frame, pitch_class.astype(np.int64))
-        before = np.searchsorted(frame[kept], RATE * np.arange(spans.sum() + 1)).astype(np.int32)
-        frame, pitch_class = (part[kept].astype(np.int32) for part in (frame, pitch_class))
-        return cls(frame, pitch_class, first, seconds, before)
+        return cls(index.melodies(), np.ceil(long).astype(np.int64) + LEAD // RATE)
+
+    def __len__(self) -> int:
+        return len(self.seconds)
 
     def passages(self, pieces: np.ndarray, apart: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Give the piece and the first frame of passages, some at a time.
@@ -157,23 +162,28 @@ class Melodies:
             Frames from each to the next of a piece.
         """
         counts = -(-RATE * self.seconds[pieces] // apart)
-        piece, ends = np.repeat(pieces, counts), np.cumsum(counts)
-        number = np.arange(len(piece)) - np.repeat(ends - counts, counts)
-        begin = self.first[piece] - LEAD + apart * number
-        for part in range(0, len(piece), TOGETHER):
-            yield piece[part : part + TOGETHER], begin[part : part + TOGETHER]
+        ends = np.cumsum(counts)
+        for part in range(0, int(counts.sum()), TOGETHER):
+            number = np.arange(part, min(part + TOGETHER, ends[-1]))
+            place = np.searchsorted(ends, number, "right")
+            yield pieces[place], apart * (number - ends[place] + counts[place]) - LEAD
 
+    def line(self, pieces: np.ndarray) -> Line:
+        """Lay some pieces on one time axis.
 
-def _not_repeated(frame: np.ndarray, pitch_class: np.ndarray) -> np.ndarray:
-    """Leave out notes that repeat one of the same pitch class at once."""
-    order = np.lexsort((frame, pitch_class))
-    frame, pitch_class = frame[order], pitch_class[order]
-    again = np.zeros(len(order), bool)
-    again[1:] = (np.diff(pitch_class) == 0) & (np.diff(frame) < REPEATED)
-    run = np.flatnonzero(~again)[np.cumsum(~again) - 1]
-    part = (frame - frame[run]) // REPEATED
-    again[1:] &= np.diff(part) == 0
-    return np.sort(order[~again])
+        Parameters
+        ----------
+        pieces : np.ndarray [n] int64
+        """
+        codes, counts = self.packed.codes_of(pieces)
+        frame = np.cumsum(PASSED[codes], dtype=np.int32)
+        passed = np.append(np.int32(0), frame)[np.append(0, np.cumsum(counts))]
+        reached = np.diff(passed) // RATE + 1  # no more than seconds, unless these are made up
+        spans = np.maximum(self.seconds[pieces], reached) + APART
+        first = RATE * (np.cumsum(spans) - spans) + LEAD
+        frame += np.repeat((first - passed[:-1]).astype(np.int32), counts)
+        counted = np.bincount(frame // RATE + 1, minlength=int(spans.sum()) + 1)
+        return Line(frame, SOUNDED[codes], first, np.cumsum(counted, dtype=np.int32))
 
 
 def correlate(
@@ -212,7 +222,7 @@ def correlate(
     sound, skipped = _middle(np.stack(sides), frame_rate, SECONDS)
     if sound.shape[-1] < SHORTEST * frame_rate or sound[0, 1].max() < ONSET_PROBABILITY:
         return []
-    pieces = np.setdiff1d(np.arange(len(melodies.first)), list(excluded))
+    pieces = np.setdiff1d(np.arange(len(melodies)), list(excluded))
     if len(pieces) > SHORTLIST:
         pieces = _shortlist(sound, frame_rate, melodies, ratios[COARSELY], pieces)
     best: dict[int, Passage] = {}
@@ -223,9 +233,8 @@ def correlate(
     others = best[order[top]].score if len(order) > top else 0.0
     found = []
     for piece in order[:top]:
-        passage, first = best[piece], int(melodies.first[piece])
-        ratio = ratios[passage.ratio]
-        start = (passage.frame - first) / RATE - skipped * ratio
+        passage, ratio = best[piece], ratios[best[piece].ratio]
+        start = passage.frame / RATE - skipped * ratio
         found.append(Correlated(piece, passage.key, ratio, start, passage.score - others))
     return found
 
@@ -239,7 +248,7 @@ def _shortlist(
 ) -> np.ndarray:
     """Return the pieces that correlate best with the middle of what sounds, in their order."""
     middle, _ = _middle(sound, frame_rate, COARSE_SECONDS)
-    best = np.full(len(melodies.first), -np.inf, np.float32)
+    best = np.full(len(melodies), -np.inf, np.float32)
     table = _table(middle, frame_rate, ratios, COARSE_PHASES)
     for (piece, _), scores, _ in _scored(table, melodies, pieces):
         first = np.flatnonzero(np.diff(piece, prepend=-1))
@@ -277,20 +286,20 @@ def _table(sound: np.ndarray, frame_rate: float, ratios: Sequence[float], phases
 
     Returns
     -------
-    Tensor [CLASSES, frames, CLASSES + 1, phases, ratios] bfloat16
+    Tensor [CLASSES + 1, frames, CLASSES + 1, phases, ratios] bfloat16
         In each key, for queries that begin `STEP` frames later each time, at each tempo; and as if
-        of another key how many notes it adds, 1 or 0.
+        of another key how many notes it adds, 1 or 0. Behind the pitch classes is what a rest adds.
     """
     seconds = sound.shape[-1] / frame_rate
     length = RATE * (int(seconds * max(ratios)) + 1 + phases * STEP // RATE)
-    table = np.zeros((CLASSES, length, CLASSES + 1, phases, len(ratios)), np.float32)
+    table = np.zeros((CLASSES + 1, length, CLASSES + 1, phases, len(ratios)), np.float32)
     for number, ratio in enumerate(ratios):
         gain = _gain_of_sides([_drawn(side, int(seconds * ratio * RATE)) for side in sound])
         in_keys = np.stack([np.roll(gain, -key, 0) for key in range(CLASSES)], -1)
         for phase in range(phases):
             within = slice(phase * STEP, phase * STEP + gain.shape[1])
-            table[:, within, :CLASSES, phase, number] = in_keys
-            table[:, within, CLASSES, phase, number] = 1
+            table[:CLASSES, within, :CLASSES, phase, number] = in_keys
+            table[:CLASSES, within, CLASSES, phase, number] = 1
     return torch.from_numpy(table).bfloat16()
 
 
@@ -332,9 +341,12 @@ def _scored(
     """Give passages' pieces and first frames, their scores in the best key, and those in each."""
     length, phases, ratios = table.shape[1], *table.shape[3:]
     rows = table.flatten(2).flatten(0, 1)
-    row_of_first = melodies.pitch_class * np.int32(length) + melodies.frame
     for piece, begin in melodies.passages(pieces, phases * STEP):
-        row, bags = _rows(row_of_first, melodies.before, begin, length)
+        new = np.diff(piece, prepend=-1) > 0
+        line = melodies.line(piece[new])
+        row_of_first = line.pitch_class * np.int32(length) + line.frame
+        on_line = line.first[np.cumsum(new) - 1] + begin
+        row, bags = _rows(row_of_first, line.before, on_line, length)
         summed = nn.functional.embedding_bag(row, rows, bags, mode="sum").view(
             -1, CLASSES + 1, phases * ratios
         )

@@ -15,11 +15,12 @@ from functools import cached_property
 import numpy as np
 
 from mmid.identify.alignment import COMPARED_FRAMES, Gains, compared_gains
-from mmid.identify.correlation import CLASSES, RATIOS, Melodies, correlate
+from mmid.identify.correlation import RATIOS, Melodies, correlate
 from mmid.identify.melody import find_tunes, with_tunes
 from mmid.identify.search_options import SearchOptions
 from mmid.identify.voting import SAME_TEMPO, Candidate, Hits, Position, elect, joined, nearest
 from mmid.index.fingerprint_search import Agreement
+from mmid.index.melodies import CLASSES
 from mmid.index.protocol import Library
 from mmid.model.checkpoint import Checkpoint
 from mmid.model.drawing import EXCERPT_SECONDS, MANY_KEYS, ONE_KEY, PHASES, Effort

@@ -20,6 +20,7 @@ from mmid.index.folder import LibraryIndex
 from mmid.index.inverted_lists import InvertedLists, nearest_centroids
 from mmid.index.items import Entry, write_pieces
 from mmid.index.manifest import MELODY_POSTINGS, NOTES, PIECES, SORTED_FILES
+from mmid.index.melodies import store_melodies
 from mmid.index.packed_numbers import PackedNumbers, store_sorted
 from mmid.index.spans import rows_within
 from mmid.system.arrays import joined, map_array
@@ -73,6 +74,7 @@ def write_delta(data: Path, old: LibraryIndex, change: Change) -> list[Entry]:
     if count:
         notes = change.store(data, "notes", [notes], count)
         _write_postings(data, old, notes, fresh)
+        _write_melodies(data, old, notes, entries)
     write_pieces(data / PIECES, entries)
     store_lists(data, _lists(old, entries, vectors[before:], change.progress))
     return entries
@@ -99,6 +101,15 @@ def _write_postings(
         start, melody = len(old.all_notes), names == MELODY_POSTINGS
         postings = delta_postings(base, before, whole, firsts, start, melody=melody)
         store_sorted(data, names, postings.count, postings.parts)
+
+
+def _write_melodies(
+    data: Path, old: LibraryIndex, notes: np.ndarray, entries: Sequence[Entry]
+) -> None:
+    """Write the melodies of a delta's notes."""
+    behind = (entry for entry in entries if entry.first_note >= old.base_notes)
+    here = [replace(entry, first_note=entry.first_note - old.base_notes) for entry in behind]
+    store_melodies(data, notes, here)
 
 
 def _lists(

@@ -181,16 +181,36 @@ def _joined(parts: Iterable[np.ndarray]) -> np.ndarray:
 
 def _thinned(postings: np.ndarray) -> Postings:
     """Leave stop-list entries of too common fingerprints; the postings given are overwritten."""
-    firsts = _firsts(postings)
+    most, end = most_common(len(postings)), 0
+    for block in _whole_blocks(postings):
+        thin = _thin(block, most)
+        postings[end : end + len(thin)] = thin  # no further than what was read
+        end += len(thin)
+    return Postings(end, (postings[i : min(i + BLOCK, end)] for i in range(0, end + 1, BLOCK)))
+
+
+def _whole_blocks(postings: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield sorted postings, about `BLOCK` at a time, all of a fingerprint together."""
+    rest = postings
+    while len(rest):
+        last = rest[min(BLOCK, len(rest)) - 1] | ((np.uint64(1) << FINGERPRINT) - np.uint64(1))
+        ahead = int(np.searchsorted(rest, last, "right"))
+        yield rest[:ahead]
+        rest = rest[ahead:]
+
+
+def _thin(postings: np.ndarray, most: int) -> np.ndarray:
+    """Put a stop-list entry in place of fingerprints that more of sorted postings have."""
+    fingerprint = postings >> FINGERPRINT
+    firsts = np.flatnonzero(np.diff(fingerprint, prepend=~fingerprint[:1]))
     counts = np.diff(firsts, append=len(postings))
-    rare = counts <= most_common(len(postings))
-    common = firsts[~rare]
-    postings[common] = _stop_entries(postings[common] >> FINGERPRINT, counts[~rare])
-    kept = np.repeat(rare, counts)
-    kept[common] = True
-    begins = range(0, len(postings) + 1, BLOCK)
-    parts = (postings[i : i + BLOCK][kept[i : i + BLOCK]] for i in begins)
-    return Postings(int(np.count_nonzero(kept)), parts)
+    common = counts > most
+    kept = np.repeat(~common, counts)
+    kept[firsts[common]] = True
+    thin = postings[kept]
+    stops = np.cumsum(np.where(common, 1, counts))[common] - 1
+    thin[stops] = _stop_entries(fingerprint[firsts[common]], counts[common])
+    return np.asarray(thin)
 
 
 def _refuse_too_many(notes: np.ndarray) -> None:
@@ -251,15 +271,6 @@ def _stop_entries(fingerprint: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Return stop-list entries of fingerprints that so many postings have."""
     counts = np.minimum(counts, 2**NOTE_BITS - 1)
     return make_postings(fingerprint, counts, np.full(len(counts), STOP))
-
-
-def _firsts(postings: np.ndarray) -> np.ndarray:
-    """Return where the fingerprints of sorted postings begin."""
-    found = [np.zeros(min(1, len(postings)), np.int64)]
-    for first in range(1, len(postings), BLOCK):
-        fingerprint = postings[first - 1 : first + BLOCK] >> FINGERPRINT
-        found.append(np.flatnonzero(fingerprint[1:] != fingerprint[:-1]) + first)
-    return np.concatenate(found)
 
 
 def _stop_entries_in(postings: Sorted, first: int) -> np.ndarray:

@@ -30,6 +30,8 @@ from mmid.index.manifest import (
     CENTROIDS,
     GRAPH,
     LIST_ROWS,
+    MELODIES,
+    MELODY_BOUNDS,
     NOTES,
     PIECES,
     POSITIONS,
@@ -38,6 +40,7 @@ from mmid.index.manifest import (
     data_parts,
     read_manifest,
 )
+from mmid.index.melodies import PackedMelodies
 from mmid.index.notes import Noted
 from mmid.index.packed_numbers import SortedNames
 from mmid.index.pending import Embedded
@@ -53,6 +56,9 @@ from mmid.system.console import LOG, stage
 
 EXACT_BELOW = 20_000
 """``auto`` searches exactly up to so many snippets: fast enough there, and never wrong."""
+
+HELD_BITS = 8
+"""Notes that agree in all but so many lowest bits are looked at together: are all of items?"""
 
 RETRIES = 5
 """How often to look again for an index that was replaced while it was opened."""
@@ -99,6 +105,7 @@ class LibraryIndex(Noted):
     def _open(self) -> None:
         manifest = self.manifest
         self._lists: InvertedLists | None = None
+        self._melodies: PackedMelodies | None = None
         self._opened_postings: dict[SortedNames, SortedNumbers] = {}
         self._exact: Any = None
         self.kind: Kind = manifest["kind"]
@@ -121,6 +128,7 @@ class LibraryIndex(Noted):
         if self._searched:  # now, as a writer may replace the files later
             self._postings()
             self._postings(melody=True)
+            self.melodies()
             if self.snippets > EXACT_BELOW:
                 self.inverted_lists()
 
@@ -162,6 +170,12 @@ class LibraryIndex(Noted):
         """Which of the notes items have, bool."""
         spans = ((entry.first_note, entry.notes) for entry in self.entries)
         return rows_within(spans, len(self.all_notes))
+
+    @cached_property
+    def _blocks_held(self) -> np.ndarray:
+        """Which blocks of notes items have all of, bool: a table that stays in a cache."""
+        firsts = np.arange(0, len(self._held_notes), 1 << HELD_BITS)
+        return np.logical_and.reduceat(self._held_notes, firsts)
 
     def search(
         self, queries: np.ndarray, k: int, how: Search = "auto"
@@ -233,6 +247,23 @@ class LibraryIndex(Noted):
             raise LibraryIndexError(f"{self.folder}: {error}; run mmid index rebuild") from error
         return InvertedLists(self.vectors, centroids, np.asarray(rows), np.array(bounds), graph)
 
+    def melodies(self) -> PackedMelodies:
+        """Return the melodies of all items, packed.
+
+        Raises
+        ------
+        LibraryIndexError
+            If their files are damaged or missing.
+        """
+        if self._melodies is None:
+            codes, bounds = map(self.checks.check_parts, (MELODIES, MELODY_BOUNDS))
+            try:
+                self._melodies = PackedMelodies.map(codes, bounds, self.entries)
+            except (ValueError, OSError) as error:
+                message = f"{self.folder}: {error}; run mmid index rebuild"
+                raise LibraryIndexError(message) from error
+        return self._melodies
+
     def _postings(self, *, melody: bool = False) -> SortedNumbers:
         names = SORTED_FILES[melody]
         if names not in self._opened_postings:
@@ -251,8 +282,11 @@ class LibraryIndex(Noted):
 
     def _of_held_notes(self, postings: np.ndarray) -> np.ndarray:
         """Return which postings are of items' notes; what stop-list entries say does not matter."""
-        last = len(self._held_notes) - 1
-        return np.asarray(self._held_notes[np.minimum(notes_of(postings), last)])
+        note = np.minimum(notes_of(postings), len(self._held_notes) - 1)
+        held = self._blocks_held[note >> HELD_BITS]
+        unsettled = np.flatnonzero(~held)
+        held[unsettled] = self._held_notes[note[unsettled]]
+        return np.asarray(held)
 
     def faults(self) -> list[str]:
         """Hash every file again and return what is damaged."""

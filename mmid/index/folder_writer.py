@@ -11,6 +11,7 @@ import errno
 import json
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -45,8 +46,10 @@ from mmid.index.manifest import (
     IndexOrigin,
     Manifest,
 )
+from mmid.index.melodies import store_melodies
 from mmid.index.packed_numbers import PackedNumbers, SortedNames, store_sorted
 from mmid.index.spans import join_spans
+from mmid.index.validation import Checks
 from mmid.music.notes import NOTE_DTYPE
 from mmid.system.console import ProgressCallback
 from mmid.system.files import UNFINISHED, file_digest, flush, unfinished, written_whole
@@ -81,9 +84,10 @@ def write_index(
     data.mkdir()
     try:
         with unfinished(data):
-            manifest = _written(data, origin, change, old, anew)
+            manifest, hashed = _written(data, origin, change, old, anew)
         with written_whole(folder / MANIFEST, durably=True) as part:
             part.write_text(json.dumps(manifest, indent=1))
+        Checks(folder, manifest).trust(data.name, hashed)
     except BaseException:
         if not _names(folder, data):  # stopped before the manifest was in place
             shutil.rmtree(data, ignore_errors=True)
@@ -97,25 +101,32 @@ def write_index(
 
 def _written(
     data: Path, origin: IndexOrigin, change: Change, old: LibraryIndex | None, anew: bool
-) -> Manifest:
-    """Write a data folder to the disk, and return the manifest that names it."""
+) -> tuple[Manifest, int]:
+    """Write a data folder to the disk; return the manifest that names it, and when it was hashed.
+
+    That is in nanoseconds since 1970.
+    """
     if old and not anew and is_small(old, change):
         with suppress(LibraryIndexError):  # damage that writing all anew mends
             return _written_beside(data, origin, change, old)
     for half_written in data.iterdir():
         half_written.unlink()
     rows = _write_whole(data, change, old, anew)
-    return origin.manifest(rows, data.name, _on_disk(data))
+    hashed = time.time_ns()
+    return origin.manifest(rows, data.name, _on_disk(data)), hashed
 
 
-def _written_beside(data: Path, origin: IndexOrigin, change: Change, old: LibraryIndex) -> Manifest:
+def _written_beside(
+    data: Path, origin: IndexOrigin, change: Change, old: LibraryIndex
+) -> tuple[Manifest, int]:
     entries = write_delta(data, old, change)
     rows = len(old.vectors) + sum(entry.count for entry in change.fresh)
     manifest = origin.manifest(rows, old.manifest["data"], old.manifest["files"])
     manifest["format"] = DELTA_FORMAT
     snippets = sum(entry.count for entry in entries)
+    hashed = time.time_ns()
     manifest["delta"] = {"data": data.name, "files": _on_disk(data), "snippets": snippets}
-    return manifest
+    return manifest, hashed
 
 
 def _write_whole(data: Path, change: Change, old: LibraryIndex | None, anew: bool) -> int:
@@ -131,6 +142,7 @@ def _write_whole(data: Path, change: Change, old: LibraryIndex | None, anew: boo
     for names in SORTED_FILES:
         postings = _postings(extended, kept, notes, entries, names)
         store_sorted(data, names, postings.count, postings.parts)
+    store_melodies(data, notes, entries)
     write_pieces(data / PIECES, entries)
     _store_all_lists(data, _lists(extended, kept, vectors, change.progress))
     return rows

@@ -16,7 +16,7 @@ References
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache
@@ -28,6 +28,7 @@ import torch
 from threadpoolctl import ThreadpoolController
 
 from mmid.index.quantization import INT8_SCALE, unpack
+from mmid.system.arrays import read_rows
 from mmid.system.console import ProgressCallback, quiet
 
 PER_ROOT = 3
@@ -231,6 +232,7 @@ class InvertedLists:
     def _search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         scaled = np.asarray(queries, np.float32) / np.float32(INT8_SCALE)
         near = self._near(queries)
+        self._gather(np.unique(near))
         first, rank = self._visit(scaled, near[:, :FLOOR_LISTS], k, None).best(k)
         floor = np.full(len(queries), -np.inf, np.float32)
         last = rank == k - 1
@@ -262,28 +264,44 @@ class InvertedLists:
         firsts = np.flatnonzero(np.diff(number, prepend=-1)).tolist()
         querying = queries.take(whose, 0)
         floors = None if floor is None else floor.take(whose)[:, None]
-        found = [(0, np.zeros(0, np.int64), np.zeros(0, np.float32))]
-        parts = [(0, 0, 1)]
-        for a, b in pairwise([*firsts, len(number)]):
-            begin, stop = self.bounds[number[a] : number[a] + 2].tolist()
-            for start in range(begin, stop, PART):
-                end = min(stop, start + PART)
-                cosine = querying[a:b] @ self._gathered(start, end).astype(np.float32).T
-                over = _kth(cosine, k) if floors is None else floors[a:b]
-                hit = np.flatnonzero(cosine > over)
-                if len(hit):
-                    found.append((len(hit), hit, cosine.ravel()[hit]))
-                    parts.append((a, start, end - start))
-        counts, hits, cosines = zip(*found, strict=True)
-        first, start, width = np.repeat(parts, counts, 0).T
-        which, position = np.divmod(np.concatenate(hits), width)
-        return _Hits(whose[first + which], start + position, np.concatenate(cosines))
 
-    def _gathered(self, start: int, end: int) -> np.ndarray:
-        """Return the vectors of part of a list; they are kept, next to one another."""
-        if start not in self._kept:
-            self._kept[start] = self.vectors.take(self.rows[start:end], 0)
-        return self._kept[start]
+        def look(lists: Iterable[tuple[int, int]]) -> _Hits:
+            """Look into lists, given where their queries begin and end."""
+            found = [(0, np.zeros(0, np.int64), np.zeros(0, np.float32))]
+            parts = [(0, 0, 1)]
+            for a, b in lists:
+                for start, vectors in self._parts(int(number[a])):
+                    cosine = querying[a:b] @ vectors.astype(np.float32).T
+                    over = _kth(cosine, k) if floors is None else floors[a:b]
+                    hit = np.flatnonzero(cosine > over)
+                    if len(hit):
+                        found.append((len(hit), hit, cosine.ravel()[hit]))
+                        parts.append((a, start, len(vectors)))
+            counts, hits, cosines = zip(*found, strict=True)
+            first, start, width = np.repeat(parts, counts, 0).T
+            which, position = np.divmod(np.concatenate(hits), width)
+            return _Hits(whose[first + which], start + position, np.concatenate(cosines))
+
+        lists, threads = [*pairwise([*firsts, len(number)])], torch.get_num_threads()
+        share = max(1, -(-len(lists) // threads))
+        with ThreadPoolExecutor(threads) as pool:
+            shares = (lists[i : i + share] for i in range(0, max(1, len(lists)), share))
+            return _Hits.concatenate(pool.map(look, shares))
+
+    def _parts(self, number: int) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield a list's vectors, some at a time, and where in ``rows`` they begin."""
+        begin, vectors = int(self.bounds[number]), self._kept[number]
+        for start in range(0, len(vectors), PART):
+            yield begin + start, vectors[start : start + PART]
+
+    def _gather(self, lists: np.ndarray) -> None:
+        """Read the vectors of lists, unless they are kept: each list's next to one another."""
+        new = [number for number in lists.tolist() if number not in self._kept]
+        if new:
+            spans = [slice(*self.bounds[number : number + 2]) for number in new]
+            vectors = read_rows(self.vectors, np.concatenate([self.rows[span] for span in spans]))
+            ends = np.cumsum([span.stop - span.start for span in spans])
+            self._kept.update(zip(new, np.split(vectors, ends[:-1]), strict=True))
 
 
 def _kth(cosine: np.ndarray, k: int) -> np.ndarray:

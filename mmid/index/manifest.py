@@ -20,7 +20,7 @@ from mmid.options import Kind
 from mmid.system.files import read_json
 from mmid.version import __version__
 
-FORMAT, DELTA_FORMAT = "mmid-index-10", "mmid-index-11"
+FORMAT, DELTA_FORMAT = "mmid-index-12", "mmid-index-13"
 
 DATA_NAME = re.compile(r"data-[0-9a-f]{12}")
 MANIFEST, CHECKED = "manifest.json", "checked.json"
@@ -28,13 +28,14 @@ VECTORS, POSITIONS, NOTES = "vectors.npy", "places.npy", "notes.npy"
 PIECES = "pieces.sqlite"
 LIST_ROWS, BOUNDS = "cells.npy", "bounds.npy"
 CENTROIDS, GRAPH = "centroids.npy", "graph.bin"
+MELODIES, MELODY_BOUNDS = "melodies.npy", "melody-bounds.npy"
 
 POSTINGS = SortedNames("heads.npy", "fences.npy", "triples.npy")
 MELODY_POSTINGS = SortedNames("melody-heads.npy", "melody-fences.npy", "melody-triples.npy")
 SORTED_FILES = (POSTINGS, MELODY_POSTINGS)
 """The files of the postings of all notes, and of melodies."""
 
-CACHES = (LIST_ROWS, BOUNDS, CENTROIDS, GRAPH, *chain(*SORTED_FILES))
+CACHES = (LIST_ROWS, BOUNDS, CENTROIDS, GRAPH, MELODIES, MELODY_BOUNDS, *chain(*SORTED_FILES))
 """Made of the other files, and so made again where they are damaged."""
 
 REPLACED = (PIECES, LIST_ROWS, BOUNDS)

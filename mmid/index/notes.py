@@ -13,6 +13,7 @@ import numpy as np
 from mmid.index.fingerprint_search import Agreement, search_triples
 from mmid.index.items import Entry
 from mmid.index.sorted_file import SortedNumbers
+from mmid.system.arrays import let_go
 
 MELODY_BIT = 0x80
 
@@ -75,7 +76,7 @@ class Noted:
         """
         firsts = np.array([entry.first_note for entry in self.entries])
         postings = self._postings(melody=melody)
-        return search_triples(
+        found = search_triples(
             postings,
             self.all_notes,
             firsts,
@@ -85,6 +86,8 @@ class Noted:
             steady=melody,
             thorough=thorough,
         )
+        let_go(self.all_notes)
+        return found
 
     def notes(self, piece: int) -> np.ndarray:
         """Return the notes of a MIDI file, as `mmid.music.midi.read_midi` read them."""
@@ -95,16 +98,6 @@ class Noted:
     def melody(self, piece: int) -> np.ndarray:
         """Return which of the notes of a MIDI file are its melody's."""
         return in_melody(self.stored_notes(self.entries[piece]))
-
-    def melodies(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the onset, the pitch and the item of every note of a melody, item by item."""
-        counts = [entry.notes for entry in self.entries]
-        firsts = np.array([entry.first_note for entry in self.entries], np.int64)
-        item = np.repeat(np.arange(len(counts)), counts)
-        number = np.arange(len(item)) - (np.cumsum(counts) - counts)[item] + firsts[item]
-        leading = in_melody(self.all_notes)[number]
-        notes = self.all_notes[number[leading]]
-        return notes["onset"], notes["pitch"], item[leading]
 
     def stored_notes(self, entry: Entry) -> np.ndarray:
         """Return the notes of a row of the table as they are stored, with the melody's marked."""

@@ -13,6 +13,7 @@ import numpy as np
 from mmid.index.fingerprint_search import Agreement
 from mmid.index.items import Entry
 from mmid.index.manifest import IndexOrigin, Manifest
+from mmid.index.melodies import PackedMelodies
 from mmid.index.pending import Embedded
 from mmid.model.checkpoint import Checkpoint
 from mmid.options import Kind, Search
@@ -73,8 +74,8 @@ class Library(Protocol):
     def melody(self, piece: int) -> np.ndarray:
         """Return which of the notes of a MIDI file are its melody's."""
 
-    def melodies(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the onset, the pitch and the item of every note of a melody, item by item."""
+    def melodies(self) -> PackedMelodies:
+        """Return the melodies of all items, packed."""
 
     def item(self, piece: int) -> Embedded:
         """Return all that the index holds of an item."""

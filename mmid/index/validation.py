@@ -27,6 +27,8 @@ from mmid.index.manifest import (
     CHECKED,
     GRAPH,
     LIST_ROWS,
+    MELODIES,
+    MELODY_BOUNDS,
     NOTES,
     POSITIONS,
     REPLACED,
@@ -35,6 +37,7 @@ from mmid.index.manifest import (
     Manifest,
     data_parts,
 )
+from mmid.index.melodies import REST
 from mmid.index.packed_numbers import PackedNumbers
 from mmid.index.quantization import unpack
 from mmid.music.notes import NOTE_DTYPE
@@ -93,6 +96,22 @@ def check_notes(path: Path) -> None:
         small = [(block[name] < 128).all() for name in ("pitch", "program")]
         if not (late.all() and all(small)):
             raise ValueError("holds notes out of MIDI's range")
+
+
+def check_melodies(path: Path) -> None:
+    """Look for codes of melodies that are none."""
+    for block in read_blocks(path, np.uint8):
+        if (block > REST).any():
+            raise ValueError("holds notes that are none")
+
+
+def check_melody_bounds(path: Path) -> None:
+    """Make sure that items with melodies follow one another."""
+    bounds = map_array(path, np.uint32, 2)
+    if bounds.shape[0] != 2 or not bounds.shape[1] or bounds[1, 0] != 0:
+        raise ValueError("counts do not agree")
+    if (bounds[:, 1:] < bounds[:, :-1]).any():
+        raise ValueError("is not sorted")
 
 
 def check_sorted(path: Path) -> None:
@@ -164,6 +183,10 @@ class Signature:
         stat = path.stat()
         return cls(stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
 
+    def settled_at(self, when: int) -> bool:
+        """Say whether a file was last changed so long before that no change goes unseen."""
+        return when - max(self.changed, self.created) >= SETTLED_NS
+
 
 class Checks:
     """Which files of an index were hashed and have not changed since.
@@ -184,6 +207,8 @@ class Checks:
             VECTORS: check_vectors,
             POSITIONS: check_positions,
             NOTES: check_notes,
+            MELODIES: check_melodies,
+            MELODY_BOUNDS: check_melody_bounds,
             **{names.page_index: check_sorted for names in SORTED_FILES},
             **{names.heads: check_run_heads for names in SORTED_FILES},
             **{n.tails: partial(check_postings, heads=n.heads) for n in SORTED_FILES},
@@ -241,9 +266,27 @@ class Checks:
         return path
 
     def _remember(self, data: str, name: str, signature: Signature) -> None:
-        if time.time_ns() - max(signature.changed, signature.created) < SETTLED_NS:
-            return
-        self._known[data][name] = signature
+        if signature.settled_at(time.time_ns()):
+            self._known[data][name] = signature
+            self._store()
+
+    def trust(self, data: str, hashed: int) -> None:
+        """Take the files of a data folder for checked whose writer has hashed them, after a time.
+
+        Parameters
+        ----------
+        data : str
+        hashed : int
+            Nanoseconds since 1970; what changed shortly before or later is checked when it is read.
+        """
+        folder, files = next(part for part in self._parts if part[0].name == data)
+        written = {name: Signature.of(folder / name) for name in files}
+        settled = {name: one for name, one in written.items() if one.settled_at(hashed)}
+        self._known[data] |= settled
+        if settled:
+            self._store()
+
+    def _store(self) -> None:
         values = {
             data: {name: list(vars(known).values()) for name, known in of_data.items()}
             for data, of_data in self._known.items()

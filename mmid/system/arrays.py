@@ -7,6 +7,7 @@ takes much more than that for a header. What holds something else is a `ValueErr
 from __future__ import annotations
 
 import math
+import mmap
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -24,6 +25,12 @@ NUMBER = re.compile(r"\d{1,15}")
 
 BLOCK_ROWS = 1 << 16
 """Rows read at once."""
+
+LARGE_BYTES = 1 << 27
+"""What is read of a larger mapped array is not left in memory."""
+
+SPARSE = 64
+"""Of one row in so many, an array is read from end to end to have them; of fewer, each is."""
 
 
 def find_array(
@@ -79,7 +86,7 @@ class JoinedArray:
     """
 
     def __init__(self, parts: Sequence[np.ndarray]) -> None:
-        self._parts = parts
+        self.parts = parts
         self._firsts = np.cumsum([0, *map(len, parts)])
         self.dtype, self.shape = parts[0].dtype, (len(self), *parts[0].shape[1:])
 
@@ -89,11 +96,11 @@ class JoinedArray:
     def __getitem__(self, chosen: Any) -> Any:
         """Return some rows, by a slice or their numbers, or a field of all."""
         if isinstance(chosen, str):
-            return JoinedArray([part[chosen] for part in self._parts])
+            return JoinedArray([part[chosen] for part in self.parts])
         if not isinstance(chosen, slice):
             return self.take(chosen)
         start, stop, step = chosen.indices(len(self))
-        spans = zip(self._parts, self._firsts[:-1].tolist(), strict=True)
+        spans = zip(self.parts, self._firsts[:-1].tolist(), strict=True)
         pieces = [part[max(0, start - first) : max(0, stop - first)] for part, first in spans]
         return np.concatenate(pieces)[::step]
 
@@ -102,7 +109,7 @@ class JoinedArray:
         assert axis == 0
         rows = np.asarray(rows)
         found = np.empty((*rows.shape, *self.shape[1:]), self.dtype)
-        for part, first in zip(self._parts, self._firsts[:-1], strict=True):
+        for part, first in zip(self.parts, self._firsts[:-1], strict=True):
             inside = (rows >= first) & (rows < first + len(part))
             found[inside] = part[rows[inside] - first]
         return found
@@ -114,6 +121,45 @@ class JoinedArray:
 def joined(parts: Sequence[np.ndarray]) -> np.ndarray:
     """Return arrays one behind the other, as one to read rows of; of several, a `JoinedArray`."""
     return parts[0] if len(parts) == 1 else cast(np.ndarray, JoinedArray(parts))
+
+
+def let_go(array: np.ndarray) -> None:
+    """Take what was read of a large mapped array out of memory, where the system does so.
+
+    It counts many pages around each one touched as the process's own; here they stay in its cache.
+    """
+    parts = array.parts if isinstance(array, JoinedArray) else [array]
+    for part in parts:
+        held: Any = part
+        while isinstance(held, np.ndarray):
+            held = held.base
+        large = part.nbytes > LARGE_BYTES and isinstance(held, mmap.mmap)
+        if large and hasattr(mmap, "MADV_DONTNEED"):
+            held.madvise(mmap.MADV_DONTNEED)
+
+
+def read_rows(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Return rows of an array that may be mapped, by their numbers, and leave none of it in memory.
+
+    Parameters
+    ----------
+    array : np.ndarray [n, width]
+    rows : np.ndarray [m] int
+        All different.
+    """
+    if len(rows) * SPARSE < len(array):
+        found = array.take(rows, 0)
+        let_go(array)
+        return np.asarray(found)
+    place = np.full(len(array), len(rows), np.uint32)
+    place[rows] = np.arange(len(rows), dtype=np.uint32)
+    found = np.zeros((len(rows), *array.shape[1:]), array.dtype)
+    for first in range(0, len(array), BLOCK_ROWS):
+        own = place[first : first + BLOCK_ROWS]
+        wanted = np.flatnonzero(own < len(rows))
+        found[own[wanted]] = array[first : first + BLOCK_ROWS][wanted]
+        let_go(array)
+    return found
 
 
 def read_blocks(path: Path, dtype: np.dtype | type, dimensions: int = 1) -> Iterator[np.ndarray]:

@@ -8,16 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from mmid.identify.correlation import (
-    CLASSES,
-    LEAD,
-    RATE,
-    RATIOS,
-    SECONDS,
-    Melodies,
-    correlate,
-)
+from mmid.identify.correlation import RATIOS, SECONDS, Melodies, correlate
+from mmid.index.items import Entry
+from mmid.index.melodies import CLASSES, RATE, PackedMelodies, pack_melodies
+from mmid.index.notes import mark_melody
 from mmid.model.transcriber import LOWEST, PITCHES
+from mmid.music.notes import NOTE_DTYPE
 
 FRAME_RATE = 20.0
 PIECES, NOTES, LASTING = 30, 120, 70
@@ -30,22 +26,25 @@ def a_melody(number: int) -> tuple[np.ndarray, np.ndarray]:
     return onsets, 60 + np.cumsum(rng.integers(-4, 5, NOTES)) % 20
 
 
-class Library:
-    """What `Melodies.of` needs of an index: some melodies, piece by piece."""
-
-    def __init__(self, *pieces: tuple[np.ndarray, np.ndarray], seconds: Sequence[float]) -> None:
-        self.pieces, self.entries = pieces, [SimpleNamespace(seconds=one) for one in seconds]
-
-    def melodies(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        onsets, pitches = (np.concatenate(side) for side in zip(*self.pieces, strict=True))
-        counts = [len(onset) for onset, _ in self.pieces]
-        return onsets, pitches, np.repeat(np.arange(len(counts)), counts)
+def gathered(*pieces: tuple[np.ndarray, np.ndarray], seconds: Sequence[float]) -> Melodies:
+    """Return the melodies of a library that has no other notes."""
+    counts = [len(onset) for onset, _ in pieces]
+    notes = np.zeros(sum(counts), NOTE_DTYPE)
+    notes["onset"], notes["pitch"] = (np.concatenate(side) for side in zip(*pieces, strict=True))
+    firsts = np.cumsum([0, *counts])
+    entries = [
+        Entry("", None, long, "", 0, 0, int(first), count)
+        for long, first, count in zip(seconds, firsts, counts, strict=False)
+    ]
+    melodies = pack_melodies(mark_melody(notes, np.ones(len(notes), bool)), entries)
+    packed = PackedMelodies.of([melodies], entries)
+    return Melodies.of(SimpleNamespace(entries=entries, melodies=lambda: packed))
 
 
 @pytest.fixture(scope="module")
 def melodies() -> Melodies:
     pieces = [a_melody(number) for number in range(PIECES)]
-    return Melodies.of(Library(*pieces, seconds=[LASTING] * PIECES))
+    return gathered(*pieces, seconds=[LASTING] * PIECES)
 
 
 def sung(number: int, start: float, ratio: float, key: int, seconds: float = 25.0) -> torch.Tensor:
@@ -107,7 +106,7 @@ def test_too_short_a_query_is_not_correlated(melodies):
 
 def test_a_library_without_melodies_gives_nothing():
     nothing = np.zeros(0), np.zeros(0, int)
-    empty = Melodies.of(Library(nothing, seconds=[10.0]))
+    empty = gathered(nothing, seconds=[10.0])
     assert correlate(sung(1, 0.0, 1.0, 0), FRAME_RATE, empty) == []
 
 
@@ -136,15 +135,18 @@ def test_what_is_excluded_has_no_part_in_the_shortlist(melodies, monkeypatch):
     assert [one.piece for one in found] == [7]
 
 
-def test_notes_repeated_at_once_count_once():
-    trill = np.arange(20) / 10, np.where(np.arange(20) % 2, 62, 60)
-    one_note = np.array([1.0]), np.array([64])
-    gathered = Melodies.of(Library(trill, one_note, seconds=[10.0, 5.5]))
-    assert gathered.seconds.tolist() == [14, 10]
-    of_trill = gathered.frame < gathered.first[1] - LEAD
-    assert np.count_nonzero(~of_trill) == 1
-    assert np.bincount(gathered.pitch_class[of_trill]).tolist() == [4, 0, 5]
-    assert gathered.frame[-1] == gathered.first[1] + RATE
+def test_pieces_are_laid_so_that_no_passage_spans_two():
+    melodies = gathered(*[(np.array([5.0]), np.array([64]))] * 2, seconds=[10.0, 5.5])
+    assert melodies.seconds.tolist() == [14, 10]
+    line = melodies.line(np.array([0, 1]))
+    assert (line.frame - line.first).tolist() == [5 * RATE] * 2
+    assert np.diff(line.first) > 5 * RATE + SECONDS * max(RATIOS) * RATE
+    assert line.before[line.frame // RATE + 1].tolist() == [1, 2]
+
+
+def test_a_length_that_is_made_up_leads_to_no_other_piece(melodies):
+    made_up = replace(melodies, seconds=np.full(PIECES, 1))
+    assert correlate(sung(7, 0.0, 1.0, 0), FRAME_RATE, made_up, top=1)[0].piece == 7
 
 
 def test_what_is_the_melodys_counts_more_than_what_is_not(melodies):

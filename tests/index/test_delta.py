@@ -41,10 +41,11 @@ def agreements(index: LibraryIndex, name: str) -> list[tuple]:
 
 
 def melodies(index: LibraryIndex) -> list[tuple]:
-    """Return the notes of all melodies, each with its piece's name."""
-    onset, pitch, item = (column.tolist() for column in index.melodies())
-    names = [index.entries[piece].name for piece in item]
-    return sorted(zip(names, onset, pitch, strict=True))
+    """Return the name of every piece, and its melody."""
+    packed = index.melodies()
+    codes = [packed.codes_of(np.array([piece]))[0].tolist() for piece in range(len(packed))]
+    assert all(codes)
+    return sorted(zip([entry.name for entry in index.entries], codes, strict=True))
 
 
 def check_same(folder: Path, library: Path, model) -> None:

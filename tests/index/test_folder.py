@@ -18,7 +18,16 @@ from mmid.index import validation
 from mmid.index.build import build_index
 from mmid.index.folder import LibraryIndex
 from mmid.index.maintenance import rebuild_caches, verify_index
-from mmid.index.manifest import GRAPH, NOTES, PIECES, POSITIONS, SORTED_FILES, VECTORS
+from mmid.index.manifest import (
+    GRAPH,
+    MELODIES,
+    MELODY_BOUNDS,
+    NOTES,
+    PIECES,
+    POSITIONS,
+    SORTED_FILES,
+    VECTORS,
+)
 from mmid.index.quantization import unpack
 from mmid.music.grid import DEFAULT
 
@@ -68,7 +77,7 @@ def test_another_format_is_refused(built, tiny_model):
     (built / "manifest.json").write_text(json.dumps(manifest | {"format": "mmid-index-9"}))
     with pytest.raises(
         LibraryIndexError,
-        match="'mmid-index-9', this mmid reads mmid-index-10 and mmid-index-11; run mmid build",
+        match="'mmid-index-9', this mmid reads mmid-index-12 and mmid-index-13; run mmid build",
     ):
         LibraryIndex(built, tiny_model)
 
@@ -92,9 +101,9 @@ def test_files_are_hashed_once_a_change(built, tiny_model, monkeypatch):
     monkeypatch.setattr(validation, "file_digest", spy)
     for _ in range(2):
         LibraryIndex(built, tiny_model)
-    assert len(hashed) == 2 * len({PIECES, VECTORS, POSITIONS, NOTES, *chain(*SORTED_FILES)}), (
-        "files so new may change unseen"
-    )
+    melodies = {MELODIES, MELODY_BOUNDS}
+    opened = {PIECES, VECTORS, POSITIONS, NOTES, *melodies, *chain(*SORTED_FILES)}
+    assert len(hashed) == 2 * len(opened), "files so new may change unseen"
     monkeypatch.setattr(validation, "SETTLED_NS", -(10**12))
     LibraryIndex(built, tiny_model)
     hashed.clear()
@@ -104,6 +113,19 @@ def test_files_are_hashed_once_a_change(built, tiny_model, monkeypatch):
     with pytest.raises(LibraryIndexError, match="damaged"):
         LibraryIndex(built, tiny_model)
     assert hashed == [VECTORS]
+
+
+def test_what_its_writer_has_hashed_is_not_hashed_again(tmp_path, pieces, tiny_model, monkeypatch):
+    hashed = []
+    plain = validation.file_digest
+    monkeypatch.setattr(validation, "SETTLED_NS", -(10**12))
+    monkeypatch.setattr(validation, "file_digest", lambda path: hashed.append(path) or plain(path))
+    build_index(tmp_path / "index", pieces, tiny_model)
+    LibraryIndex(tmp_path / "index", tiny_model).inverted_lists()
+    assert not hashed
+    flip(data_folder(tmp_path / "index") / NOTES, 200)
+    with pytest.raises(LibraryIndexError, match=f"{NOTES}: damaged"):
+        LibraryIndex(tmp_path / "index", tiny_model)
 
 
 def test_a_damaged_graph_is_never_read(built, tiny_model):
@@ -171,7 +193,7 @@ def test_a_manifest_of_the_wrong_kind(built, tiny_model, change):
         LibraryIndex(built, tiny_model)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "7", '{"format": "mmid-index-10"}', "\x00"])
+@pytest.mark.parametrize("text", ["", "[]", "7", '{"format": "mmid-index-12"}', "\x00"])
 def test_a_manifest_that_is_none(built, tiny_model, text):
     (built / "manifest.json").write_text(text)
     with pytest.raises(LibraryIndexError, match=r"manifest\.json: damaged"):

@@ -252,7 +252,7 @@ def test_scores_and_recordings_do_not_share_an_index(tmp_path, pieces, recorded,
 
 def test_an_index_of_an_older_format_is_replaced(built, pieces, tiny_model):
     path = built / "manifest.json"
-    path.write_text(path.read_text().replace("mmid-index-10", "mmid-index-1"))
+    path.write_text(path.read_text().replace("mmid-index-12", "mmid-index-1"))
     shutil.rmtree(data_folder(built))
     build_index(built, pieces[:2], tiny_model)
     assert len(LibraryIndex(built, tiny_model)) == 2

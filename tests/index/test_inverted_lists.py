@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from threadpoolctl import threadpool_info
 
 from mmid.index import inverted_lists as module
@@ -102,6 +103,18 @@ def test_a_list_is_gathered_once(monkeypatch):
     lists.rows[:] = 0  # nothing is looked for there again
     again = lists.search(queries, 25)
     assert np.array_equal(first[1], again[1])
+
+
+def test_several_threads_find_the_same():
+    vectors, queries, threads = clustered(3_000), clustered(100, 2), torch.get_num_threads()
+    found = []
+    try:
+        for count in (1, 3):
+            torch.set_num_threads(count)
+            found.append(gathered(vectors).search(queries, 25))
+    finally:
+        torch.set_num_threads(threads)
+    assert all(np.array_equal(one, other) for one, other in zip(*found, strict=True))
 
 
 @pytest.mark.parametrize("rows", [1 << 14, 30])

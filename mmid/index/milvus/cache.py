@@ -18,7 +18,16 @@ import numpy as np
 
 from mmid.index.fingerprint_table import library_postings
 from mmid.index.items import Entry, read_pieces, write_pieces
-from mmid.index.manifest import MELODY_POSTINGS, NOTES, PIECES, SORTED_FILES, Manifest
+from mmid.index.manifest import (
+    MELODIES,
+    MELODY_BOUNDS,
+    MELODY_POSTINGS,
+    NOTES,
+    PIECES,
+    SORTED_FILES,
+    Manifest,
+)
+from mmid.index.melodies import PackedMelodies, store_melodies
 from mmid.index.milvus.client import Milvus
 from mmid.index.packed_numbers import PackedNumbers, SortedNames, store_sorted
 from mmid.index.sorted_file import SortedFile
@@ -112,6 +121,11 @@ class Copy:
         """Open the postings of the note triples: of all notes, and of melodies."""
         return tuple(SortedFile(*map(self.folder.joinpath, names)) for names in SORTED_FILES)
 
+    def melodies(self) -> PackedMelodies:
+        """Map the melodies of the pieces."""
+        codes, bounds = self.folder / MELODIES, self.folder / MELODY_BOUNDS
+        return PackedMelodies.map([codes], [bounds], self.entries())
+
     def packed(self, names: SortedNames) -> PackedNumbers:
         """Map the numbers of some files."""
         return PackedNumbers.map(self.folder / names.heads, self.folder / names.tails)
@@ -174,6 +188,7 @@ class Copies:
             postings = library_postings(notes, firsts[:-1], old, firsts[len(kept)], melody=melody)
             store_sorted(folder, names, postings.count, postings.parts)
         rows = [replace(e, first_note=first) for e, first in zip(entries, firsts, strict=False)]
+        store_melodies(folder, notes, rows)
         write_pieces(folder / PIECES, rows)
         (folder / HEADER_NAME).write_text(json.dumps(asdict(header)))
 

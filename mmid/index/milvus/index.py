@@ -25,6 +25,7 @@ from mmid.errors import LibraryIndexError
 from mmid.index.items import Entry
 from mmid.index.lock import writing
 from mmid.index.manifest import FORMAT, IndexOrigin, Manifest
+from mmid.index.melodies import PackedMelodies
 from mmid.index.milvus.cache import (
     PART_BITS,
     PIECES_TOGETHER,
@@ -72,6 +73,7 @@ class ServedIndex(Noted):
             copy.notes(),
             copy.postings(),
         )
+        self._melodies = copy.melodies()
         self._firsts = np.array([entry.first for entry in self.entries])
 
     def __len__(self) -> int:
@@ -122,6 +124,10 @@ class ServedIndex(Noted):
 
     def _postings(self, *, melody: bool = False) -> SortedFile:
         return self._opened_postings[melody]
+
+    def melodies(self) -> PackedMelodies:
+        """Return the melodies of all items, packed."""
+        return self._melodies
 
     def item(self, piece: int) -> Embedded:
         """Return all that the index holds of an item."""
