@@ -141,11 +141,11 @@ class Identifier:
     def search(
         self, query: Query, extra: int = 0, excluded: frozenset[int] = frozenset()
     ) -> SearchResult:
-        """Look music up, as `Lookup.find` does; of many keys, those in which something fits.
+        """Look music up, as `Lookup.find` does, in the keys and at the tempi that something fits.
 
-        These are the likely ones by note triples; or else those in which what these and melodies
-        that correlate find explains the query best. So an answer rests on as much evidence as if
-        its key had been known.
+        These are the likely ones by note triples; or else every tempo, and of many keys those in
+        which what these and melodies that correlate find explains the query best. So an answer
+        rests on as much evidence as if its key had been known.
 
         Parameters
         ----------
@@ -157,17 +157,16 @@ class Identifier:
         """
         query, lookup = self.listen(query), self.lookup
         by_notes, tried = lookup.by_notes(query, excluded), lookup.every(query)
-        if len(tried.keys) > FEW_KEYS:
+        if likely := self._likely(by_notes):
+            tried = likely
+        elif len(tried.keys) > FEW_KEYS:
             by_notes, tried = self._choose_keys(by_notes, extra, excluded)
         return lookup.find(lookup.embed(query, tried), extra, by_notes)
 
     def _choose_keys(
         self, by_notes: SearchResult, extra: int, excluded: frozenset[int]
     ) -> tuple[SearchResult, Hypotheses]:
-        """Choose keys and tempi; return also what was found on the way."""
-        likely = self.lookup.likely(by_notes)
-        if likely is not None and self._explains(by_notes):
-            return by_notes, likely
+        """Choose among keys of which none is likely; return also what was found on the way."""
         if not by_notes.gains:
             return by_notes, self._search_keys(by_notes, extra, excluded)
         by_notes = self.lookup.by_notes(by_notes.query, excluded, thorough=True)
@@ -178,10 +177,14 @@ class Identifier:
         outstanding, ranked = self._compare_keys(by_notes, excluded)
         return by_notes, outstanding or _first(self.lookup.every(by_notes.query), ranked)
 
-    def _explains(self, by_notes: SearchResult) -> bool:
-        """Say whether one of the first that note triples find explains the query at all."""
+    def _likely(self, by_notes: SearchResult) -> Hypotheses | None:
+        """Return likely keys and tempi, if one of the first found explains the query at all."""
+        likely = self.lookup.likely(by_notes)
+        if likely is None:
+            return None
         first = self._rank(by_notes.found[:FIRST_FOUND], by_notes)
-        return any(one.explained is not None and one.explained > 0 for one in first)
+        explains = any(one.explained is not None and one.explained > 0 for one in first)
+        return likely if explains else None
 
     def _correlated(self, by_notes: SearchResult, excluded: frozenset[int]) -> SearchResult:
         """Add what melodies that correlate with the query find."""
