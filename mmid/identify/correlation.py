@@ -336,8 +336,7 @@ def _scored(
     for piece, begin in melodies.passages(pieces, phases * STEP):
         row, bags = _rows(row_of_first, melodies.before, begin, length)
         summed = nn.functional.embedding_bag(row, rows, bags, mode="sum")
-        in_keys, count = summed.split((CLASSES * phases * ratios, phases * ratios), 1)
-        count = count.float()
+        in_keys, count = summed[:, : -phases * ratios], summed[:, -phases * ratios :].float()
         scores = _most_of_keys(in_keys).float() / (count + BEFORE).sqrt()
         in_keys = in_keys.unflatten(1, (CLASSES, -1))
         yield np.stack([piece, begin]), scores.masked_fill(count < LEAST, -torch.inf), in_keys
