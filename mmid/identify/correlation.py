@@ -338,7 +338,7 @@ def _scored(
         summed = nn.functional.embedding_bag(row, rows, bags, mode="sum")
         in_keys, count = summed[:, : -phases * ratios], summed[:, -phases * ratios :].float()
         scores = _most_of_keys(in_keys).float() / (count + BEFORE).sqrt()
-        in_keys = in_keys.unflatten(1, (CLASSES, -1))
+        in_keys = in_keys.view(-1, CLASSES, phases * ratios)
         yield np.stack([piece, begin]), scores.masked_fill(count < LEAST, -torch.inf), in_keys
 
 
