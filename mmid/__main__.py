@@ -14,13 +14,14 @@ def main() -> None:
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        from mmid.system.start import loading_modules
+        from mmid.system.start import load_no_compiler, loading_modules
 
         with loading_modules():
             from mmid.cli.shell import catch_stops
 
             catch_stops()
             if sys.argv[1:2] == ["query"]:  # which needs nothing of the other commands
+                load_no_compiler()
                 from mmid.cli.root import main as run
             else:
                 from mmid.cli.app import main as run

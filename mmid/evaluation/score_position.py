@@ -49,8 +49,8 @@ class Reference:
         log_odds = MOST_LOG_ODDS * (2 * rolls[0, :, LOWEST : LOWEST + PITCHES] - 1)
         ratio = float(written["offset"].max(initial=0) / played["offset"].max(initial=0))
         place = Candidate(0, 1.0, ratio, 0.0, transpose)
-        coarse = align(note_gains(log_odds, FRAMES), place, lambda piece: written, params)
-        self._path = align_closely(log_odds, coarse, place, lambda piece: written, params)
+        coarse = align(note_gains(log_odds, FRAMES), place, lambda one: written, params)
+        self._path = align_closely(log_odds, coarse, place, lambda one: written, params)
         self._onset, near = played["onset"], self._is_written(played, written, transpose)
         self._written = np.concatenate([[0], np.cumsum(near)])
 

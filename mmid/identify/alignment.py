@@ -7,17 +7,16 @@ granted, so that a right path climbs about one score frame a query frame. Gains 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from mmid.identify.rolls import Notes, Rolls, draw_spans
 from mmid.identify.voting import DRIFT, Candidate
-from mmid.model.transcriber import LOWEST, PITCHES
 from mmid.music.grid import FeatureParams
-from mmid.music.piano_roll import add_split, add_steps
 
 RARITY = (2.0, 3.0)
 """Added to the log-odds of a note sounding and beginning: how rare notes are, softened."""
@@ -54,8 +53,6 @@ MARGIN = 22
 
 TOGETHER = 32
 """Candidates aligned at once; bounds memory."""
-
-Notes = Callable[[int], np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +124,7 @@ def explained(
     candidates : sequence of Candidate
         With a start.
     notes : callable
-        Gives the notes of a piece.
+        Gives the notes of a candidate's piece.
     params : FeatureParams
 
     Returns
@@ -136,18 +133,18 @@ def explained(
         At most 1; below 0 where most of what the score holds is not in the query, `LEAST_SHARE` at
         least.
     """
-    shares = []
+    shares, memory = [], torch.empty(0)
     for first in range(0, len(candidates), TOGETHER):
-        part = candidates[first : first + TOGETHER]
-        rolls = draw_around(part, evidence, notes, params)
-        shares.append(climb(evidence, evidence.values.T @ rolls))
+        rolls = draw_around(candidates[first : first + TOGETHER], evidence, notes, params)
+        memory = rolls.gains(evidence.values, memory)
+        shares.append(climb(evidence, memory))
     return np.concatenate(shares) if shares else np.zeros(0)
 
 
 def draw_around(
     candidates: Sequence[Candidate], evidence: Gains, notes: Notes, params: FeatureParams
-) -> Tensor:
-    """Draw the rolls around each candidate's position: ``[candidates, 2 * PITCHES, frames]``."""
+) -> Rolls:
+    """Draw the rolls around each candidate's position."""
     length = evidence.values.shape[1]
     margin = MARGIN + length // 4 + int(DRIFT * evidence.first / evidence.step)
     spans = []
@@ -159,73 +156,49 @@ def draw_around(
     return draw_spans(spans, length + 2 * margin, notes, params)
 
 
-def draw_spans(
-    spans: Sequence[tuple[Candidate, float, float]],
-    frames: int,
-    notes: Notes,
-    params: FeatureParams,
-) -> Tensor:
-    """Draw stretches of scores.
-
-    Parameters
-    ----------
-    spans : sequence of (Candidate, float, float)
-        Piece and key, the frame of the score to begin at, and the step from frame to frame.
-    frames : int
-        To draw of each.
-    notes : callable
-        Gives the notes of a piece.
-    params : FeatureParams
-
-    Returns
-    -------
-    Tensor [spans, 2 * PITCHES, frames] float32
-    """
-    owners, onsets, offsets, pitches = [], [], [], []
-    for owner, (candidate, first, step) in enumerate(spans):
-        written = notes(candidate.piece)
-        onset = (written["onset"] * params.frame_rate - first) / step
-        offset = (written["offset"] * params.frame_rate - first) / step
-        pitch = written["pitch"].astype(np.int64) + candidate.transpose
-        near = (offset > -2) & (onset < frames + 2)
-        near &= (pitch >= LOWEST) & (pitch < LOWEST + PITCHES)
-        owners.append(np.full(int(near.sum()), owner))
-        onsets.append(onset[near])
-        offsets.append(offset[near])
-        pitches.append(pitch[near])
-    whose, tone, begin, end = (
-        torch.from_numpy(np.concatenate(part)) for part in (owners, pitches, onsets, offsets)
-    )
-    return _draw(whose, tone - LOWEST, begin.float(), end.float(), len(spans), frames)
-
-
-def _draw(
-    owner: Tensor, row: Tensor, onset: Tensor, offset: Tensor, count: int, frames: int
-) -> Tensor:
-    """Draw as `mmid.music.piano_roll.draw_rolls` does, in one piece of memory, a fifth as large."""
-    rolls = torch.zeros(count, 2, PITCHES, frames + 3)  # a column before the first, two behind
-    flat, row = rolls.view(-1, frames + 3), owner * 2 * PITCHES + row
-    add_steps(flat, row, onset + 1.5, 1.0)
-    add_steps(flat, row, offset + 1.5, -1.0)
-    rolls[:, 0] = rolls[:, 0].cumsum(-1)
-    inside = (onset > -1) & (onset < frames)
-    add_split(flat, row[inside] + PITCHES, onset[inside] + 1, 1.0)
-    return rolls.clamp_(0, 1).flatten(1, 2)[..., 1 : frames + 1]
-
-
 def climb(evidence: Gains, gains: Tensor) -> np.ndarray:
     """Return the best path's share, for gains ``[candidates, frames, positions]``."""
-    hold, values = np.float32(HOLD * evidence.mean_gain), gains.numpy()
+    steps, values = Climb(HOLD * evidence.mean_gain), gains.numpy()
     best = values[:, 0].copy()
-    slower, reached = np.empty_like(best), np.empty_like(best)
+    reached = np.empty_like(best)
     for frame in range(1, values.shape[1]):
-        np.subtract(best, hold, out=slower)
-        np.maximum(slower[:, 1:], best[:, :-1], out=reached[:, 1:])
-        reached[:, 0] = slower[:, 0]
-        np.maximum(reached[:, 2:], slower[:, :-2], out=reached[:, 2:])
+        steps.take(best, reached)
         np.add(reached, values[:, frame], out=best)
     shares = best.max(1).astype(np.float64) / evidence.total
     return np.asarray(np.maximum(shares, LEAST_SHARE))
+
+
+class Climb:
+    """A step of paths through scores: by one position, or at a cost by none or two.
+
+    Parameters
+    ----------
+    hold : float
+        The cost.
+    """
+
+    def __init__(self, hold: float) -> None:
+        self._hold, self._slower = np.float32(hold), np.zeros((0, 0), np.float32)
+
+    def take(self, best: np.ndarray, reached: np.ndarray) -> None:
+        """Find what is reached at each position from the best there is at each.
+
+        All scores are gone through as if they were one, which is faster, but for the first two
+        positions of each.
+
+        Parameters
+        ----------
+        best, reached : np.ndarray [scores, positions] float32
+            The second one is written to; each is in one piece of memory.
+        """
+        if self._slower.shape != best.shape:
+            self._slower = np.empty_like(best)
+        slower, flat, all_reached = self._slower, best.ravel(), reached.ravel()
+        np.subtract(best, self._hold, out=slower)
+        np.maximum(slower.ravel()[1:], flat[:-1], out=all_reached[1:])
+        np.maximum(all_reached[2:], slower.ravel()[:-2], out=all_reached[2:])
+        reached[:, 0] = slower[:, 0]
+        np.maximum(slower[:, 1:2], best[:, :1], out=reached[:, 1:2])
 
 
 @dataclass(frozen=True, eq=False)
@@ -268,7 +241,7 @@ def align(evidence: Gains, candidate: Candidate, notes: Notes, params: FeaturePa
     evidence : Gains
     candidate : Candidate
     notes : callable
-        Gives the notes of a piece.
+        Gives the notes of a candidate's piece.
     params : FeatureParams
 
     References
@@ -277,11 +250,11 @@ def align(evidence: Gains, candidate: Candidate, notes: Notes, params: FeaturePa
        subsequence DTW.
     """
     step = candidate.tempo_ratio * evidence.step
-    seconds = float(notes(candidate.piece)["offset"].max(initial=0))
+    seconds = float(notes(candidate)["offset"].max(initial=0))
     frames = int(seconds * params.frame_rate / step) + 2
     middle = candidate.tempo_ratio * (evidence.step - 1) / 2  # of what is averaged in a frame
-    roll = draw_spans([(candidate, middle, step)], frames, notes, params)[0]
-    share, path = _trace(evidence, evidence.values.T @ roll)
+    roll = draw_spans([(candidate, middle, step)], frames, notes, params)
+    share, path = _trace(evidence, roll.gains(evidence.values)[0])
     query = np.arange(len(path)) * evidence.step / params.frame_rate
     score = path * step / params.frame_rate
     return Alignment(share, query, score, _slope(path) * candidate.tempo_ratio)
@@ -340,35 +313,35 @@ def _follow(
     step = candidate.tempo_ratio
     first, last = (side * params.frame_rate for side in near)
     frames = int((last - first) / step) + 2
-    roll = draw_spans([(candidate, first, step)], frames, notes, params)[0]
-    path = _trace(evidence, evidence.values.T @ roll)[1]
+    roll = draw_spans([(candidate, first, step)], frames, notes, params)
+    path = _trace(evidence, roll.gains(evidence.values)[0])[1]
     return (first + path * step) / params.frame_rate
 
 
 def _trace(evidence: Gains, gains: Tensor) -> tuple[float, np.ndarray]:
     """Return the best path's share and its positions, for gains ``[frames, positions]``."""
     hold, leap = HOLD * evidence.mean_gain, LEAP * evidence.mean_gain
-    values = gains.numpy()
-    best = values[0].copy()
-    back = np.zeros(values.shape, np.int8)  # positions climbed; -1 is a leap from the best position
-    peaks = np.zeros(len(values), np.int64)
+    steps, values = Climb(hold), gains.numpy()
+    best, reached = values.copy(), np.empty_like(values[:1])
     for frame in range(1, len(values)):
-        reached, steps = best - hold, back[frame]
-        for climb, cost in ((1, 0.0), (2, hold)):
-            rival = best[:-climb] - cost
-            better = rival > reached[climb:]
-            reached[climb:][better] = rival[better]
-            steps[climb:][better] = climb
-        peaks[frame] = best.argmax()
-        leapt = best[peaks[frame]] - leap > reached
-        reached[leapt], steps[leapt] = best[peaks[frame]] - leap, -1
-        best = reached + values[frame]
+        before = best[frame - 1 : frame]
+        steps.take(before, reached)
+        np.maximum(reached, before.max() - np.float32(leap), out=reached)
+        best[frame] += reached[0]
     path = np.zeros(len(values), np.int64)
-    path[-1] = best.argmax()
+    path[-1] = best[-1].argmax()
     for frame in range(len(values) - 1, 0, -1):
-        climb = back[frame, path[frame]]
-        path[frame - 1] = peaks[frame] if climb < 0 else path[frame] - climb
-    return float(best.max() / evidence.total), path
+        path[frame - 1] = _source(best[frame - 1], int(path[frame]), hold, leap)
+    return float(best[-1].max() / evidence.total), path
+
+
+def _source(before: np.ndarray, position: int, hold: float, leap: float) -> int:
+    """Return the position from which one was reached, by a leap only where that is better."""
+    climbs = range(min(2, position) + 1)
+    reached = [before[position - climb] - (0.0 if climb == 1 else hold) for climb in climbs]
+    peak = int(before.argmax())
+    chosen = int(np.argmax(reached))
+    return peak if before[peak] - leap > reached[chosen] else position - chosen
 
 
 SLOPE_FRAMES = 43

@@ -20,11 +20,13 @@ from mmid.identify.alignment import (
     LEAST_SHARE,
     RARITY,
     TOGETHER,
+    Climb,
     Gains,
     draw_around,
     explained,
 )
-from mmid.identify.melody import notes_read
+from mmid.identify.melody import notes_of_melody, notes_read
+from mmid.identify.rolls import Rolls, read_along
 from mmid.identify.voting import Candidate
 from mmid.index.protocol import Library
 from mmid.model.transcriber import LOWEST, PITCHES
@@ -83,12 +85,7 @@ def explained_as_read(
     np.ndarray [candidates] float64
         As `mmid.identify.alignment.explained` gives it.
     """
-    shares = np.zeros(len(candidates))
-    for alone in (False, True):
-        own = [number for number, one in enumerate(candidates) if one.alone == alone]
-        some, notes = [candidates[number] for number in own], notes_read(index, alone=alone)
-        shares[own] = explained(evidence, some, notes, params)
-    return shares
+    return explained(evidence, candidates, notes_read(index), params)
 
 
 def compare_notes(
@@ -125,22 +122,23 @@ def _compared(
     params: FeatureParams,
 ) -> Tensor:
     """Return the figures of a `Comparison`, one row each."""
-    tunes = draw_around(candidates, evidence, notes_read(index, alone=True), params)
-    rolls = draw_around(candidates, evidence, index.notes, params)
-    alone = torch.tensor([one.alone for one in candidates])
-    rolls[alone] = tunes[alone]
-    classes = Gains(fold(evidence.values), evidence.step)
-    gains = (evidence.values.T @ rolls).add_(classes.values.T @ fold(rolls))
+    tunes = draw_around(candidates, evidence, notes_of_melody(index), params)
+    rolls = draw_around(candidates, evidence, notes_read(index), params)
+    classes, folded = Gains(fold(evidence.values), evidence.step), fold(rolls.whole())
+    gains = rolls.gains(evidence.values).add_(classes.values.T @ folded)
     path = best_paths(gains, HOLD * (evidence.mean_gain + classes.mean_gain))
-    whole, tune = _along(rolls, path), _along(tunes, path)
+    whole, tune = rolls.along(path), tunes.along(path)
     certain = _probabilities(evidence)
     transcribed = torch.nn.functional.max_pool1d(certain[None], NEAR, 1, NEAR // 2)[0]
+    of_melody = (tune.values * tune.of_query(melody.values)).sum((1, 2))
     return torch.stack(
         [
             _claimed(whole, transcribed),
-            ((tune * melody.values).sum((1, 2)) / melody.total).clamp_min(LEAST_SHARE),
+            (of_melody / melody.total).clamp_min(LEAST_SHARE),
             _claimed(tune, transcribed),
-            torch.cosine_similarity(_harmony(certain[None]), _harmony(whole), 1),
+            torch.cosine_similarity(
+                _harmony(fold(certain[None])), _harmony(read_along(folded[:, :CLASSES], path)), 1
+            ),
         ]
     )
 
@@ -160,29 +158,21 @@ def best_paths(gains: Tensor, hold: float) -> Tensor:
     Tensor [candidates, frames] int64
         Positions.
     """
-    count = gains.shape[1]
-    best = torch.empty(count, *gains[:, 0].shape)
-    best[0] = gains[:, 0]
-    for frame in range(1, count):
-        before, reached = best[frame - 1], best[frame]
-        torch.sub(before, hold, out=reached)
-        torch.maximum(reached[:, 1:], before[:, :-1], out=reached[:, 1:])
-        torch.maximum(reached[:, 2:], before[:, :-2] - hold, out=reached[:, 2:])
-        reached += gains[:, frame]
-    path = torch.empty(len(gains), count, dtype=torch.long)
-    path[:, -1] = best[-1].argmax(1)
-    climbs, cost = torch.arange(3), torch.tensor([hold, 0.0, hold])
-    for frame in range(count - 1, 0, -1):
-        source = path[:, frame, None] - climbs
-        value = best[frame - 1].gather(1, source.clamp_min(0)) - cost
-        climb = value.masked_fill(source < 0, -torch.inf).argmax(1)
-        path[:, frame - 1] = path[:, frame] - climb
-    return path
-
-
-def _along(rolls: Tensor, path: Tensor) -> Tensor:
-    """Read rolls along paths: ``[candidates, 2 * PITCHES, frames of the query]``."""
-    return rolls.gather(2, path[:, None].expand(-1, rolls.shape[1], -1))
+    values, steps = gains.numpy().swapaxes(0, 1), Climb(hold)
+    best = np.empty(values.shape, np.float32)
+    best[0], reached = values[0], np.empty(values[0].shape, np.float32)
+    for frame in range(1, len(values)):
+        steps.take(best[frame - 1], reached)
+        np.add(reached, values[frame], out=best[frame])
+    path = np.empty((len(values), len(gains)), np.int64)
+    path[-1] = best[-1].argmax(1)
+    climbs, cost = np.arange(3), np.array([hold, 0.0, hold], np.float32)
+    for frame in range(len(values) - 1, 0, -1):
+        source = path[frame, :, None] - climbs
+        value = np.take_along_axis(best[frame - 1], np.maximum(source, 0), 1) - cost
+        value[source < 0] = -np.inf
+        path[frame - 1] = path[frame] - value.argmax(1)
+    return torch.from_numpy(path.T.copy())
 
 
 def _probabilities(evidence: Gains) -> Tensor:
@@ -191,10 +181,11 @@ def _probabilities(evidence: Gains) -> Tensor:
     return (evidence.values - common).sigmoid()
 
 
-def _claimed(held: Tensor, transcribed: Tensor) -> Tensor:
+def _claimed(held: Rolls, transcribed: Tensor) -> Tensor:
     """Return the share of the notes sounding that was transcribed; 0 where there is none."""
-    sounding = held[:, :PITCHES]
-    return (sounding * transcribed[:PITCHES]).sum((1, 2)) / sounding.sum((1, 2)).clamp_min(1e-6)
+    rows = held.pitch.shape[1]
+    sounding, claimed = held.values[:, :rows], held.of_query(transcribed)[:, :rows]
+    return (sounding * claimed).sum((1, 2)) / sounding.sum((1, 2)).clamp_min(1e-6)
 
 
 def fold(rolls: Tensor) -> Tensor:
@@ -207,9 +198,8 @@ def fold(rolls: Tensor) -> Tensor:
     return octaves.amax(-3).flatten(-3, -2)
 
 
-def _harmony(rolls: Tensor) -> Tensor:
-    """Return how much each pitch class sounds in each stretch, flat."""
-    classes = fold(rolls)[:, :CLASSES]
+def _harmony(classes: Tensor) -> Tensor:
+    """Return how much each pitch class, ``[stretches, rows, frames]``, sounds in each stretch."""
     return torch.nn.functional.avg_pool1d(
-        classes, CHORD_FRAMES, CHORD_STEP, CHORD_FRAMES // 2
+        classes[:, :CLASSES], CHORD_FRAMES, CHORD_STEP, CHORD_FRAMES // 2
     ).flatten(1)

@@ -169,10 +169,10 @@ class Identifier:
     def search(
         self, query: Query, extra: int = 0, excluded: frozenset[int] = frozenset()
     ) -> SearchResult:
-        """Find candidates for a query.
+        """Find candidates for a query, in the keys and at the tempi that something fits.
 
-        Where many keys are allowed, those are searched that fingerprints make likely, or else those
-        of the candidates that explain the query best. So an answer rests on as much evidence as if
+        These are the likely ones by fingerprints; or else every tempo, and of many keys those of
+        the candidates that explain the query best. So an answer rests on as much evidence as if
         its key had been known.
 
         Parameters
@@ -190,17 +190,16 @@ class Identifier:
         """
         query, lookup = self.listen(query), self.lookup
         by_notes, tried = lookup.by_notes(query, excluded), lookup.every(query)
-        if len(tried.keys) > FEW_KEYS:
+        if likely := self._likely(by_notes):
+            tried = likely
+        elif len(tried.keys) > FEW_KEYS:
             by_notes, tried = self._choose_keys(by_notes, extra, excluded)
         return lookup.find(lookup.embed(query, tried), extra, by_notes)
 
     def _choose_keys(
         self, by_notes: SearchResult, extra: int, excluded: frozenset[int]
     ) -> tuple[SearchResult, Hypotheses]:
-        """Choose keys and tempi; return also what was found on the way."""
-        likely = self._likely(by_notes)
-        if likely is not None:
-            return by_notes, likely
+        """Choose among keys of which none is likely; return also what was found on the way."""
         if not by_notes.gains:
             return by_notes, self._search_keys(by_notes, extra, excluded)
         by_notes = self.lookup.by_notes(by_notes.query, excluded, thorough=True)
@@ -212,20 +211,19 @@ class Identifier:
         return by_notes, outstanding or _first(self.lookup.every(by_notes.query), ranked)
 
     def _likely(self, by_notes: SearchResult) -> Hypotheses | None:
-        """Return the keys and tempi that note triples make likely, if these explain the query."""
+        """Return likely keys and tempi, if one of the first found explains the query at all."""
         likely = self.lookup.likely(by_notes)
-        return likely if likely is not None and self._explains(by_notes) else None
+        if likely is None:
+            return None
+        first = self._rank(by_notes.found[:FIRST_FOUND], by_notes)
+        explains = any(one.explained is not None and one.explained > 0 for one in first)
+        return likely if explains else None
 
     def _fitting(self, by_notes: SearchResult, excluded: frozenset[int]) -> Hypotheses | None:
         """Return the keys and tempi of what fits best by far, if it explains the query well."""
         outstanding, ranked = self._compare_keys(by_notes, excluded)
         well = outstanding is not None and (ranked[0].explained or 0) >= WELL_EXPLAINED
         return outstanding if well else None
-
-    def _explains(self, by_notes: SearchResult) -> bool:
-        """Say whether one of the first that note triples find explains the query at all."""
-        first = self._rank(by_notes.found[:FIRST_FOUND], by_notes)
-        return any(one.explained is not None and one.explained > 0 for one in first)
 
     def _correlated(self, by_notes: SearchResult, excluded: frozenset[int]) -> SearchResult:
         """Add what melodies that correlate with the query find."""
@@ -336,11 +334,13 @@ class Identifier:
         """Look music up in the keys that its note triples make likely, if they make any."""
         lookup = self.lookup
         by_notes, tried = lookup.by_notes(query, excluded), lookup.every(query)
-        if len(tried.keys) > FEW_KEYS:
-            likely = self._likely(by_notes) or self._fitting(by_notes, excluded)
-            if likely is None:
-                return None
+        if likely := self._likely(by_notes):
             tried = likely
+        elif len(tried.keys) > FEW_KEYS:
+            fitting = self._fitting(by_notes, excluded)
+            if fitting is None:
+                return None
+            tried = fitting
         extra = NEIGHBOURS if excluded else 0
         return lookup.find(lookup.embed(query, tried), extra, by_notes)
 

@@ -116,7 +116,7 @@ class MatchBuilder:
             return None
         known, position = self._aligned.setdefault(result, {}), candidate.position
         if position not in known:
-            notes = notes_read(self._index, alone=candidate.alone)
+            notes = notes_read(self._index)
             known[position] = align(
                 note_gains(log_odds, ALIGNED_FRAMES), candidate, notes, self._params
             )

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from torch import Tensor, nn
 
-from mmid.identify.alignment import Notes
+from mmid.identify.rolls import Notes
 from mmid.identify.voting import Candidate, Hits, agree, share_at
 from mmid.index.protocol import Library
 from mmid.model.harmonic import SETTLED
@@ -160,13 +160,15 @@ def read_both_ways(candidates: Sequence[Candidate], index: Library) -> list[Cand
     return [*candidates, *alone]
 
 
-def notes_read(index: Library, *, alone: bool) -> Notes:
-    """Return what gives the notes of a piece that count: all, or its melody's alone."""
+def notes_read(index: Library) -> Notes:
+    """Return what gives the notes of a candidate's piece that count: all, or its melody's alone."""
+    of_melody = notes_of_melody(index)
+    return lambda one: of_melody(one) if one.alone else index.notes(one.piece)
 
-    def melody_of(piece: int) -> np.ndarray:
-        return np.asarray(index.notes(piece)[index.melody(piece)])
 
-    return melody_of if alone else index.notes
+def notes_of_melody(index: Library) -> Notes:
+    """Return what gives the notes of the melody of a candidate's piece."""
+    return lambda one: np.asarray(index.notes(one.piece)[index.melody(one.piece)])
 
 
 def _agrees(tune: Candidate, one: Candidate, frames: int) -> bool:

@@ -90,7 +90,7 @@ def _counted(
     for one in ranked:
         assert one.candidate.start is not None
         start = one.candidate.start / params.frame_rate
-        onsets = notes_read(index, alone=one.candidate.alone)(one.candidate.piece)["onset"]
+        onsets = notes_read(index)(one.candidate)["onset"]
         end = start + seconds * one.candidate.tempo_ratio
         count = int(np.count_nonzero((onsets >= start) & (onsets < end)))
         counted.append(replace(one, figures=replace(one.figures, notes=math.log10(1 + count))))

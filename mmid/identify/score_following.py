@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmid.identify.alignment import HOLD, Gains, Notes, draw_spans, note_gains
+from mmid.identify.alignment import HOLD, Gains, note_gains
 from mmid.identify.note_stream import Tape
+from mmid.identify.rolls import Notes, draw_spans
 from mmid.identify.voting import Candidate
 from mmid.music.grid import FeatureParams
 
@@ -179,7 +180,7 @@ def track_piece(
     candidates : sequence of Candidate
         The piece in its key, at tempi it may have; the one that gains most is followed.
     notes : callable
-        Gives the notes of a piece.
+        Gives the notes of a candidate's piece.
     params : FeatureParams
     passed : callable
         Called with every frame that was reached on the way on.
@@ -211,10 +212,10 @@ def _gains(log_odds: Tensor) -> Gains:
 
 def _draw_score(candidate: Candidate, notes: Notes, params: FeatureParams) -> Tensor:
     """Draw a whole score at the tempo and in the key found: ``[2 * PITCHES, positions]``."""
-    seconds = float(notes(candidate.piece)["offset"].max(initial=0))
+    seconds = float(notes(candidate)["offset"].max(initial=0))
     frames = int(seconds * params.frame_rate / candidate.tempo_ratio) + AFTER
     spans = [(candidate, 0.0, candidate.tempo_ratio)]
-    return draw_spans(spans, frames, notes, params)[0]
+    return draw_spans(spans, frames, notes, params).whole()[0]
 
 
 def _climb(best: np.ndarray, hold: float) -> np.ndarray:

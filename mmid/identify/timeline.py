@@ -263,8 +263,8 @@ class _Follower:
         voted = identifier.trace(result, match).candidate
         sloped = max(match.tempo_ratio, SLOWEST * voted.tempo_ratio)
         tempi = [voted, replace(voted, tempo_ratio=sloped)]
-        passed = partial(self._pass, tape)
-        track = track_piece(tape, (first, last), tempi, identifier.notes, params, passed)
+        notes, passed = (lambda one: identifier.notes(one.piece)), partial(self._pass, tape)
+        track = track_piece(tape, (first, last), tempi, notes, params, passed)
         return _Found(track, match) if len(track.gained) >= self._least else None
 
     def _within(self, skipped: Tensor, frame: int) -> list[_Found]:

@@ -269,9 +269,9 @@ def test_items_left_out_choose_no_keys(opened, pieces):
     assert chosen == {3} and 0 in others and len(others) == 2
 
 
-@pytest.mark.parametrize("semitones", [-12, 2])
-def test_the_likely_keys_and_tempi_alone_are_embedded(opened, pieces, monkeypatch, semitones):
-    identifier = opened(pieces)
+@pytest.mark.parametrize("semitones, keys", [(-12, KEYS), (2, KEYS), (2, (2,))])
+def test_the_likely_keys_and_tempi_alone_are_embedded(opened, pieces, monkeypatch, semitones, keys):
+    identifier = opened(pieces, keys=keys)
     query = played(pieces[2], 5.0, 8.0, 1.3, semitones)
     lookup = identifier.lookup
     likely = lookup.likely(lookup.by_notes(query))

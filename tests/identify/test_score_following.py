@@ -81,7 +81,7 @@ def test_a_piece_is_followed_to_both_its_ends(draw_notes, tempo):
         Tape(iter(torch.split(log_odds, 500, -1))),
         (int(45 * RATE), int(60 * RATE)),
         [Candidate(0, 1.0, ratio, None) for ratio in (0.3, 1.0)],
-        lambda piece: written,
+        lambda one: written,
         DEFAULT,
         reached.append,
     )
