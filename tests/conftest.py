@@ -11,9 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault(
-    "OMP_NUM_THREADS", "1"
-)  # of processes, too: tiny models gain nothing from more
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # also of processes: tiny models need no more
 os.environ.pop("COLUMNS", None)  # which pytest-xdist sets; tables are as wide as in a pipe
 
 import numpy as np
@@ -33,6 +31,12 @@ from mmid.music.midi import write_midi
 from mmid.music.notes import NOTE_DTYPE
 
 torch.set_num_threads(1)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Run one test more at a time than there are cores, as some wait for processes."""
+    return (os.cpu_count() or 1) + 1
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -153,6 +153,7 @@ def test_an_evaluation_stops_and_keeps_what_is_done(
     asked_for = ["--clips", "1", "--per-recording", 3, "--out", out, "--jobs", 1]
     child = start(command("eval", "pieces", tmp_path, *options, *asked_for), said)
     wait_for(lambda: len(begun.read_text()) == 8)
+    time.sleep(1.0)  # for its first thread to take in what is done
     assert stop(child, number) == status
     *_, kept, last = said.read_text().splitlines()
     assert kept.endswith("o.json: holds the 2 of 300 that are done") and last == f"mmid: {word}"
