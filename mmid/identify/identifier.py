@@ -84,7 +84,7 @@ class Identifier:
         self.lookup = Lookup(model, index, options)
         self._builder = MatchBuilder(model, index, options)
         self._ranked: WeakKeyDictionary[SearchResult, list[Ranked]] = WeakKeyDictionary()
-        self._telling: WeakKeyDictionary[SearchResult, tuple[SearchResult, float]] = (
+        self._answering: WeakKeyDictionary[SearchResult, tuple[SearchResult, float]] = (
             WeakKeyDictionary()
         )
 
@@ -260,7 +260,7 @@ class Identifier:
 
     def _ranked_candidates(self, result: SearchResult) -> Iterator[Candidate]:
         """Give what was ranked, best first: of the stretch that answered, then of the whole."""
-        stretch = self._telling.get(result)
+        stretch = self._answering.get(result)
         if stretch is not None:
             for one in self._rank_found(stretch[0]):
                 yield _earlier(one.candidate, stretch[1])
@@ -326,7 +326,7 @@ class Identifier:
             found = resting_on(stretch, alone, whole, 1 + len(parts), least)
             if found is not None:
                 if not excluded:
-                    self._telling[result] = part, stretch.start * self.params.frame_rate
+                    self._answering[result] = part, stretch.start * self.params.frame_rate
                 return found
         return whole
 
