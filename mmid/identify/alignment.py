@@ -48,6 +48,12 @@ HOLD = 0.3
 LEAP = 40.0
 """Cost of a leap within the score, as for a repeat left out, in mean frames' gains."""
 
+LEAST_OF_BEST = 0.5
+"""Before and after the piece, less than this share of what its best stretch does is explained."""
+
+LEAST_MISSING = LEAP / 4
+"""Other music is left out there if it lacks so many mean frames' gains of that."""
+
 MARGIN = 22
 """Frames of the score beside the position to look at, besides a quarter of the query's length."""
 
@@ -319,7 +325,10 @@ def _follow(
 
 
 def _trace(evidence: Gains, gains: Tensor) -> tuple[float, np.ndarray]:
-    """Return the best path's share and its positions, for gains ``[frames, positions]``."""
+    """Return the best path's share and its positions, for gains ``[frames, positions]``.
+
+    Before and after what it explains, the path rests.
+    """
     hold, leap = HOLD * evidence.mean_gain, LEAP * evidence.mean_gain
     steps, values = Climb(hold), gains.numpy()
     best, reached = values.copy(), np.empty_like(values[:1])
@@ -332,7 +341,36 @@ def _trace(evidence: Gains, gains: Tensor) -> tuple[float, np.ndarray]:
     path[-1] = best[-1].argmax()
     for frame in range(len(values) - 1, 0, -1):
         path[frame - 1] = _source(best[frame - 1], int(path[frame]), hold, leap)
-    return float(best[-1].max() / evidence.total), path
+    gained = values[np.arange(len(path)), path]
+    first, last = _span_of_piece(evidence, gained, path)
+    resting = path[np.clip(np.arange(len(path)), first, last - 1)]
+    return float(best[-1].max() / evidence.total), resting
+
+
+def _span_of_piece(evidence: Gains, gained: np.ndarray, path: np.ndarray) -> tuple[int, int]:
+    """Return from which to before which frame the query is of the piece.
+
+    There is an introduction before, or another piece after it, where the path explains little: it
+    has to go somewhere while these are played.
+
+    Parameters
+    ----------
+    evidence : Gains
+    gained : np.ndarray [frames] float32
+        What the path gains in each frame.
+    path : np.ndarray [frames] int64
+    """
+    most, climbs = evidence.values.clamp_min(0).sum(0).numpy(), np.diff(path)
+    begins = np.array([0, *(np.flatnonzero((climbs < 0) | (climbs > 2)) + 1)])
+    shares = np.add.reduceat(gained, begins) / np.maximum(np.add.reduceat(most, begins), 1e-6)
+    ahead = np.append(0, np.cumsum(gained - LEAST_OF_BEST * max(shares.max(), 0) * most))
+    last = int(np.argmax(ahead - np.minimum.accumulate(ahead)))
+    if not last:  # nothing is explained
+        return 0, len(path)
+    first = int(np.argmin(ahead[: last + 1]))
+    least = LEAST_MISSING * evidence.mean_gain
+    begins_later, ends_sooner = -ahead[first] > least, ahead[last] - ahead[-1] > least
+    return first if begins_later else 0, last if ends_sooner else len(path)
 
 
 def _source(before: np.ndarray, position: int, hold: float, leap: float) -> int:
@@ -353,4 +391,5 @@ def _slope(path: np.ndarray) -> float:
     length = min(SLOPE_FRAMES, len(path) - 1)
     if length < 1:
         return 1.0
-    return float(np.median((path[length:] - path[:-length]) / length)) or 1.0
+    climbs = path[length:] - path[:-length]
+    return float(np.median(climbs[climbs != 0]) / length) if climbs.any() else 1.0

@@ -196,6 +196,18 @@ def test_no_leap_is_made_for_a_moment(library):
     np.testing.assert_allclose(path.score, 10 + path.query, atol=0.15)
 
 
+@pytest.mark.parametrize("introduced", [True, False])
+def test_a_path_rests_while_much_other_music_is_played(library, introduced):
+    own, other = (Score(library[n], SECONDS).span(10.0, 25.0).notes for n in (1, 3))
+    first, second = (other, own) if introduced else (own, other)
+    performed = np.concatenate([first[first["onset"] < 25], moved(second, 25.0)])
+    gains = note_gains(Score(performed, 50.0).log_odds)
+    path = align(gains, at(1, 10.0), notes_of(library), DEFAULT)
+    expected = np.clip(path.query + (-15 if introduced else 10), 10, 35)
+    np.testing.assert_allclose(path.score, expected, atol=0.6)
+    assert path.tempo_ratio == pytest.approx(1, rel=0.03), "a rest is not a tempo"
+
+
 @pytest.mark.parametrize(("start", "seconds"), [(50.0, 100.0), (20.0, 200.0), (0.0, 390.0)])
 def test_a_long_query_is_aligned_on_coarser_frames(draw_notes, start, seconds):
     notes = draw_notes(9, 1_600, 400.0)
