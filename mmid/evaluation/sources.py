@@ -338,11 +338,16 @@ def performed_sources(
         except MidiError as error:
             lose_row(pair.name, error, leave_out)
             continue
-        notes = transposed_within(sped_up(notes, ratio), semitones)
+        notes = transposed_within(sped_up(_from_its_first_note(notes), ratio), semitones)
         written = pair.score.midi.notes
         reference = partial(Reference, notes, written, params, semitones)
         made = notes, synthesizer, reference
         yield PerformedSource(pair.name, right, *made, kind=pair.kind)
+
+
+def _from_its_first_note(notes: np.ndarray) -> np.ndarray:
+    """Begin a performance with its first note, as one cut out of a longer recording does not."""
+    return shifted(notes, -float(notes["onset"].min()))
 
 
 def score_sources(pairs: Sequence[Pair], leave_out: LeaveOut = None) -> list[ScoreSource]:

@@ -27,6 +27,8 @@ from mmid.model.evidence import Evidence
 from mmid.model.loading import load_model
 from mmid.music.grid import DEFAULT
 from mmid.music.library import Piece, scan_library
+from mmid.music.midi import write_midi
+from mmid.music.notes import shifted
 from mmid.music.pairs import read_pairs
 from mmid.music.synthesizer import Synthesizer
 from mmid.system.files import file_digest
@@ -97,6 +99,16 @@ def test_performances_can_be_rendered_when_all_have_been_read(midi_folder):
     _, sources = open_sources(midi_folder, SOUNDFONT, DEFAULT, (1, 1), "all", 0)
     (source,) = list(sources)
     assert np.abs(source.sound(0, DEFAULT.sample_rate * 5)).max() > 0.01
+
+
+@needs_fluidsynth
+def test_a_performance_begins_with_its_first_note(midi_folder, draw_notes):
+    cut_out = shifted(draw_notes(0, 50, 10.0), 300.0)
+    write_midi(cut_out, midi_folder / "cut out.mid")
+    (midi_folder / "pairs.csv").write_text("id,audio,midi\n0,cut out.mid,piece 0.mid\n")
+    [source] = open_sources(midi_folder, SOUNDFONT, DEFAULT, (1, 1), "all", 0)[1]
+    assert source.size(DEFAULT) <= 11 * DEFAULT.sample_rate
+    assert np.abs(source.sound(0, DEFAULT.sample_rate)).max() > 0.01
 
 
 def test_a_pool_larger_than_the_pieces_is_refused(demo_tunes):
