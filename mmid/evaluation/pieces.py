@@ -28,6 +28,7 @@ from mmid.music.grid import DEFAULT
 from mmid.music.notes import last_offset
 from mmid.music.piano_roll import piano_roll
 from mmid.music.spectrogram import frame_count
+from mmid.system.forks import ForkKilledError, in_forks
 from mmid.system.threads import in_threads
 
 NO_MATCH = Match("", 0.0, 0.0, None, 0.0, 0.0, None, None, 1.0, 0)
@@ -68,7 +69,8 @@ def evaluate_pieces(
     variants : Variants, optional
         Of the library; files that hold a variant of the right tune are right, too.
     seed, jobs : int
-        Of the draws; sources queried at once, in threads.
+        Of the draws; sources queried at once, in forks of this process where it can fork, or else
+        in threads.
     progress, keep : callable
         Called with each source's name once it is done, in their order; and with the scores so far
         if it is stopped, by Ctrl-C for instance.
@@ -82,14 +84,17 @@ def evaluate_pieces(
     ------
     MmidError
         If baselines are queried with scores.
+    ForkKilledError
+        If a fork was killed.
     """
     trial = _Trial(identifier, digests, lengths, clips, absent, baselines, variants, seed)
     done: list[_Answers] = []
+    at_once = in_forks if jobs > 1 and identifier.forkable else in_threads
     try:
-        for name, answers in in_threads(trial.query_named, sources, jobs):
+        for name, answers in at_once(trial.query_named, sources, jobs):
             done.append(answers)
             progress(name)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, ForkKilledError):
         if done:
             keep(trial.sum_up(done))
         raise
