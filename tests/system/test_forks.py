@@ -51,6 +51,21 @@ def test_forks_have_what_was_loaded_and_one_thread_each():
     assert torch.get_num_threads() == before
 
 
+def test_forks_compute_after_this_process_has_in_all_its_threads():
+    many = torch.rand(400, 400)
+
+    def compute(number: int) -> float:
+        return float((many @ many).sin().sum()) + number
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        here = compute(0)
+        assert list(in_forks(compute, range(3), 2)) == pytest.approx([here, here + 1, here + 2])
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_only_so_many_items_are_begun_before_their_turn():
     begun: list[int] = []
     results = in_forks(abs, (begun.append(n) or n for n in range(40)), 2)
