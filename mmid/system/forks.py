@@ -196,6 +196,7 @@ def _attempt(
 def _settle_in() -> None:
     """Be a process that is stopped by itself, computes in one thread, and can be done without."""
     import torch
+    from threadpoolctl import threadpool_limits
 
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -203,6 +204,7 @@ def _settle_in() -> None:
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(EXPENDABLE)
     torch.set_num_threads(1)
+    threadpool_limits(1, "blas")  # NumPy's
 
 
 @contextmanager
