@@ -23,6 +23,7 @@ from mmid.cli.app import app
 from mmid.identify.identifier import Identifier
 from mmid.index.build import update_index
 from mmid.index.pending import Pending
+from mmid.output.playlist import Playlist
 from mmid.system import files as whole
 from mmid.training.loop import BEST_NAME, STATE_NAME
 
@@ -47,9 +48,9 @@ def start(work: Callable[[], None], said: Path) -> int:
         os._exit(status)
 
 
-def stop(child: int, number: int) -> int:
-    """Stop a process; return its exit status."""
-    os.kill(child, number)
+def stop(child: int, number: int, send: Callable[[int, int], None] = os.kill) -> int:
+    """Stop a process, or all those it began as well; return its exit status."""
+    send(child, number)
     return exit_status(child)
 
 
@@ -113,19 +114,24 @@ def test_a_build_in_this_process_stops_and_goes_on(
     assert report.items == 6 and not list((tmp_path / "index").glob("pending-*"))
 
 
+@pytest.mark.parametrize("send", [os.kill, os.killpg])  # as a terminal or a service's manager does
+@pytest.mark.parametrize("explained", [False, True])
 @pytest.mark.parametrize(("number", "status", "word"), STOPS)
 def test_a_batch_stops_and_keeps_what_is_done(
-    number, status, word, tmp_path, built, recording, options
+    number, status, word, explained, send, tmp_path, built, recording, options, monkeypatch
 ):
+    monkeypatch.setattr(Playlist, "explains", explained)
     takes = tmp_path / "takes"
     takes.mkdir()
     for name in range(300):
         shutil.copy(recording, takes / f"{name:03}.wav")
     said, page = tmp_path / "said", tmp_path / "a.m3u8"
-    outputs = ["--json", "--sidecar", "--playlist", page, "--min-confidence", 0]
+    outputs = ["--json", "--sidecar", "--playlist", page, "--min-confidence", 0, "--jobs", 2]
     child = start(command("query", takes, *options, *outputs), said)
     wait_for(lambda: said.exists() and "{" in said.read_text())
-    assert stop(child, number) == status
+    assert stop(child, number, send) == status
+    with pytest.raises(ProcessLookupError):  # nothing goes on
+        os.killpg(child, 0)
     *answers, last = said.read_text().splitlines()
     assert last == f"mmid: stopped, {300 - len(answers)} of 300 files left"
     assert len(list(takes.glob("*.json"))) == len(answers)

@@ -347,7 +347,8 @@ def _answer(
     """Identify files, hand the answers out and show progress; return how many files failed."""
     from mmid.identify.batch import answer_files
 
-    answers = answer_files(identifier, files, span.start, span.duration, jobs)
+    explained = any(sink.explains for sink in sinks)
+    answers = answer_files(identifier, files, span.start, span.duration, jobs, explained=explained)
     return _hand_out(answers, len(files), sinks)
 
 

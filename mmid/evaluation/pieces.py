@@ -6,7 +6,7 @@ Conventions: shares are 0 to 1, times in seconds. Every draw depends on the seed
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TypeAlias
 from zlib import crc32
@@ -28,6 +28,7 @@ from mmid.music.grid import DEFAULT
 from mmid.music.notes import last_offset
 from mmid.music.piano_roll import piano_roll
 from mmid.music.spectrogram import frame_count
+from mmid.system.forks import ForkKilledError, in_forks
 from mmid.system.threads import in_threads
 
 NO_MATCH = Match("", 0.0, 0.0, None, 0.0, 0.0, None, None, 1.0, 0)
@@ -68,7 +69,7 @@ def evaluate_pieces(
     variants : Variants, optional
         Of the library; files that hold a variant of the right tune are right, too.
     seed, jobs : int
-        Of the draws; sources queried at once, in threads.
+        Of the draws; sources queried at once, in forks where that can be, or in threads.
     progress, keep : callable
         Called with each source's name once it is done, in their order; and with the scores so far
         if it is stopped, by Ctrl-C for instance.
@@ -81,15 +82,15 @@ def evaluate_pieces(
     Raises
     ------
     MmidError
-        If baselines are queried with scores.
+        If baselines are queried with scores, or a fork is killed.
     """
     trial = _Trial(identifier, digests, lengths, clips, absent, baselines, variants, seed)
     done: list[_Answers] = []
     try:
-        for name, answers in in_threads(trial.query_named, sources, jobs):
+        for name, answers in trial.query_all(sources, jobs):
             done.append(answers)
             progress(name)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, ForkKilledError):
         if done:
             keep(trial.sum_up(done))
         raise
@@ -112,6 +113,13 @@ class _Trial:
     baselines: Sequence[Baseline]
     variants: Variants | None
     seed: int
+
+    def query_all(
+        self, sources: Iterable[Source], jobs: int
+    ) -> Generator[tuple[str, _Answers], None, None]:
+        """Query clips of sources, so many at once, and give each one's name with the answers."""
+        at_once = in_forks if jobs > 1 and self.identifier.forkable else in_threads
+        return at_once(self.query_named, sources, jobs)
 
     def query_named(self, source: Source) -> tuple[str, _Answers]:
         """Query clips of a source, and return its name with the answers."""

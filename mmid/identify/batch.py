@@ -13,11 +13,12 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from mmid.errors import MmidError, label
 from mmid.identify.answer import Identification
 from mmid.music.folders import BadFile
+from mmid.system.forks import in_forks
 from mmid.system.processes import stops_put_off
 from mmid.system.threads import in_threads
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:  # answers of a server are handed out without PyTorch
     from mmid.identify.identifier import Identifier
     from mmid.identify.search import SearchResult
     from mmid.model.embedding import Query
+
+_File: TypeAlias = Path | BadFile
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +52,15 @@ class Answered:
 
 
 class Sink(ABC):
-    """Something made of answers: lines, a picture each, a playlist of all."""
+    """Something made of answers: lines, a picture each, a playlist of all.
+
+    Attributes
+    ----------
+    explains : bool
+        Whether it takes what an answer was found from, beside the answer.
+    """
+
+    explains = False
 
     def prepare(self, answered: Answered) -> None:  # noqa: B027
         """Do slow work, where it may be stopped; what raises `MmidError` is done again to take."""
@@ -68,6 +79,8 @@ def answer_files(
     start: float = 0.0,
     duration: float | None = None,
     jobs: int = 1,
+    *,
+    explained: bool = True,
 ) -> Generator[Answered, None, None]:
     """Identify recordings and MIDI files; one that fails says so in its answer.
 
@@ -79,20 +92,40 @@ def answer_files(
     start, duration : float
         The span of each, seconds; to the end by default.
     jobs : int
-        Files to identify at once, in threads, which share the index. Even one has a thread of its
-        own, so that Ctrl-C works whatever it is at. Close the generator to begin no more files.
+        Files to identify at once. Even one has a thread of its own, so that Ctrl-C works whatever
+        it is at. Close the generator to begin no more files.
+    explained : bool
+        Whether to give, with each answer, what it was found from: threads, which divide the cores,
+        have it. Otherwise several files are identified in forks of this process where it can fork,
+        one core each, which takes half the time.
 
     Yields
     ------
     Answered
         In the order of the files.
     """
-    yield from in_threads(partial(_answer, identifier, start, duration), files, jobs)
+    answer = partial(_answer, identifier, start, duration)
+    if explained or jobs == 1 or not identifier.forkable:
+        yield from in_threads(answer, files, jobs)
+    else:
+        yield from in_forks(partial(_alone, answer), files, jobs, _unanswered)
 
 
-def _answer(
-    identifier: Identifier, start: float, duration: float | None, file: Path | BadFile
-) -> Answered:
+def _alone(answer: Callable[[_File], Answered], file: _File) -> Answered:
+    """Return an answer without what it was found from, which is much to send."""
+    return Answered(answer(file).answer)
+
+
+def _unanswered(file: _File, error: MmidError) -> Answered:
+    path = file.path if isinstance(file, BadFile) else file
+    return _failed(path, f"{label(path)}: {error}")
+
+
+def _failed(path: Path, error: str) -> Answered:
+    return Answered(Identification(os.fspath(path), 0.0, False, (), error=error))
+
+
+def _answer(identifier: Identifier, start: float, duration: float | None, file: _File) -> Answered:
     import torch
 
     path, error = (file.path, file.reason) if isinstance(file, BadFile) else (file, None)
@@ -106,7 +139,7 @@ def _answer(
             error = str(failure)
         except (MemoryError, torch.OutOfMemoryError):
             error = f"{label(path)}: takes more memory than there is; query a span of it"
-    return Answered(Identification(os.fspath(path), 0.0, False, (), error=error))
+    return _failed(path, error)
 
 
 def hand_out(

@@ -24,6 +24,7 @@ from mmid.identify.search import (
 from mmid.identify.search_options import SearchOptions
 from mmid.identify.stretches import resting_on, stretches_of
 from mmid.identify.voting import Candidate, straightened
+from mmid.index.folder import LibraryIndex
 from mmid.index.protocol import Library
 from mmid.model.checkpoint import Checkpoint
 from mmid.model.embedding import Query, Transcribed, open_query, sounding_seconds
@@ -31,6 +32,7 @@ from mmid.model.evidence import Weights
 from mmid.music.grid import FeatureParams
 from mmid.options import Kind
 from mmid.system.console import stage
+from mmid.system.forks import CAN_FORK
 
 OUTSTANDING = 0.35
 """Support by which the best position must exceed those in other keys for its key to be likely."""
@@ -116,6 +118,12 @@ class Identifier:
     def params(self) -> FeatureParams:
         """The time grid that queries must be on."""
         return self.model.encoders.config.features
+
+    @property
+    def forkable(self) -> bool:
+        """Whether a fork of this process can identify as well as it: not on a GPU or a server."""
+        on_cpu = self.model.encoders.device.type == "cpu"
+        return CAN_FORK and on_cpu and isinstance(self.index, LibraryIndex)
 
     def identify_file(
         self, path: str | os.PathLike[str], start: float = 0.0, duration: float | None = None

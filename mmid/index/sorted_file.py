@@ -5,6 +5,8 @@ Conventions: files are as `mmid.index.packed_numbers` writes them.
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from threading import Lock
@@ -55,7 +57,7 @@ class SortedFile:
         self._page_index = np.array(mapped)
         self._head, self._first = check_heads(map_array(heads, np.uint32, 2), self._count)
         self._file = tails.open("rb", buffering=0)
-        self._reading = Lock()  # threads that read at once share where the file is read
+        self._reading = Lock()
 
     def __len__(self) -> int:
         return self._count
@@ -90,9 +92,12 @@ class SortedFile:
 
     def _read(self, first: int, last: int) -> bytes:
         """Read tails from one to before another."""
-        with self._reading:
-            self._file.seek(self._begin + TAIL_BYTES * first)
-            return self._file.read(TAIL_BYTES * (last - first))
+        begin, size = self._begin + TAIL_BYTES * first, TAIL_BYTES * (last - first)
+        if sys.platform != "win32":
+            return os.pread(self._file.fileno(), size, begin)
+        with self._reading:  # threads share where a file is read, and forks elsewhere
+            self._file.seek(begin)
+            return self._file.read(size)
 
 
 def _joined(first: np.ndarray, last: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

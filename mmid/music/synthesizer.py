@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
@@ -98,7 +99,7 @@ class Synthesizer:
             "synth.chorus.active": 0,
             "synth.midi-channels": 64,
         }
-        self.sample_rate = sample_rate
+        self.sample_rate, self._soundfont = sample_rate, soundfont
         self._playing = Lock()
         self._synth = fluidsynth.Synth(gain=0.3, samplerate=float(sample_rate), **settings)
         self.close = weakref.finalize(self, self._synth.delete)
@@ -119,6 +120,10 @@ class Synthesizer:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def __reduce__(self) -> tuple[Callable[..., Synthesizer], tuple[Path, int]]:
+        """Arrive in another process as the one there that has this soundfont."""
+        return _loaded, (self._soundfont, self.sample_rate)
 
     def is_complete(self) -> bool:
         """Return whether the soundfont has all instruments of General MIDI; some add to others."""
@@ -191,6 +196,11 @@ class Synthesizer:
         played = np.asarray(self._synth.get_samples(samples), np.float32).reshape(-1, 2)
         kept: np.ndarray = (played if stereo else played.mean(1)) / 32_768
         return kept
+
+
+@cache
+def _loaded(soundfont: Path, sample_rate: int) -> Synthesizer:
+    return Synthesizer(soundfont, sample_rate)
 
 
 def _events(notes: np.ndarray, sample_rate: int) -> list[tuple[int, bool, np.void]]:

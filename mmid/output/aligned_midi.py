@@ -85,6 +85,8 @@ class AlignedMidi(Sink):
         If the index holds recordings, or nothing can be written there.
     """
 
+    explains = True
+
     def __init__(
         self, identifier: Identifier, place: Path, files: Sequence[Path], start: float = 0.0
     ) -> None:

@@ -28,6 +28,8 @@ class Pictures(Sink):
         If pictures cannot be drawn, or written there.
     """
 
+    explains = True
+
     def __init__(self, identifier: Identifier, place: Path, files: Sequence[Path]) -> None:
         self._identifier, self._targets = identifier, iter(picture_paths(place, files))
 

@@ -16,7 +16,7 @@ AHEAD = 2
 """Items that are begun or done before their turn, at most, for each thread."""
 
 MOST_JOBS = 4
-"""Queries answered at once, unless the user wants more: each takes some 100 MB."""
+"""Queries answered at once, unless the user wants more: each takes 100 to 300 MB."""
 
 
 def queries_at_once(jobs: int | None) -> int:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import gc
+import os
+import shutil
 import signal
 import threading
 import weakref
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,7 +21,9 @@ from mmid.identify.batch import Answered, Sink, answer_files, hand_out
 from mmid.identify.identifier import Identifier
 from mmid.index.build import build_index
 from mmid.index.folder import LibraryIndex
+from mmid.index.notes import Noted
 from mmid.music.folders import BadFile
+from mmid.system.forks import CAN_FORK
 from mmid.system.threads import AHEAD
 
 
@@ -100,6 +106,58 @@ def test_threads_answer_as_one_does(tmp_path, pieces, midi_folder, recording, ti
     files = [recording, *sorted(midi_folder.rglob("*.mid"))]
     one, three = (list(answer_files(identifier, files, 0.0, 6.0, jobs)) for jobs in (1, 3))
     assert [a.answer for a in one] == [a.answer for a in three]
+
+
+@pytest.fixture
+def identifier(tmp_path, pieces, tiny_model) -> Identifier:
+    build_index(tmp_path / "index", pieces, tiny_model)
+    return Identifier(tiny_model, LibraryIndex(tmp_path / "index", tiny_model))
+
+
+def test_forks_answer_as_threads_do_and_keep_what_it_was_found_from(
+    identifier, midi_folder, recording
+):
+    files = [recording, BadFile(Path("x*"), "x*: no file"), *sorted(midi_folder.rglob("*.mid"))]
+    threads, forks = (
+        list(answer_files(identifier, files, 0.0, 6.0, 2, explained=explained))
+        for explained in (True, False)
+    )
+    assert [a.answer for a in forks] == [a.answer for a in threads]
+    assert threads[0].result is not None
+    given = {a.result for a in forks if a.answer.error is None}
+    assert given == ({None} if CAN_FORK else {a.result for a in forks[:1] + forks[2:]})
+
+
+@pytest.mark.skipif(not CAN_FORK, reason="this system's processes do not fork safely")
+def test_a_file_whose_process_is_killed_is_one_line_and_the_rest_is_answered(
+    identifier, recording, tmp_path, monkeypatch
+):
+    files = [tmp_path / f"{name}.wav" for name in ("a", "large", "c", "d")]
+    for file in files:
+        shutil.copy(recording, file)
+    opened = Identifier.open
+
+    def open_or_die(self, path, start, duration):
+        if path.stem == "large":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return opened(self, path, start, duration)
+
+    monkeypatch.setattr(Identifier, "open", open_or_die)
+    said: list[str] = []
+    sink = Kept()
+    assert hand_out(answer_files(identifier, files, jobs=2, explained=False), [sink], said.append)
+    assert sink.names == [str(file) for file in files]
+    killed = "its process was killed, maybe for want of memory; try fewer --jobs"
+    assert said == [f"{tmp_path}/large.wav: {killed}"]
+
+
+def test_what_is_on_a_gpu_or_a_server_is_not_forked(identifier):
+    assert identifier.forkable is CAN_FORK
+    for place, index in (("cuda", identifier.index), ("cpu", Noted())):
+        encoders = SimpleNamespace(device=torch.device(place))
+        other = copy.copy(identifier)
+        other.model, other.index = SimpleNamespace(encoders=encoders), index
+        assert not other.forkable
 
 
 def test_a_failure_is_told_and_stops_nothing():

@@ -17,6 +17,7 @@ from mmid.index.packed_numbers import (
     store_sorted,
 )
 from mmid.index.sorted_file import SortedFile
+from mmid.system.forks import CAN_FORK, in_forks
 
 NAMES = SortedNames("heads.npy", "fences.npy", "tails.npy")
 
@@ -139,3 +140,10 @@ def test_other_files_are_refused(tmp_path):
             SortedFile(*whole)
         np.save(path, before)
     assert len(SortedFile(*whole)) == PAGE + 1
+
+
+@pytest.mark.skipif(not CAN_FORK, reason="this system's processes do not fork safely")
+def test_reading_does_not_move_where_forks_read(numbers, stored):
+    before = stored._file.tell()  # which this process and its forks share
+    assert list(in_forks(lambda low: len(stored.near(low, low)), numbers[:4, None], 2))
+    assert stored._file.tell() == before

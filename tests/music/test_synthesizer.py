@@ -1,5 +1,6 @@
 """Rendering with fluidsynth, where it is installed."""
 
+import pickle
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -45,6 +46,16 @@ def test_threads_take_turns():
     for one, other in zip(alone, together, strict=True):
         both = [np.abs(np.fft.rfft(audio[: 22_050 // 2])) for audio in (one, other)]
         assert np.corrcoef(*both)[0, 1] > 0.9
+
+
+@needs_fluidsynth
+def test_sent_to_another_process_it_is_loaded_there_once():
+    phrase = notes((0.0, 0.5, 60))
+    with Synthesizer(SOUNDFONT, 8_000) as synthesizer:
+        sent = pickle.dumps(synthesizer)
+        arrived, again = pickle.loads(sent), pickle.loads(sent)
+        assert arrived is again and arrived is not synthesizer
+        assert np.array_equal(arrived.render(phrase), synthesizer.render(phrase))
 
 
 @needs_fluidsynth

@@ -7,6 +7,7 @@ Only the weights that the package ``basic-pitch`` brings are used: its code woul
 from __future__ import annotations
 
 import importlib.util
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -71,16 +72,22 @@ class BasicPitch:
     """
 
     def __init__(self) -> None:
-        import torch
-
         try:
             import onnxruntime
         except ImportError as error:
             raise MmidError(f"onnxruntime is not installed: {INSTALL}") from error
-        options = onnxruntime.SessionOptions()
+        self._runtime: Any = onnxruntime
+        self._weights = find_weights()
+
+    @cached_property
+    def _session(self) -> Any:
+        """The network with its threads, which a fork of this process would not have."""
+        import torch
+
+        options = self._runtime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
-        self._session: Any = onnxruntime.InferenceSession(
-            str(find_weights()), options, providers=["CPUExecutionProvider"]
+        return self._runtime.InferenceSession(
+            str(self._weights), options, providers=["CPUExecutionProvider"]
         )
 
     def activations(self, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

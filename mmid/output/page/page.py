@@ -64,6 +64,8 @@ class Page(Sink):
         If the file cannot be written there.
     """
 
+    explains = True
+
     def __init__(self, path: Path, identifier: Identifier, start: float = 0.0) -> None:
         self._path = check_file(path, SUFFIXES)
         self._identifier, self._start = identifier, start

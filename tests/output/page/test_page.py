@@ -238,7 +238,7 @@ def test_query_writes_a_report(recordings, identifier, tmp_path, monkeypatch):
 def test_what_was_done_before_an_interrupt_is_kept(
     recordings, identifier, answers, tmp_path, monkeypatch
 ):
-    def interrupted(*_):
+    def interrupted(*_, **__):
         yield answers[0]
         raise KeyboardInterrupt
 
