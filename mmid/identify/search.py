@@ -133,6 +133,8 @@ class SearchResult:
         Whether few candidates are to be compared.
     compared : dict
         Figures of the positions that were compared with these gains, for `ranking` to keep.
+    closely : dict
+        What those explain that were compared on finer frames, likewise.
     """
 
     query: Query
@@ -144,6 +146,7 @@ class SearchResult:
     agreeing: int = 0
     few: bool = False
     compared: dict[Position, dict[str, float]] = field(default_factory=dict)
+    closely: dict[Position, float] = field(default_factory=dict)
 
     @property
     def most_compared(self) -> int:
