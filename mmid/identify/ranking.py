@@ -76,7 +76,9 @@ def compare(
     if gains:
         wholly = _compare_wholly(ranked[:WHOLLY], result, index, params)
         ranked = rerank([*wholly, *ranked[WHOLLY:]], by)
-    if len(gains) == 1 and gains[0].step > 1 and log_odds is not None:
+    coarse = len(gains) == 1 and gains[0].step > 1
+    glancing = result.few and not result.hits  # only to see where to look
+    if coarse and log_odds is not None and not glancing:
         closely = _compare_closely(ranked[:CLOSELY], result, note_gains(log_odds), index, params)
         ranked = rerank([*closely, *ranked[CLOSELY:]], by)
     return _counted(ranked, result.query.seconds, index, params) if gains else ranked
