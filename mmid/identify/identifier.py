@@ -24,6 +24,7 @@ from mmid.identify.search import (
 from mmid.identify.search_options import SearchOptions
 from mmid.identify.stretches import resting_on, stretches_of
 from mmid.identify.voting import Candidate, straightened
+from mmid.index.fingerprint_search import QUICKLY, THOROUGHLY
 from mmid.index.folder import LibraryIndex
 from mmid.index.protocol import Library
 from mmid.model.checkpoint import Checkpoint
@@ -39,6 +40,9 @@ OUTSTANDING = 0.35
 
 WELL_EXPLAINED = 0.25
 """Share of the transcribed notes that it must explain, or else melodies are correlated as well."""
+
+CERTAIN = 0.995
+"""What part of the evidence makes so confident is the answer: all of it hardly changes that."""
 
 FIRST_FOUND = 5
 """Of what makes a key likely, so many are compared to see whether they explain the query."""
@@ -181,14 +185,16 @@ class Identifier:
 
         These are the likely ones by fingerprints; or else every tempo, and of many keys those of
         the candidates that explain the query best. So an answer rests on as much evidence as if
-        its key had been known.
+        its key had been known. Some of the fingerprints and few candidates are tried first: where
+        they leave no doubt, the rest is not looked at.
 
         Parameters
         ----------
         query : Query
             Music, transcribed or not.
         extra : int
-            How many more neighbours to find of each snippet, so that `decide` may exclude some.
+            How many more neighbours to find of each snippet, so that `decide` may exclude some:
+            then all candidates are looked for.
         excluded : frozenset of int
             Positions of pieces to ignore when keys are chosen.
 
@@ -197,6 +203,9 @@ class Identifier:
         SearchResult
         """
         query, lookup = self.listen(query), self.lookup
+        certain = self._certain(query, excluded) if self._may_hurry(extra) else None
+        if certain is not None:
+            return certain
         by_notes, tried = lookup.by_notes(query, excluded), lookup.every(query)
         if likely := self._likely(by_notes):
             tried = likely
@@ -204,13 +213,31 @@ class Identifier:
             by_notes, tried = self._choose_keys(by_notes, extra, excluded)
         return lookup.find(lookup.embed(query, tried), extra, by_notes)
 
+    def _may_hurry(self, extra: int) -> bool:
+        """Return whether few candidates are enough, if the first of them leaves no doubt."""
+        return not extra and self.options.top <= SearchOptions.top
+
+    def _certain(self, query: Query, excluded: frozenset[int]) -> SearchResult | None:
+        """Return what part of the evidence finds, if what comes first there leaves no doubt."""
+        lookup = self.lookup
+        by_notes, keys = lookup.by_notes(query, excluded, QUICKLY), lookup.every(query).keys
+        if not by_notes.gains:
+            return None
+        tried = self._likely(by_notes) or self._fitting(by_notes.shortened(keys), excluded)
+        if tried is None:
+            return None
+        few = by_notes.shortened(tried.keys)
+        found = lookup.find(lookup.embed(query, tried), by_notes=few)
+        matches = self.decide(found, excluded=excluded).matches
+        return found if matches and matches[0].confidence >= CERTAIN else None
+
     def _choose_keys(
         self, by_notes: SearchResult, extra: int, excluded: frozenset[int]
     ) -> tuple[SearchResult, Hypotheses]:
         """Choose among keys of which none is likely; return also what was found on the way."""
         if not by_notes.gains:
             return by_notes, self._search_keys(by_notes, extra, excluded)
-        by_notes = self.lookup.by_notes(by_notes.query, excluded, thorough=True)
+        by_notes = self.lookup.by_notes(by_notes.query, excluded, THOROUGHLY)
         fitting = self._fitting(by_notes, excluded)
         if fitting is not None:
             return by_notes, fitting

@@ -72,7 +72,7 @@ def find_tunes(
     keys: Sequence[int],
     index: Library,
     params: FeatureParams,
-    thorough: bool = False,
+    effort: float = 1.0,
 ) -> tuple[Candidate, ...]:
     """Look a query's melody up among the library's melodies.
 
@@ -84,8 +84,8 @@ def find_tunes(
         To try, semitones: a melody may be sung an octave away from where it is written.
     index : Library
     params : FeatureParams
-    thorough : bool
-        Look up more of its note triples.
+    effort : float
+        How much of its note triples to look up (`mmid.index.fingerprint_search.QUICKLY`).
 
     Returns
     -------
@@ -103,7 +103,7 @@ def find_tunes(
             transpose=at.transpose,
             tune=at.share,
         )
-        for at in index.search_triples(notes, AGREED, keys, melody=True, thorough=thorough)
+        for at in index.search_triples(notes, AGREED, keys, melody=True, effort=effort)
     )
 
 

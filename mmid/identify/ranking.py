@@ -76,8 +76,10 @@ def compare(
     if gains:
         wholly = _compare_wholly(ranked[:WHOLLY], result, index, params)
         ranked = rerank([*wholly, *ranked[WHOLLY:]], by)
-    if len(gains) == 1 and gains[0].step > 1 and log_odds is not None:
-        closely = _compare_closely(ranked[:CLOSELY], note_gains(log_odds), index, params)
+    coarse = len(gains) == 1 and gains[0].step > 1
+    glancing = result.few and not result.hits  # only to see where to look
+    if coarse and log_odds is not None and not glancing:
+        closely = _compare_closely(ranked[:CLOSELY], result, note_gains(log_odds), index, params)
         ranked = rerank([*closely, *ranked[CLOSELY:]], by)
     return _counted(ranked, result.query.seconds, index, params) if gains else ranked
 
@@ -156,13 +158,19 @@ def _figures(candidate: Candidate) -> Figures:
 
 
 def _compare_closely(
-    ranked: Sequence[Ranked], gains: Gains, index: Library, params: FeatureParams
+    ranked: Sequence[Ranked],
+    result: SearchResult,
+    gains: Gains,
+    index: Library,
+    params: FeatureParams,
 ) -> list[Ranked]:
-    candidates = [one.candidate for one in ranked]
-    shares = explained_as_read(gains, candidates, index, params).tolist()
+    known, candidates = result.closely, [one.candidate for one in ranked]
+    new = list({one.position: one for one in candidates if one.position not in known}.values())
+    shares = explained_as_read(gains, new, index, params).tolist()
+    known.update(zip((one.position for one in new), shares, strict=True))
     return [
-        replace(one, figures=replace(one.figures, explained=share))
-        for one, share in zip(ranked, shares, strict=True)
+        replace(one, figures=replace(one.figures, explained=known[one.candidate.position]))
+        for one in ranked
     ]
 
 

@@ -62,6 +62,9 @@ LOOKED_UP, IN_EACH_KEY = 1_200, 50
 CORRELATED = 30
 """Files whose melodies correlate best, that are compared note by note."""
 
+FEW, FEW_TUNES = 12, 6
+"""And candidates of each voter that are compared to see whether the first leaves any doubt."""
+
 AGREED = 40
 """Positions that note triples agree on, at most, that are compared note by note."""
 
@@ -126,8 +129,12 @@ class SearchResult:
         Positions that note triples of melodies agree on.
     agreeing : int
         How many note triples agree on the first of ``found``.
+    few : bool
+        Whether few candidates are to be compared.
     compared : dict
         Figures of the positions that were compared with these gains, for `ranking` to keep.
+    closely : dict
+        What those explain that were compared on finer frames, likewise.
     """
 
     query: Query
@@ -137,13 +144,20 @@ class SearchResult:
     melody: tuple[Gains, ...] = ()
     tunes: tuple[Candidate, ...] = ()
     agreeing: int = 0
+    few: bool = False
     compared: dict[Position, dict[str, float]] = field(default_factory=dict)
+    closely: dict[Position, float] = field(default_factory=dict)
 
     @property
     def most_compared(self) -> int:
         """How many candidates are worth comparing with it."""
         frames = sum(part.values.shape[1] for part in self.gains) or COMPARED_FRAMES
-        return FRAMES_TO_COMPARE // frames
+        return min(FEW, FRAMES_TO_COMPARE // frames) if self.few else FRAMES_TO_COMPARE // frames
+
+    def shortened(self, keys: Sequence[int]) -> SearchResult:
+        """Return the first of what was found in some keys, of which few are compared."""
+        found, tunes = ([c for c in own if c.transpose in keys] for own in (self.found, self.tunes))
+        return replace(self, found=(*found[:FEW],), tunes=(*tunes[:FEW_TUNES],), few=True)
 
 
 class Lookup:
@@ -198,7 +212,7 @@ class Lookup:
 
     @stage("find likely keys")
     def by_notes(
-        self, query: Query, excluded: frozenset[int] = frozenset(), thorough: bool = False
+        self, query: Query, excluded: frozenset[int] = frozenset(), effort: float = 1.0
     ) -> SearchResult:
         """Return what note triples find in every key, of all notes and of melodies.
 
@@ -208,14 +222,14 @@ class Lookup:
             Transcribed.
         excluded : frozenset of int
             Positions of items that do not count.
-        thorough : bool
-            Look up more of the triples.
+        effort : float
+            How much of the triples to look up (`mmid.index.fingerprint_search.QUICKLY`).
         """
         keys = self.every(query).keys
         top = AGREED + len(keys) * len(excluded)
         with ThreadPoolExecutor(1) as beside:
-            tunes = beside.submit(self._tunes, query, keys, thorough)
-            found = self._agreed(query, keys, top, thorough)
+            tunes = beside.submit(self._tunes, query, keys, effort)
+            found = self._agreed(query, keys, top, effort)
         agreed = [at for at in found if at.piece not in excluded]
         gains, melody = self._gains(query)
         return SearchResult(
@@ -267,7 +281,7 @@ class Lookup:
         """Return what note triples find, with as many positions in each of the keys embedded."""
         query, keys = embedded.query, embedded.keys
         by_notes = by_notes or self.by_notes(query)
-        if len(keys) > FEW_KEYS or tuple(keys) == self.every(query).keys:
+        if by_notes.few or len(keys) > FEW_KEYS or tuple(keys) == self.every(query).keys:
             return by_notes
         agreed = [at for key in keys for at in self._agreed(query, (key,), AGREED)]
         return replace(by_notes, found=self._candidates_of(agreed))
@@ -328,11 +342,11 @@ class Lookup:
         notes, melody = (() if side is None else tuple(compared_gains(side)) for side in sides)
         return notes, melody
 
-    def _tunes(self, query: Query, keys: Sequence[int], thorough: bool) -> tuple[Candidate, ...]:
+    def _tunes(self, query: Query, keys: Sequence[int], effort: float) -> tuple[Candidate, ...]:
         """Look up the melody, in each key."""
         if not self._notes_count or query.log_odds is None or query.melody is None:
             return ()
-        return find_tunes(query.log_odds, query.melody, keys, self._index, self._params, thorough)
+        return find_tunes(query.log_odds, query.melody, keys, self._index, self._params, effort)
 
     def _hits(self, embedded: Embeddings, count: int) -> tuple[Hits, ...]:
         """Look snippets up at every tempo and in each key, in one search."""
@@ -353,14 +367,14 @@ class Lookup:
         return self._index.kind == "midi" and self._options.vote == "consistent"
 
     def _agreed(
-        self, query: Query, keys: Sequence[int], top: int, thorough: bool = False
+        self, query: Query, keys: Sequence[int], top: int, effort: float = 1.0
     ) -> list[Agreement]:
         """Look up the note triples of a query, in all these keys at once."""
         log_odds = query.log_odds if self._notes_count else None
         if log_odds is None:
             return []
         notes = transcribed_notes(log_odds, self._params.frame_rate)
-        return self._index.search_triples(notes, top, keys, thorough=thorough)
+        return self._index.search_triples(notes, top, keys, effort=effort)
 
     def _candidates_of(self, agreed: Sequence[Agreement]) -> tuple[Candidate, ...]:
         rate = self._params.frame_rate

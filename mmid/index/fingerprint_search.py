@@ -32,8 +32,8 @@ MOST_PAGES, MOST_READ = 8_000, 400_000
 """Of a query, the rarest triples are looked up whose postings are on no more pages, and no more: of
 30 s in two octaves of keys a fifth, in a tenth of the time, and nearly as many pieces are found."""
 
-THOROUGHLY = 2.5
-"""So many times as many where these find nothing."""
+QUICKLY, THOROUGHLY = 0.25, 2.5
+"""So many times as many to begin with, and where these find nothing."""
 
 CROWDED = (10, 4, 0)
 """Positions of fewer postings than this are counted only if too few others have as many votes."""
@@ -82,7 +82,7 @@ def search_triples(
     keys: Sequence[int] = (0,),
     *,
     steady: bool = False,
-    thorough: bool = False,
+    effort: float = 1.0,
 ) -> list[Agreement]:
     """Find the positions of a library that most triples of a query agree on.
 
@@ -106,8 +106,8 @@ def search_triples(
         Semitones that may take a piece to the query's key.
     steady : bool
         Count those together that agree on the tempo, too.
-    thorough : bool
-        Look up more of the triples.
+    effort : float
+        How much of the triples to look up, as `QUICKLY` and `THOROUGHLY` say.
 
     Returns
     -------
@@ -118,7 +118,7 @@ def search_triples(
         return []
     middle, onset, pitch = _middle_of(notes)
     triples = kept_half(find_triples(onset, pitch))
-    triples, which, found = _look_up_rarest(postings, triples, keys, THOROUGHLY if thorough else 1)
+    triples, which, found = _look_up_rarest(postings, triples, keys, effort)
     tempo_ratio, key = found.span / triples.span[which], triples.pitch[which] - found.pitch
     fits = (tempo_ratio >= SLOWEST) & (tempo_ratio <= FASTEST) & np.isin(key, keys)
     fits &= found.note < len(library)  # which postings of a strange index may not be

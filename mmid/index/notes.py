@@ -57,7 +57,7 @@ class Noted:
         keys: Sequence[int] = (0,),
         *,
         melody: bool = False,
-        thorough: bool = False,
+        effort: float = 1.0,
     ) -> list[Agreement]:
         """Find the positions that note triples of a query agree on (`mmid.index.fingerprints`).
 
@@ -71,8 +71,8 @@ class Noted:
             Semitones that may take a piece to the query's key.
         melody : bool
             Look in the melodies alone, at a steady tempo.
-        thorough : bool
-            Look up more of the triples.
+        effort : float
+            How much of the triples to look up (`mmid.index.fingerprint_search.QUICKLY`).
         """
         firsts = np.array([entry.first_note for entry in self.entries])
         postings = self._postings(melody=melody)
@@ -84,7 +84,7 @@ class Noted:
             top,
             keys,
             steady=melody,
-            thorough=thorough,
+            effort=effort,
         )
         let_go(self.all_notes)
         return found

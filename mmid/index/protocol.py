@@ -64,7 +64,7 @@ class Library(Protocol):
         keys: Sequence[int] = (0,),
         *,
         melody: bool = False,
-        thorough: bool = False,
+        effort: float = 1.0,
     ) -> list[Agreement]:
         """Find the positions that note triples of a query agree on, or those of melodies."""
 
