@@ -16,6 +16,8 @@ References
 from __future__ import annotations
 
 import math
+import os
+import sys
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -24,7 +26,6 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import torch
 from threadpoolctl import ThreadpoolController
 
 from mmid.index.quantization import INT8_SCALE, unpack
@@ -127,7 +128,7 @@ def nearest_centroids(
 
     number = np.zeros(len(vectors), np.int32)
     firsts = range(0, len(vectors), ROWS_AT_ONCE)
-    with _blas().limit(limits=1), ThreadPoolExecutor(torch.get_num_threads()) as pool:
+    with _blas().limit(limits=1), ThreadPoolExecutor(_threads()) as pool:
         for first, found in zip(firsts, pool.map(nearest, firsts), strict=True):
             number[first : first + len(found)] = found
             progress("Sorting", first + len(found), len(vectors))
@@ -138,6 +139,12 @@ def nearest_centroids(
 def _blas() -> ThreadpoolController:
     """Return what limits NumPy's threads: many small products wait for them more than they gain."""
     return ThreadpoolController().select(user_api="blas")
+
+
+def _threads() -> int:
+    """Return how many threads to use: PyTorch's share, where it is loaded."""
+    torch = sys.modules.get("torch")
+    return int(torch.get_num_threads()) if torch else os.cpu_count() or 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -250,7 +257,7 @@ class InvertedLists:
         probed = min(PROBED, len(self.centroids))
         self.graph.set_ef(probed)
         try:
-            threads = torch.get_num_threads()
+            threads = _threads()
             return np.asarray(self.graph.knn_query(queries, probed, threads)[0].astype(np.int64))
         except RuntimeError:  # it reaches too few of them
             return np.argsort(-(queries @ self.centroids.T), axis=1)[:, :probed]
@@ -282,7 +289,7 @@ class InvertedLists:
             which, position = np.divmod(np.concatenate(hits), width)
             return _Hits(whose[first + which], start + position, np.concatenate(cosines))
 
-        lists, threads = [*pairwise([*firsts, len(number)])], torch.get_num_threads()
+        lists, threads = [*pairwise([*firsts, len(number)])], _threads()
         share = max(1, -(-len(lists) // threads))
         with ThreadPoolExecutor(threads) as pool:
             shares = (lists[i : i + share] for i in range(0, max(1, len(lists)), share))
