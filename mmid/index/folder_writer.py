@@ -52,6 +52,7 @@ from mmid.index.packed_numbers import PackedNumbers, SortedNames, store_sorted
 from mmid.index.spans import join_spans
 from mmid.index.validation import Checks
 from mmid.music.notes import NOTE_DTYPE
+from mmid.system.arrays import BLOCK_ROWS, let_go
 from mmid.system.console import ProgressCallback
 from mmid.system.files import UNFINISHED, file_digest, flush, unfinished, written_whole
 
@@ -151,10 +152,13 @@ def _write_whole(data: Path, change: Change, old: LibraryIndex | None, anew: boo
 def _runs(
     old: LibraryIndex | None, name: str, spans: Sequence[tuple[int, int]]
 ) -> Iterator[np.ndarray]:
-    """Yield what stays of an array of the old index, in its order."""
+    """Yield what stays of an array of the old index, in its order, some rows at a time."""
     if old:
         stored = getattr(old, name)
-        yield from (stored[run] for run in join_spans(spans))
+        for run in join_spans(spans):
+            for first in range(run.start, run.stop, BLOCK_ROWS):
+                yield stored[first : min(first + BLOCK_ROWS, run.stop)]
+                let_go(stored)
 
 
 def _on_disk(data: Path) -> dict[str, str]:

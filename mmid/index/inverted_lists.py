@@ -29,7 +29,7 @@ import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from mmid.index.quantization import INT8_SCALE, unpack
-from mmid.system.arrays import read_rows
+from mmid.system.arrays import let_go, read_rows
 from mmid.system.console import ProgressCallback, quiet
 
 PER_ROOT = 3
@@ -84,6 +84,7 @@ def learn_centroids(vectors: np.ndarray, progress: ProgressCallback = quiet) -> 
     rng = np.random.default_rng(0)
     some = rng.permutation(len(vectors))[: count * SAMPLED]
     sample = np.asarray(vectors[np.sort(some)])
+    let_go(vectors)
     centroids = _to_unit(unpack(sample[np.sort(rng.permutation(len(sample))[:count])]))
     for done in range(ROUNDS):
         progress("Learning inverted lists", done, ROUNDS)
@@ -123,6 +124,7 @@ def nearest_centroids(
 
     def nearest(first: int) -> np.ndarray:
         some = unpack(vectors[first : first + ROWS_AT_ONCE])
+        let_go(vectors)
         parts = (some[i : i + COMPARED_AT_ONCE] for i in range(0, len(some), COMPARED_AT_ONCE))
         return np.concatenate([(part @ across).argmax(1) for part in parts])
 
