@@ -204,8 +204,8 @@ def _ranges(known: Sorted, more: SortedRuns) -> list[tuple[int, int]]:
     """Return ranges of about `BLOCK` postings at most, all of a fingerprint in one."""
     samples = [more.samples(), known[np.arange(0, len(known), PAGE)]]
     begins = np.sort(np.concatenate(samples))[:: max(1, BLOCK // PAGE)]
-    whole = np.unique(begins[1:] >> FINGERPRINT << FINGERPRINT).tolist()
-    return [(low, high - 1) for low, high in pairwise([0, *whole, 2**64])]
+    whole = {0, 2**64, *(begins[1:] >> FINGERPRINT << FINGERPRINT).tolist()}
+    return [(low, high - 1) for low, high in pairwise(sorted(whole))]
 
 
 def _thin(postings: np.ndarray, most: int) -> np.ndarray:

@@ -17,6 +17,7 @@ from mmid.index.fingerprints import (
     Ranges,
     find_triples,
     look_up,
+    spans_of,
 )
 from mmid.index.manifest import POSTINGS
 from mmid.index.notes import mark_melody
@@ -165,6 +166,22 @@ def test_postings_are_the_same_at_once_and_bit_by_bit(library, monkeypatch):
         assert np.array_equal(listed(notes, firsts, before, half), whole)
     monkeypatch.setattr("mmid.index.fingerprint_table.NOTES_AT_ONCE", 300)
     assert np.array_equal(listed(notes, firsts), whole)
+    monkeypatch.setattr("mmid.index.fingerprint_table.NOTES_OF_RUN", 500)
+    monkeypatch.setattr("mmid.index.fingerprint_table.BLOCK", 2_000)
+    parts = list(library_postings(notes, firsts))
+    assert np.array_equal(np.concatenate(parts), whole)
+    assert len(parts) > 3 and max(map(len, parts)) < len(whole) / 2
+
+
+def test_of_one_fingerprint_there_may_be_any_number(monkeypatch):
+    """That of all lowest digits, which is the first, too."""
+    monkeypatch.setattr("mmid.index.fingerprint_table.NOTES_OF_RUN", 500)
+    monkeypatch.setattr("mmid.index.fingerprint_table.BLOCK", 2_000)
+    notes = np.zeros(4_000, NOTE_DTYPE)
+    notes["onset"] = np.cumsum(np.tile([4.0, 0.1], 2_000))
+    postings = listed(notes, [*range(0, 4_000, 100)])
+    assert (spans_of(postings) == STOP).any()
+    assert (np.diff(postings.astype(object)) > 0).all()
 
 
 @pytest.mark.parametrize(("common", "large"), [(1, 10**9), (1, 27_500)])
@@ -176,6 +193,7 @@ def test_of_common_fingerprints_only_stop_entries_are_kept(
     monkeypatch.setattr("mmid.index.fingerprints.MOST_POSTINGS", common)
     monkeypatch.setattr("mmid.index.fingerprints.LARGE", large)
     monkeypatch.setattr("mmid.index.fingerprint_table.BLOCK", 1_000)
+    monkeypatch.setattr("mmid.index.fingerprint_table.NOTES_OF_RUN", 500)
     most = common << max(0, (len(everything) // large).bit_length() - 1)
     fingerprint, counts = np.unique(everything >> FINGERPRINT, return_counts=True)
     rare = np.isin(everything >> FINGERPRINT, fingerprint[counts <= most])
