@@ -137,6 +137,10 @@ def test_importing_mmid_is_light():
     assert loaded_by("import mmid") == []
 
 
+def test_lists_of_an_index_are_light():
+    assert loaded_by("import mmid.cli.index, mmid.index.maintenance, mmid.output.answers") == []
+
+
 def test_loading_a_model_leaves_pytorchs_compiler_alone():
     code = "import sys\nfrom mmid.model.loading import load_model\nload_model()\n"
     code += "assert 'torch' in sys.modules and 'torch._dynamo' not in sys.modules"

@@ -133,7 +133,7 @@ def some_notes(seed: int, count: int) -> np.ndarray:
 
 
 def postings(*what) -> np.ndarray:
-    return np.concatenate(list(library_postings(*what).parts))
+    return np.concatenate(list(library_postings(*what)))
 
 
 @examples

@@ -99,8 +99,8 @@ def _write_postings(
         base, *known = map(PackedNumbers.map, *paths)
         before = known[0] if known else np.zeros(0, np.uint64)
         start, melody = len(old.all_notes), names == MELODY_POSTINGS
-        postings = delta_postings(base, before, whole, firsts, start, melody=melody)
-        store_sorted(data, names, postings.count, postings.parts)
+        postings = delta_postings(base, before, whole, firsts, start, melody=melody, work=data)
+        store_sorted(data, names, postings)
 
 
 def _write_melodies(

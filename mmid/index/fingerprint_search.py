@@ -19,7 +19,7 @@ from mmid.index.fingerprints import (
     NoteTriples,
     Ranges,
     find_triples,
-    kept_half,
+    in_kept_half,
     look_up,
 )
 from mmid.index.sorted_file import SortedNumbers
@@ -117,7 +117,7 @@ def search_triples(
     if len(notes) < 3:
         return []
     middle, onset, pitch = _middle_of(notes)
-    triples = kept_half(find_triples(onset, pitch))
+    triples = find_triples(onset, pitch, in_kept_half())
     triples, which, found = _look_up_rarest(postings, triples, keys, effort)
     tempo_ratio, key = found.span / triples.span[which], triples.pitch[which] - found.pitch
     fits = (tempo_ratio >= SLOWEST) & (tempo_ratio <= FASTEST) & np.isin(key, keys)

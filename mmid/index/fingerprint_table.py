@@ -6,10 +6,10 @@ than it is worth counting only a stop-list entry is kept.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
@@ -21,7 +21,7 @@ from mmid.index.fingerprints import (
     NOTE_BITS,
     STOP,
     find_triples,
-    kept_half,
+    in_kept_half,
     make_postings,
     most_common,
     notes_of,
@@ -29,6 +29,9 @@ from mmid.index.fingerprints import (
 )
 from mmid.index.notes import in_melody
 from mmid.index.packed_numbers import PackedNumbers
+from mmid.index.sorted_runs import PAGE, SortedRuns
+from mmid.system.arrays import let_go
+from mmid.system.thread_map import thread_map
 
 Sorted: TypeAlias = np.ndarray | PackedNumbers
 """Sorted postings, in memory or not."""
@@ -36,23 +39,13 @@ Sorted: TypeAlias = np.ndarray | PackedNumbers
 NOTES_AT_ONCE = 4_000
 """Notes whose triples are listed at once: what comes of them stays in the processor's cache."""
 
+NOTES_OF_RUN = 80_000
+"""Notes whose postings are sorted together; bounds memory, as `BLOCK` does."""
+
 BLOCK = 1 << 20
-"""Postings looked at together; bounds memory."""
+"""Postings looked at together."""
 
-
-@dataclass(frozen=True, eq=False)
-class Postings:
-    """Sorted postings, stop-list entries among them, in parts that are made as they are read, once.
-
-    Parameters
-    ----------
-    count : int
-    parts : iterable of np.ndarray uint64
-        Following one another.
-    """
-
-    count: int
-    parts: Iterable[np.ndarray]
+NONE = np.zeros(0, np.uint64)
 
 
 def library_postings(
@@ -62,7 +55,8 @@ def library_postings(
     start: int = 0,
     *,
     melody: bool = False,
-) -> Postings:
+    work: Path | None = None,
+) -> Iterator[np.ndarray]:
     """Return the postings of pieces whose notes follow one another.
 
     Parameters
@@ -77,6 +71,13 @@ def library_postings(
         That note.
     melody : bool
         List the triples of melodies alone, which no other note comes between.
+    work : Path, optional
+        A folder whose disk takes what memory should not hold; by default that of temporary files.
+
+    Returns
+    -------
+    iterator of np.ndarray uint64
+        Sorted postings, stop-list entries among them, in parts that are made as they are read.
 
     Raises
     ------
@@ -85,10 +86,12 @@ def library_postings(
     """
     _refuse_too_many(notes)
     if known is not None:
-        extended = _extended(known, _list_postings(notes, firsts, start, melody))
-        if extended is not None:
-            return extended
-    return _thinned(_list_postings(notes, firsts, 0, melody))
+        more = SortedRuns(_list_postings(notes, firsts, start, melody), work)
+        before = _listed_in(known)
+        if most_common(before) == most_common(before + len(more)):  # none come back
+            return _thinned(known, more, most_common(before))
+    runs = SortedRuns(_list_postings(notes, firsts, 0, melody), work)
+    return _thinned(NONE, runs, most_common(len(runs)))
 
 
 def delta_postings(
@@ -99,7 +102,8 @@ def delta_postings(
     start: int,
     *,
     melody: bool = False,
-) -> Postings:
+    work: Path | None = None,
+) -> Iterator[np.ndarray]:
     """Return the postings that go beside those of a library, which stay as they are.
 
     What is on the library's stop list is left out. A fingerprint is common by its number here, so
@@ -111,7 +115,7 @@ def delta_postings(
         The library's postings.
     known : np.ndarray [m] uint64 or PackedNumbers
         Those beside them until now.
-    notes, firsts, start, melody
+    notes, firsts, start, melody, work
         As of `library_postings`: the library's notes and the others behind them, of which those
         from ``start`` on are new.
 
@@ -121,9 +125,9 @@ def delta_postings(
         If there are more notes than a posting can number.
     """
     _refuse_too_many(notes)
-    more = _list_postings(notes, firsts, start, melody)
-    more = more[~_is_stopped(base, more)]
-    return _with_more(known, _stop_list(known), more, most_common(len(base)))
+    runs = _list_postings(notes, firsts, start, melody)
+    more = SortedRuns((run[~_is_stopped(base, run)] for run in runs), work)
+    return _thinned(known, more, most_common(len(base)))
 
 
 def _is_stopped(base: Sorted, postings: np.ndarray) -> np.ndarray:
@@ -139,77 +143,84 @@ def _is_stopped(base: Sorted, postings: np.ndarray) -> np.ndarray:
 
 def _list_postings(
     notes: np.ndarray, firsts: Sequence[int], start: int, melody: bool
-) -> np.ndarray:
-    """Return all sorted postings of the pieces, or of their melodies, from a note on."""
+) -> Iterator[np.ndarray]:
+    """Yield the postings of pieces, or of their melodies, from a note on: some sorted at a time."""
     bounds = np.array([*firsts, len(notes)])
     bounds = bounds[bounds >= start]
 
-    def postings_of(some: np.ndarray) -> np.ndarray:
-        """Return the postings of pieces that lie between some bounds."""
-        own = notes[some[0] : some[-1]]
-        onset = _end_to_end(own["onset"], some - some[0])
-        numbers = np.flatnonzero(in_melody(own)) if melody else np.arange(len(own))
-        triples = kept_half(find_triples(onset[numbers], own["pitch"][numbers]))
-        return replace(triples, note=numbers[triples.note]).postings(int(some[0]))
+    def run_of(some: np.ndarray) -> np.ndarray:
+        """Return the sorted postings of pieces that lie between some bounds."""
+        few = _parts(some, NOTES_AT_ONCE)
+        postings = np.concatenate([NONE, *(_postings_of(notes, part, melody) for part in few)])
+        let_go(notes)
+        postings.sort()
+        return postings
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        postings = _joined(pool.map(postings_of, _parts(bounds)))
-    postings.sort()
-    return postings
+    return thread_map(run_of, [*_parts(bounds, NOTES_OF_RUN)])
 
 
-def _parts(bounds: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield bounds of pieces that follow one another: of `NOTES_AT_ONCE` notes, or one piece."""
+def _postings_of(notes: np.ndarray, bounds: np.ndarray, melody: bool) -> np.ndarray:
+    """Return the postings of pieces that lie between some bounds, unsorted."""
+    own = notes[bounds[0] : bounds[-1]]
+    onset = _end_to_end(own["onset"], bounds - bounds[0])
+    numbers = np.flatnonzero(in_melody(own)) if melody else np.arange(len(own))
+    triples = find_triples(onset[numbers], own["pitch"][numbers], in_kept_half())
+    return replace(triples, note=numbers[triples.note]).postings(int(bounds[0]))
+
+
+def _parts(bounds: np.ndarray, notes: int) -> Iterator[np.ndarray]:
+    """Yield bounds of pieces that follow one another: of so many notes, or one piece."""
     while len(bounds) > 1:
-        ahead = max(1, int(np.searchsorted(bounds, bounds[0] + NOTES_AT_ONCE, "right")) - 1)
+        ahead = max(1, int(np.searchsorted(bounds, bounds[0] + notes, "right")) - 1)
         if bounds[ahead] > bounds[0]:
             yield bounds[: ahead + 1]
         bounds = bounds[ahead:]
 
 
-def _joined(parts: Iterable[np.ndarray]) -> np.ndarray:
-    """Put arrays one behind the other as they come: no two whole copies."""
-    postings, end = np.empty(BLOCK, np.uint64), 0
-    for part in parts:
-        if end + len(part) > len(postings):
-            postings.resize(end + len(part) + end // 4, refcheck=False)
-        postings[end : end + len(part)] = part
-        end += len(part)
-    postings.resize(end, refcheck=False)
-    return postings
+def _listed_in(postings: Sorted) -> int:
+    """Count the postings that thinned ones were made of."""
+    count = len(postings)
+    for first in range(0, len(postings), BLOCK):
+        block = postings[first : first + BLOCK]
+        count += int((notes_of(block[spans_of(block) == STOP]) - 1).sum())
+    return count
 
 
-def _thinned(postings: np.ndarray) -> Postings:
-    """Leave stop-list entries of too common fingerprints; the postings given are overwritten."""
-    most, end = most_common(len(postings)), 0
-    for block in _whole_blocks(postings):
-        thin = _thin(block, most)
-        postings[end : end + len(thin)] = thin  # no further than what was read
-        end += len(thin)
-    return Postings(end, (postings[i : min(i + BLOCK, end)] for i in range(0, end + 1, BLOCK)))
+def _thinned(known: Sorted, more: SortedRuns, most: int) -> Iterator[np.ndarray]:
+    """Put postings among thinned ones, and stop-list entries in place of what is too common."""
+
+    def part(bounds: tuple[int, int]) -> np.ndarray:
+        fresh, ends = more.within(*bounds), np.array(bounds, np.uint64)
+        first, end = known.searchsorted(ends[:1])[0], known.searchsorted(ends[1:], "right")[0]
+        if first < end:
+            fresh = np.concatenate([known[first:end], fresh])
+            fresh.sort(kind="stable")  # merges what is sorted already
+        return _thin(fresh, most)
+
+    return thread_map(part, _ranges(known, more))
 
 
-def _whole_blocks(postings: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield sorted postings, about `BLOCK` at a time, all of a fingerprint together."""
-    rest = postings
-    while len(rest):
-        last = rest[min(BLOCK, len(rest)) - 1] | ((np.uint64(1) << FINGERPRINT) - np.uint64(1))
-        ahead = int(np.searchsorted(rest, last, "right"))
-        yield rest[:ahead]
-        rest = rest[ahead:]
+def _ranges(known: Sorted, more: SortedRuns) -> list[tuple[int, int]]:
+    """Return ranges of about `BLOCK` postings at most, all of a fingerprint in one."""
+    samples = [more.samples(), known[np.arange(0, len(known), PAGE)]]
+    begins = np.sort(np.concatenate(samples))[:: max(1, BLOCK // PAGE)]
+    whole = {0, 2**64, *(begins[1:] >> FINGERPRINT << FINGERPRINT).tolist()}
+    return [(low, high - 1) for low, high in pairwise(sorted(whole))]
 
 
 def _thin(postings: np.ndarray, most: int) -> np.ndarray:
     """Put a stop-list entry in place of fingerprints that more of sorted postings have."""
     fingerprint = postings >> FINGERPRINT
     firsts = np.flatnonzero(np.diff(fingerprint, prepend=~fingerprint[:1]))
-    counts = np.diff(firsts, append=len(postings))
+    rows = np.diff(firsts, append=len(postings))
+    counts, stops = rows.copy(), np.flatnonzero(spans_of(postings) == STOP)
+    counts[np.searchsorted(firsts, stops, "right") - 1] += notes_of(postings[stops]) - 1
     common = counts > most
-    kept = np.repeat(~common, counts)
+    kept = np.repeat(~common, rows)
     kept[firsts[common]] = True
     thin = postings[kept]
-    stops = np.cumsum(np.where(common, 1, counts))[common] - 1
-    thin[stops] = _stop_entries(fingerprint[firsts[common]], counts[common])
+    entries = np.cumsum(np.where(common, 1, rows))[common] - 1
+    thin[entries] = _stop_entries(fingerprint[firsts[common]], counts[common])
     return np.asarray(thin)
 
 
@@ -220,62 +231,10 @@ def _refuse_too_many(notes: np.ndarray) -> None:
         )
 
 
-def _extended(known: Sorted, more: np.ndarray) -> Postings | None:
-    """Add postings to thinned ones; None if some were left out there that no longer are to be."""
-    stops = _stop_list(known)
-    before = len(known) + int((notes_of(known[stops]) - 1).sum())
-    most = most_common(before + len(more))
-    return _with_more(known, stops, more, most) if most == most_common(before) else None
-
-
-def _stop_list(postings: Sorted) -> np.ndarray:
-    """Return where stop-list entries are in postings."""
-    firsts = range(0, len(postings) + 1, BLOCK)
-    return np.concatenate([_stop_entries_in(postings, first) for first in firsts])
-
-
-def _with_more(known: Sorted, stops: np.ndarray, more: np.ndarray, most: int) -> Postings:
-    """Add sorted postings to thinned ones, whose stop list is given, and thin them as well."""
-    fingerprint, added = np.unique(more >> FINGERPRINT, return_counts=True)
-    first = known.searchsorted(fingerprint << FINGERPRINT)
-    end = known.searchsorted((fingerprint + np.uint64(1)) << FINGERPRINT)
-    counts = end - first
-    stopped = np.isin(first, stops) & (counts > 0)
-    counts[stopped] = notes_of(known[first[stopped]])
-    counts += added
-    common = counts > most
-    rare = more[np.repeat(~common, added)]
-    fresh = np.sort(np.concatenate([rare, _stop_entries(fingerprint[common], counts[common])]))
-    left_out = int((end - first)[common].sum())
-    parts = _merged(known, fresh, first[common], end[common])
-    return Postings(len(known) + len(fresh) - left_out, parts)
-
-
-def _merged(
-    known: Sorted, fresh: np.ndarray, first: np.ndarray, end: np.ndarray
-) -> Iterator[np.ndarray]:
-    """Yield sorted postings with others among them and ranges left out; all are ascending."""
-    position = known.searchsorted(fresh)
-    for begin in range(0, len(known) + 1, BLOCK):
-        block = known[begin : begin + BLOCK]
-        some = slice(*np.searchsorted(position, [begin, begin + BLOCK]))
-        edges = np.zeros(len(block) + 1, np.int8)
-        np.add.at(edges, np.clip(first - begin, 0, len(block)), 1)
-        np.add.at(edges, np.clip(end - begin, 0, len(block)), -1)
-        left = np.flatnonzero(np.cumsum(edges[:-1], dtype=np.int8))
-        ahead = position[some] - begin
-        yield np.insert(np.delete(block, left), ahead - np.searchsorted(left, ahead), fresh[some])
-
-
 def _stop_entries(fingerprint: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Return stop-list entries of fingerprints that so many postings have."""
     counts = np.minimum(counts, 2**NOTE_BITS - 1)
     return make_postings(fingerprint, counts, np.full(len(counts), STOP))
-
-
-def _stop_entries_in(postings: Sorted, first: int) -> np.ndarray:
-    """Return where stop-list entries are in a block of postings."""
-    return np.flatnonzero(spans_of(postings[first : first + BLOCK]) == STOP) + first
 
 
 def _end_to_end(onset: np.ndarray, bounds: np.ndarray) -> np.ndarray:

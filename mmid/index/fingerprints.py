@@ -18,6 +18,7 @@ References
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -109,7 +110,9 @@ def notes_of(postings: np.ndarray) -> np.ndarray:
     return (postings >> np.uint64(SPAN_BITS) & np.uint64(2**NOTE_BITS - 1)).astype(np.int64)
 
 
-def find_triples(onset: np.ndarray, pitch: np.ndarray) -> NoteTriples:
+def find_triples(
+    onset: np.ndarray, pitch: np.ndarray, kept: np.ndarray | None = None
+) -> NoteTriples:
     """List the triples of notes.
 
     Parameters
@@ -117,24 +120,30 @@ def find_triples(onset: np.ndarray, pitch: np.ndarray) -> NoteTriples:
     onset : np.ndarray [n] float64
         Sorted.
     pitch : np.ndarray [n] uint8
+    kept : np.ndarray [PITCHES ** 2] bool, optional
+        Which to list, by their intervals; by default all.
     """
     follower = np.searchsorted(onset, onset + APART)[:, None] + np.arange(FOLLOWERS)
     exists = follower < len(onset)
     follower = np.minimum(follower, len(onset) - 1)
-    exists &= onset[follower] - onset[:, None] <= LONGEST_GAP
-    first, which = np.nonzero(exists)
-    second = follower[first, which]
-    pair, which = np.nonzero(exists[second])
-    first, second = first[pair], second[pair]
-    third = follower[second, which]
-    gap, then = onset[second] - onset[first], onset[third] - onset[second]
+    gaps = onset[follower] - onset[:, None]
+    exists &= gaps <= LONGEST_GAP
+    interval = (pitch[follower] - pitch[:, None]) % np.uint8(PITCHES)
+    pairs = np.flatnonzero(exists)
+    second, to_second = follower.ravel()[pairs], interval.ravel()[pairs][:, None]
+    to_third = (interval.take(second, 0) + to_second) % np.uint8(PITCHES)
+    intervals = to_second * np.int64(PITCHES) + to_third
+    listed = exists.take(second, 0)
+    if kept is not None:
+        listed &= kept.take(intervals)
+    triples = np.flatnonzero(listed)
+    pair, which = np.divmod(triples, FOLLOWERS)
+    gap, then = gaps.ravel()[pairs[pair]], gaps.ravel()[second[pair] * FOLLOWERS + which]
     ratio = np.floor(np.log2(then / gap) * BINS_PER_OCTAVE) + RATIO_BINS // 2
-    begins, *others = (pitch[note].astype(np.int64) for note in (first, second, third))
-    fingerprint = np.zeros(len(first), np.int64)
-    for interval in (other - begins for other in others):
-        fingerprint = fingerprint * PITCHES + interval % PITCHES
-    fingerprint = fingerprint * RATIO_BINS + np.clip(ratio, 0, RATIO_BINS - 1).astype(np.int64)
-    fingerprint = fingerprint * PITCHES + begins
+    fingerprint = intervals.ravel()[triples] * RATIO_BINS
+    fingerprint += np.clip(ratio, 0, RATIO_BINS - 1).astype(np.int64)
+    first = pairs[pair] // FOLLOWERS
+    fingerprint = fingerprint * PITCHES + pitch[first]
     return NoteTriples(fingerprint.astype(np.uint64), first, gap + then)
 
 
@@ -228,10 +237,16 @@ LARGE = 60_000_000
 """With twice as many postings a library may have twice as many of a fingerprint, and so on."""
 
 
-def kept_half(triples: NoteTriples) -> NoteTriples:
-    """Keep half of them, by their intervals and so in every key, whatever the gaps' ratio."""
-    intervals = triples.fingerprint // np.uint64(RATIO_BINS * PITCHES)
-    return triples.take(((intervals * SCATTER) >> np.uint64(63)) == 0)
+@cache
+def in_kept_half() -> np.ndarray:
+    """Return of which intervals triples are kept, in every key, whatever the gaps' ratio.
+
+    Returns
+    -------
+    np.ndarray [PITCHES ** 2] bool
+        By the second note's interval times `PITCHES`, and the third note's.
+    """
+    return np.asarray((np.arange(PITCHES**2, dtype=np.uint64) * SCATTER) >> np.uint64(63) == 0)
 
 
 def most_common(postings: int) -> int:

@@ -14,10 +14,9 @@ from __future__ import annotations
 import os
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from mmid.errors import LibraryIndexError
 from mmid.index.fingerprints import notes_of
@@ -48,11 +47,13 @@ from mmid.index.quantization import unpack
 from mmid.index.sorted_file import SortedFile, SortedFiles, SortedNumbers
 from mmid.index.spans import rows_within
 from mmid.index.validation import Checks, check_table
-from mmid.model.checkpoint import Checkpoint
 from mmid.music.notes import NOTE_DTYPE
 from mmid.options import Kind, Search
 from mmid.system.arrays import joined, map_array
 from mmid.system.console import LOG, stage
+
+if TYPE_CHECKING:
+    from mmid.model.checkpoint import Checkpoint
 
 EXACT_BELOW = 20_000
 """``auto`` searches exactly up to so many snippets: fast enough there, and never wrong."""
@@ -206,6 +207,8 @@ class LibraryIndex(Noted):
         return rows, similarity
 
     def _search_exact(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        import torch
+
         if self._exact is None:
             self._exact = torch.from_numpy(unpack(self.vectors[self.held_rows])).T.contiguous()
         found = [

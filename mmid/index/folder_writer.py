@@ -16,6 +16,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ import numpy as np
 from mmid.errors import LibraryIndexError
 from mmid.index.change import Change, laid_out, store_lists
 from mmid.index.delta import is_small, write_delta
-from mmid.index.fingerprint_table import Postings, library_postings
+from mmid.index.fingerprint_table import library_postings
 from mmid.index.folder import LibraryIndex
 from mmid.index.hnsw import build_graph, check_graph
 from mmid.index.inverted_lists import (
@@ -51,6 +52,7 @@ from mmid.index.packed_numbers import PackedNumbers, SortedNames, store_sorted
 from mmid.index.spans import join_spans
 from mmid.index.validation import Checks
 from mmid.music.notes import NOTE_DTYPE
+from mmid.system.arrays import BLOCK_ROWS, let_go
 from mmid.system.console import ProgressCallback
 from mmid.system.files import UNFINISHED, file_digest, flush, unfinished, written_whole
 
@@ -140,8 +142,7 @@ def _write_whole(data: Path, change: Change, old: LibraryIndex | None, anew: boo
     known = _runs(old, "all_notes", [(entry.first_note, entry.notes) for entry in kept])
     notes = change.store(data, "notes", known, count, NOTE_DTYPE)
     for names in SORTED_FILES:
-        postings = _postings(extended, kept, notes, entries, names)
-        store_sorted(data, names, postings.count, postings.parts)
+        store_sorted(data, names, _postings(data, extended, kept, notes, entries, names))
     store_melodies(data, notes, entries)
     write_pieces(data / PIECES, entries)
     _store_all_lists(data, _lists(extended, kept, vectors, change.progress))
@@ -151,10 +152,13 @@ def _write_whole(data: Path, change: Change, old: LibraryIndex | None, anew: boo
 def _runs(
     old: LibraryIndex | None, name: str, spans: Sequence[tuple[int, int]]
 ) -> Iterator[np.ndarray]:
-    """Yield what stays of an array of the old index, in its order."""
+    """Yield what stays of an array of the old index, in its order, some rows at a time."""
     if old:
         stored = getattr(old, name)
-        yield from (stored[run] for run in join_spans(spans))
+        for run in join_spans(spans):
+            for first in range(run.start, run.stop, BLOCK_ROWS):
+                yield stored[first : min(first + BLOCK_ROWS, run.stop)]
+                let_go(stored)
 
 
 def _on_disk(data: Path) -> dict[str, str]:
@@ -180,21 +184,23 @@ def _store_all_lists(data: Path, lists: InvertedLists) -> None:
 
 
 def _postings(
+    data: Path,
     old: LibraryIndex | None,
     kept: Sequence[Entry],
     notes: np.ndarray,
     entries: Sequence[Entry],
     names: SortedNames,
-) -> Postings:
+) -> Iterator[np.ndarray]:
     """Add triples to those of the first data folder, if its notes all stay; else list all."""
-    firsts, melody = [entry.first_note for entry in entries], names == MELODY_POSTINGS
+    firsts = [entry.first_note for entry in entries]
+    listed = partial(library_postings, notes, firsts, melody=names == MELODY_POSTINGS, work=data)
     if old and sum(e.notes for e in kept if e.first < old.base_rows) == old.base_notes:
         try:
             before = PackedNumbers.map(*map(old.checks.check, (names.heads, names.tails)))
-            return library_postings(notes, firsts, before, old.base_notes, melody=melody)
+            return listed(before, old.base_notes)
         except (LibraryIndexError, ValueError):
             pass
-    return library_postings(notes, firsts, melody=melody)
+    return listed()
 
 
 def _lists(

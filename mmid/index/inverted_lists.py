@@ -16,6 +16,8 @@ References
 from __future__ import annotations
 
 import math
+import os
+import sys
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -24,11 +26,10 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import torch
 from threadpoolctl import ThreadpoolController
 
 from mmid.index.quantization import INT8_SCALE, unpack
-from mmid.system.arrays import read_rows
+from mmid.system.arrays import let_go, read_rows
 from mmid.system.console import ProgressCallback, quiet
 
 PER_ROOT = 3
@@ -83,6 +84,7 @@ def learn_centroids(vectors: np.ndarray, progress: ProgressCallback = quiet) -> 
     rng = np.random.default_rng(0)
     some = rng.permutation(len(vectors))[: count * SAMPLED]
     sample = np.asarray(vectors[np.sort(some)])
+    let_go(vectors)
     centroids = _to_unit(unpack(sample[np.sort(rng.permutation(len(sample))[:count])]))
     for done in range(ROUNDS):
         progress("Learning inverted lists", done, ROUNDS)
@@ -122,12 +124,13 @@ def nearest_centroids(
 
     def nearest(first: int) -> np.ndarray:
         some = unpack(vectors[first : first + ROWS_AT_ONCE])
+        let_go(vectors)
         parts = (some[i : i + COMPARED_AT_ONCE] for i in range(0, len(some), COMPARED_AT_ONCE))
         return np.concatenate([(part @ across).argmax(1) for part in parts])
 
     number = np.zeros(len(vectors), np.int32)
     firsts = range(0, len(vectors), ROWS_AT_ONCE)
-    with _blas().limit(limits=1), ThreadPoolExecutor(torch.get_num_threads()) as pool:
+    with _blas().limit(limits=1), ThreadPoolExecutor(_threads()) as pool:
         for first, found in zip(firsts, pool.map(nearest, firsts), strict=True):
             number[first : first + len(found)] = found
             progress("Sorting", first + len(found), len(vectors))
@@ -138,6 +141,12 @@ def nearest_centroids(
 def _blas() -> ThreadpoolController:
     """Return what limits NumPy's threads: many small products wait for them more than they gain."""
     return ThreadpoolController().select(user_api="blas")
+
+
+def _threads() -> int:
+    """Return how many threads to use: PyTorch's share, where it is loaded."""
+    torch = sys.modules.get("torch")
+    return int(torch.get_num_threads()) if torch else os.cpu_count() or 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -250,7 +259,7 @@ class InvertedLists:
         probed = min(PROBED, len(self.centroids))
         self.graph.set_ef(probed)
         try:
-            threads = torch.get_num_threads()
+            threads = _threads()
             return np.asarray(self.graph.knn_query(queries, probed, threads)[0].astype(np.int64))
         except RuntimeError:  # it reaches too few of them
             return np.argsort(-(queries @ self.centroids.T), axis=1)[:, :probed]
@@ -282,7 +291,7 @@ class InvertedLists:
             which, position = np.divmod(np.concatenate(hits), width)
             return _Hits(whose[first + which], start + position, np.concatenate(cosines))
 
-        lists, threads = [*pairwise([*firsts, len(number)])], torch.get_num_threads()
+        lists, threads = [*pairwise([*firsts, len(number)])], _threads()
         share = max(1, -(-len(lists) // threads))
         with ThreadPoolExecutor(threads) as pool:
             shares = (lists[i : i + share] for i in range(0, max(1, len(lists)), share))

@@ -19,7 +19,7 @@ from mmid.index.items import Entry
 from mmid.index.manifest import MELODIES, MELODY_BOUNDS
 from mmid.index.notes import in_melody
 from mmid.index.spans import join_spans
-from mmid.system.arrays import joined, map_array
+from mmid.system.arrays import joined, let_go, map_array
 
 CLASSES = 12
 
@@ -157,7 +157,8 @@ def pack_melodies(notes: np.ndarray, entries: Sequence[Entry]) -> tuple[np.ndarr
 def _packed(notes: np.ndarray, entries: Sequence[Entry]) -> tuple[np.ndarray, np.ndarray]:
     """Return the codes of items that have notes, and how many each has."""
     begin, count = np.array([(entry.first_note, entry.notes) for entry in entries]).T
-    own = notes[begin[0] : begin[-1] + count[-1]]
+    own = np.array(notes[begin[0] : begin[-1] + count[-1]])
+    let_go(notes)
     number = np.flatnonzero(in_melody(own))
     item = np.searchsorted(begin - begin[0], number, "right") - 1
     theirs = number < (begin - begin[0] + count)[item]  # not of an item that was removed

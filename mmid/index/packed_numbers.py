@@ -60,8 +60,8 @@ def heads_of(numbers: np.ndarray) -> np.ndarray:
     return (numbers >> HEAD_SHIFT).astype(np.uint32)
 
 
-def store_sorted(folder: Path, names: SortedNames, count: int, parts: Iterable[np.ndarray]) -> None:
-    """Write so many sorted numbers, part by part.
+def store_sorted(folder: Path, names: SortedNames, parts: Iterable[np.ndarray]) -> None:
+    """Write sorted numbers, part by part.
 
     Raises
     ------
@@ -81,7 +81,7 @@ def store_sorted(folder: Path, names: SortedNames, count: int, parts: Iterable[n
             done, last = done + len(part), int(heads[-1]) if len(part) else last
             yield pack_tails(part)
 
-    store_array(folder / names.tails, count, tails(), np.dtype(np.uint8))
+    count = len(store_array(folder / names.tails, None, tails()))
     np.save(folder / names.page_index, np.concatenate(page_index))
     runs = np.concatenate([*head, [NO_HEAD]]), np.concatenate([*first, [count]])
     np.save(folder / names.heads, np.stack(runs).astype(np.uint32))

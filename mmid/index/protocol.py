@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -15,9 +15,11 @@ from mmid.index.items import Entry
 from mmid.index.manifest import IndexOrigin, Manifest
 from mmid.index.melodies import PackedMelodies
 from mmid.index.pending import Embedded
-from mmid.model.checkpoint import Checkpoint
 from mmid.options import Kind, Search
 from mmid.system.console import ProgressCallback, quiet
+
+if TYPE_CHECKING:
+    from mmid.model.checkpoint import Checkpoint
 
 
 class Library(Protocol):

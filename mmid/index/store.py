@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mmid.errors import LibraryIndexError
 from mmid.index.folder import LibraryIndex
@@ -18,9 +19,11 @@ from mmid.index.manifest import IndexOrigin, Manifest, read_manifest
 from mmid.index.milvus import SCHEME
 from mmid.index.pending import Embedded
 from mmid.index.protocol import Place, Store
-from mmid.model.checkpoint import Checkpoint
 from mmid.settings import default_index
 from mmid.system.console import ProgressCallback, quiet
+
+if TYPE_CHECKING:
+    from mmid.model.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True)

@@ -179,27 +179,23 @@ def read_blocks(path: Path, dtype: np.dtype | type, dimensions: int = 1) -> Iter
 
 
 def store_array(
-    path: Path, rows: int, parts: Iterable[np.ndarray], dtype: np.dtype | None = None
+    path: Path, rows: int | None, parts: Iterable[np.ndarray], dtype: np.dtype | None = None
 ) -> np.ndarray:
-    """Write an .npy file of so many rows part by part; return it mapped.
+    """Write an .npy file of so many rows, or of all there are, part by part; return it mapped.
 
     It is not mapped while it is written: on a full disk that would end the process.
     """
-    done, row = 0, ()
+    done, facts = 0, {"descr": dtype_to_descr(np.dtype(dtype)), "fortran_order": False}
+    row: tuple[int, ...] = ()
     with path.open("wb") as file:
         for part in parts:
             row = part.shape[1:]
             if not file.tell():
-                shape = rows, *row
-                facts = {
-                    "descr": dtype_to_descr(part.dtype),
-                    "fortran_order": False,
-                    "shape": shape,
-                }
-                write_array_header_1_0(file, facts)
+                facts["descr"] = dtype_to_descr(part.dtype)
+                write_array_header_1_0(file, facts | {"shape": (0, *row)})
             file.write(np.ascontiguousarray(part).data)
             done += len(part)
-    assert done == rows
-    if not rows:  # nothing can be mapped
-        np.save(path, np.zeros((0, *row), dtype))
-    return np.asarray(np.load(path, mmap_mode="r" if rows else None))
+        file.seek(0)
+        write_array_header_1_0(file, facts | {"shape": (done, *row)})  # as long for any count
+    assert rows in (None, done)
+    return np.asarray(np.load(path, mmap_mode="r" if done else None))

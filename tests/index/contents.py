@@ -43,7 +43,7 @@ def check_whole(folder: Path, library: Path, model) -> None:
             assert near.all() if how == "exact" else near.mean() > 0.95  # a random net crowds
         assert (index.locate(own)[0] == number).all()
     firsts = [entry.first_note for entry in index.entries]
-    postings = np.concatenate(list(library_postings(index.all_notes, firsts).parts))
+    postings = np.concatenate(list(library_postings(index.all_notes, firsts)))
     data = folder / index.manifest["data"]
     assert np.array_equal(stored_postings(data), postings) and len(postings) > 100
 

@@ -17,6 +17,7 @@ from mmid.index.fingerprints import (
     Ranges,
     find_triples,
     look_up,
+    spans_of,
 )
 from mmid.index.manifest import POSTINGS
 from mmid.index.notes import mark_melody
@@ -40,7 +41,7 @@ def stored(tmp_path):
     """Return what puts postings into a file."""
 
     def store(postings: np.ndarray) -> SortedFile:
-        store_sorted(tmp_path, POSTINGS, len(postings), [postings])
+        store_sorted(tmp_path, POSTINGS, [postings])
         return SortedFile(*map(tmp_path.joinpath, POSTINGS))
 
     return store
@@ -59,9 +60,8 @@ def passage(
 
 def listed(*what, melody: bool = False) -> np.ndarray:
     """Return all postings of a library."""
-    postings = library_postings(*what, melody=melody)
-    whole = np.concatenate(list(postings.parts))
-    assert len(whole) == postings.count and whole.dtype == np.uint64
+    whole = np.concatenate(list(library_postings(*what, melody=melody)))
+    assert whole.dtype == np.uint64
     return whole
 
 
@@ -166,6 +166,22 @@ def test_postings_are_the_same_at_once_and_bit_by_bit(library, monkeypatch):
         assert np.array_equal(listed(notes, firsts, before, half), whole)
     monkeypatch.setattr("mmid.index.fingerprint_table.NOTES_AT_ONCE", 300)
     assert np.array_equal(listed(notes, firsts), whole)
+    monkeypatch.setattr("mmid.index.fingerprint_table.NOTES_OF_RUN", 500)
+    monkeypatch.setattr("mmid.index.fingerprint_table.BLOCK", 2_000)
+    parts = list(library_postings(notes, firsts))
+    assert np.array_equal(np.concatenate(parts), whole)
+    assert len(parts) > 3 and max(map(len, parts)) < len(whole) / 2
+
+
+def test_of_one_fingerprint_there_may_be_any_number(monkeypatch):
+    """That of all lowest digits, which is the first, too."""
+    monkeypatch.setattr("mmid.index.fingerprint_table.NOTES_OF_RUN", 500)
+    monkeypatch.setattr("mmid.index.fingerprint_table.BLOCK", 2_000)
+    notes = np.zeros(4_000, NOTE_DTYPE)
+    notes["onset"] = np.cumsum(np.tile([4.0, 0.1], 2_000))
+    postings = listed(notes, [*range(0, 4_000, 100)])
+    assert (spans_of(postings) == STOP).any()
+    assert (np.diff(postings.astype(object)) > 0).all()
 
 
 @pytest.mark.parametrize(("common", "large"), [(1, 10**9), (1, 27_500)])
@@ -177,6 +193,7 @@ def test_of_common_fingerprints_only_stop_entries_are_kept(
     monkeypatch.setattr("mmid.index.fingerprints.MOST_POSTINGS", common)
     monkeypatch.setattr("mmid.index.fingerprints.LARGE", large)
     monkeypatch.setattr("mmid.index.fingerprint_table.BLOCK", 1_000)
+    monkeypatch.setattr("mmid.index.fingerprint_table.NOTES_OF_RUN", 500)
     most = common << max(0, (len(everything) // large).bit_length() - 1)
     fingerprint, counts = np.unique(everything >> FINGERPRINT, return_counts=True)
     rare = np.isin(everything >> FINGERPRINT, fingerprint[counts <= most])
@@ -189,7 +206,7 @@ def test_of_common_fingerprints_only_stop_entries_are_kept(
     for known in (1, 5, 39):
         before = listed(notes[: firsts[known]], firsts[:known])
         assert np.array_equal(listed(notes, firsts, before, int(firsts[known])), kept)
-        store_sorted(tmp_path, POSTINGS, len(before), np.array_split(before, 7))
+        store_sorted(tmp_path, POSTINGS, np.array_split(before, 7))
         packed = PackedNumbers.map(tmp_path / POSTINGS.heads, tmp_path / POSTINGS.tails)
         assert np.array_equal(listed(notes, firsts, packed, int(firsts[known])), kept)
     triples = find_triples(pieces[9]["onset"].astype(float), pieces[9]["pitch"])

@@ -41,7 +41,7 @@ def stored(numbers, tmp_path):
 
 
 def store(folder: Path, numbers: np.ndarray) -> SortedFile:
-    store_sorted(folder, NAMES, len(numbers), np.array_split(numbers, 9))
+    store_sorted(folder, NAMES, np.array_split(numbers, 9))
     return SortedFile(*map(folder.joinpath, NAMES))
 
 

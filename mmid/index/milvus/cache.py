@@ -186,7 +186,7 @@ class Copies:
             old = extended.packed(names) if extended else None
             melody = names == MELODY_POSTINGS
             postings = library_postings(notes, firsts[:-1], old, firsts[len(kept)], melody=melody)
-            store_sorted(folder, names, postings.count, postings.parts)
+            store_sorted(folder, names, postings)
         rows = [replace(e, first_note=first) for e, first in zip(entries, firsts, strict=False)]
         store_melodies(folder, notes, rows)
         write_pieces(folder / PIECES, rows)

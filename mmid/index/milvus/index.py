@@ -18,6 +18,7 @@ from dataclasses import asdict, replace
 from hashlib import sha256
 from itertools import accumulate
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -41,10 +42,12 @@ from mmid.index.notes import Noted
 from mmid.index.pending import Embedded
 from mmid.index.quantization import pack, unpack
 from mmid.index.sorted_file import SortedFile
-from mmid.model.checkpoint import Checkpoint
 from mmid.options import Kind, Search
 from mmid.settings import cache_folder
 from mmid.system.console import ProgressCallback, quiet, stage
+
+if TYPE_CHECKING:
+    from mmid.model.checkpoint import Checkpoint
 
 HEADER_KEYS: Range = (0, 1)
 """The only key of the table of an index's name."""
