@@ -34,6 +34,8 @@ GROWTH = {
     "megabytes_per_hour": ("size, an hour of music", "{:.2f} MB"),
     "again_seconds": ("build again, nothing changed", "{:.1f} s"),
     "adding_seconds": ("add 100 files", "{:.1f} s"),
+    "changing_seconds": ("change a file", "{:.1f} s"),
+    "removing_seconds": ("remove a piece", "{:.1f} s"),
     "import_seconds": ('`python -c "import torch"`, for comparison', "{:.1f} s"),
     "cold_seconds": ("a query, the whole command", "{:.1f} s"),
     "warm_seconds": ("a query, in the file's key", "{:.2f} s"),
