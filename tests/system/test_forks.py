@@ -57,7 +57,7 @@ def test_forks_have_what_was_loaded_and_one_thread_each():
 
 
 def test_forks_compute_after_this_process_has_in_all_its_threads():
-    many = torch.rand(400, 400)
+    many = torch.rand(400, 400, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
     def compute(number: int) -> float:
         return float((many @ many).sin().sum()) + number
