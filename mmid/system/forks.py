@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Generator, Iterable
+from contextlib import suppress
 from logging import LogRecord
 from logging.handlers import QueueHandler
 from multiprocessing import get_context
@@ -25,7 +25,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from mmid.errors import MmidError
 from mmid.system.console import LOG
-from mmid.system.processes import stops_put_off
+from mmid.system.processes import signals_blocked, stops_put_off
 from mmid.system.threads import in_threads
 
 Item = TypeVar("Item")
@@ -163,7 +163,7 @@ class _Forks(Generic[Item, Result]):
     def _begin(self) -> _Fork:
         ours, theirs = Pipe()
         new = get_context("fork").Process(target=self._be_fork, args=(ours, theirs), daemon=True)
-        with _stops_blocked(), stops_put_off():
+        with signals_blocked(signal.SIGINT, signal.SIGTERM), stops_put_off():
             new.start()
             self._forks.append(_Fork(new, ours))
         theirs.close()
@@ -205,14 +205,3 @@ def _settle_in() -> None:
         Path("/proc/self/oom_score_adj").write_text(EXPENDABLE)
     torch.set_num_threads(1)
     threadpool_limits(1, "blas")  # NumPy's
-
-
-@contextmanager
-def _stops_blocked() -> Iterator[None]:
-    """Block Ctrl-C and SIGTERM in this thread, so that a fork begins without them."""
-    stops = {signal.SIGINT, signal.SIGTERM}
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, stops)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

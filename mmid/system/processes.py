@@ -105,7 +105,7 @@ def parallel(
     with ProcessPoolExecutor(jobs, get_context("spawn"), start) as pool:
 
         def submit(some: Sequence[Item]) -> Future[list[Result]]:
-            with _interrupts_blocked(), stops_put_off():
+            with signals_blocked(signal.SIGINT), stops_put_off():
                 return pool.submit(_map, function, some)
 
         try:
@@ -149,15 +149,15 @@ def stops_put_off() -> Iterator[None]:
 
 
 @contextmanager
-def _interrupts_blocked() -> Iterator[None]:
-    """Block Ctrl-C in this thread; processes started meanwhile never get it.
+def signals_blocked(*signals: signal.Signals) -> Iterator[None]:
+    """Block signals in this thread; processes started meanwhile never get them.
 
-    Other threads still get it, and Python then handles it in the main one.
+    Other threads still get them, and Python then handles them in the main one.
     """
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     try:
         yield
     finally:
